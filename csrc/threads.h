@@ -1,0 +1,25 @@
+// The CPU kernels, and torch's threads to run them.
+#pragma once
+
+#include "cpu/isa.h"
+#include "tensors.h"
+
+namespace initfast {
+
+inline const cpu::Kernels& kernels() {
+  const cpu::Kernels* chosen = cpu::chosen_kernels();
+  STD_TORCH_CHECK(chosen != nullptr, cpu::isa_error());
+  return *chosen;
+}
+
+constexpr int64_t kRunsPerThread = 4;  // 16,384 numbers: a few microseconds
+
+// Run the kernel on all its tiles, at least `grain` of them to a thread.
+template <class Args>
+void run_tiles(void (*kernel)(const Args&, int64_t, int64_t), const Args& args, int64_t grain) {
+  torch::stable::parallel_for(0, args.tiles(), grain, [&](int64_t begin, int64_t end) {
+    kernel(args, begin, end);
+  });
+}
+
+}  // namespace initfast
