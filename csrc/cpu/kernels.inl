@@ -1,0 +1,36 @@
+// The kernels of one instruction set: included by baseline.cpp, avx2.cpp and avx512.cpp, each with
+// its own INITFAST_ISA, INITFAST_LANES and compiler target.
+
+#include "simd.h"
+#include "simd_words.h"
+
+#include "../activation.h"
+#include "../distribution.h"
+#include "../half.h"
+#include "../moments.h"
+#include "../philox.h"
+#include "kernels.h"
+
+namespace initfast::cpu::INITFAST_ISA {
+
+using namespace initfast::INITFAST_ISA;
+
+namespace {
+
+#include "run.inl"
+#include "storage.inl"
+
+#include "linear_act.inl"
+#include "pointwise.inl"
+#include "sample.inl"
+#include "zero_rows.inl"
+
+}  // namespace
+
+const Kernels& kernels() {
+  static const Kernels table = {INITFAST_STRING(INITFAST_ISA), moments, act, act_backward, linear_act,
+                                sample, zero_rows};
+  return table;
+}
+
+}  // namespace initfast::cpu::INITFAST_ISA

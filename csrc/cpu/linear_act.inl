@@ -1,0 +1,160 @@
+// linear_act in float32: y = act(x W^T + b) by tiles of 64 x 64.
+//
+// A tile's pre-activations are sums over depth. W is read as it lies, unpacked, each row once for
+// every 64 rows of x: for a small batch that is its bandwidth, the limit. A register block of
+// kBlockRows x kBlockCols dot products keeps one vector of partial sums each, folded at the end of
+// a stretch of depth that lets both operands stay in the nearest caches. The tile then is one run of
+// kTileRows * kTileCols numbers in the L1 cache: bias, moments, activation and moments again are
+// taken there.
+
+#if INITFAST_LANES == 16
+constexpr int kBlockRows = 4, kBlockCols = 4;  // 16 sums of 32 registers
+#else
+constexpr int kBlockRows = 4, kBlockCols = 3;  // 12 sums of 16 registers
+#endif
+constexpr int64_t kDepthStretch = 1024;
+constexpr int64_t kAheadRows = 32;  // of W, asked for while the cores multiply
+
+typedef float F32x4 __attribute__((vector_size(16)));
+
+template <size_t... I>
+INITFAST_INLINE auto add_halves(F32 v, std::index_sequence<I...>) {
+  constexpr int kHalf = sizeof...(I);
+  return __builtin_shufflevector(v, v, I...) + __builtin_shufflevector(v, v, (I + kHalf)...);
+}
+
+INITFAST_INLINE F32x4 fold_to_four(F32 v) {
+#if INITFAST_LANES == 16
+  const auto eight = add_halves(v, std::make_index_sequence<8>{});
+  return __builtin_shufflevector(eight, eight, 0, 1, 2, 3) +
+         __builtin_shufflevector(eight, eight, 4, 5, 6, 7);
+#elif INITFAST_LANES == 8
+  return add_halves(v, std::make_index_sequence<4>{});
+#else
+  return v;
+#endif
+}
+
+// The sums of two and of four vectors' lanes.
+INITFAST_INLINE F32x4 sums(F32 a, F32 b, F32 c, F32 d) {
+  const F32x4 a4 = fold_to_four(a), b4 = fold_to_four(b), c4 = fold_to_four(c), d4 = fold_to_four(d);
+  const F32x4 ab = __builtin_shufflevector(a4, b4, 0, 4, 1, 5) + __builtin_shufflevector(a4, b4, 2, 6, 3, 7);
+  const F32x4 cd = __builtin_shufflevector(c4, d4, 0, 4, 1, 5) + __builtin_shufflevector(c4, d4, 2, 6, 3, 7);
+  return __builtin_shufflevector(ab, cd, 0, 1, 4, 5) + __builtin_shufflevector(ab, cd, 2, 3, 6, 7);
+}
+
+// z[r][c] += x[r] . w[c] over `depth` numbers, for kRows x kCols of them. kAhead: ask the second-level
+// cache for the weights that follow; the hardware is slow to see such short rows coming.
+template <int kRows, int kCols, bool kAhead = false>
+INITFAST_INLINE void multiply_block(const float* x, int64_t x_stride, const float* w,
+                                    int64_t w_stride, int64_t depth, float* z, int64_t z_stride) {
+  F32 sum[kRows][kCols] = {};
+  int64_t k = 0;
+  for (; k + kLanes <= depth; k += kLanes) {
+    F32 row[kRows];
+    for (int r = 0; r < kRows; ++r) row[r] = load<F32>(x + r * x_stride + k);
+    for (int c = 0; c < kCols; ++c) {
+      const float* at = w + c * w_stride + k;
+      if constexpr (kAhead) __builtin_prefetch(at + kAheadRows * w_stride, 0, 2);
+      const F32 weight = load<F32>(at);
+      for (int r = 0; r < kRows; ++r) sum[r][c] = mul_add(row[r], weight, sum[r][c]);
+    }
+  }
+  if (k < depth) {
+    const int left = int(depth - k);
+    F32 row[kRows];
+    for (int r = 0; r < kRows; ++r) row[r] = load_first(x + r * x_stride + k, left);
+    for (int c = 0; c < kCols; ++c) {
+      const F32 weight = load_first(w + c * w_stride + k, left);
+      for (int r = 0; r < kRows; ++r) sum[r][c] = mul_add(row[r], weight, sum[r][c]);
+    }
+  }
+  float flat[(kRows * kCols + 3) / 4 * 4];
+  F32 none{};
+  for (int i = 0; i < kRows * kCols; i += 4) {
+    const auto at = [&](int j) { return j < kRows * kCols ? sum[j / kCols][j % kCols] : none; };
+    const F32x4 four = sums(at(i), at(i + 1), at(i + 2), at(i + 3));
+    memcpy(flat + i, &four, sizeof four);
+  }
+  for (int r = 0; r < kRows; ++r) {
+    for (int c = 0; c < kCols; ++c) z[r * z_stride + c] += flat[r * kCols + c];
+  }
+}
+
+// z[rows][cols] += x w^T over `depth` numbers, block by block.
+template <int kCols>
+INITFAST_INLINE void multiply_columns(const float* x, int64_t x_stride, const float* w,
+                                      int64_t w_stride, int64_t depth, float* z, int64_t z_stride,
+                                      int64_t rows) {
+  int64_t r = 0;
+  if (rows >= kBlockRows) {
+    multiply_block<kBlockRows, kCols, true>(x, x_stride, w, w_stride, depth, z, z_stride);
+    r = kBlockRows;
+  }
+  for (; r + kBlockRows <= rows; r += kBlockRows) {
+    multiply_block<kBlockRows, kCols>(x + r * x_stride, x_stride, w, w_stride, depth,
+                                      z + r * z_stride, z_stride);
+  }
+  for (; r < rows; ++r) {
+    multiply_block<1, kCols>(x + r * x_stride, x_stride, w, w_stride, depth, z + r * z_stride,
+                             z_stride);
+  }
+}
+
+void multiply_tile(const LinearActArgs& a, int64_t row, int64_t col, int64_t rows, int64_t cols,
+                   float* z) {
+  for (int64_t r = 0; r < rows; ++r) {
+    for (int64_t c = 0; c < cols; ++c) z[r * cols + c] = a.bias ? a.bias[col + c] : 0.f;
+  }
+  for (int64_t k = 0; k < a.depth; k += kDepthStretch) {
+    const int64_t depth = a.depth - k < kDepthStretch ? a.depth - k : kDepthStretch;
+    const float* x = a.x + row * a.x_stride + k;
+    int64_t c = 0;
+    for (; c + kBlockCols <= cols; c += kBlockCols) {
+      multiply_columns<kBlockCols>(x, a.x_stride, a.weight + (col + c) * a.weight_stride + k,
+                                   a.weight_stride, depth, z + c, cols, rows);
+    }
+    for (; c < cols; ++c) {
+      multiply_columns<1>(x, a.x_stride, a.weight + (col + c) * a.weight_stride + k,
+                          a.weight_stride, depth, z + c, cols, rows);
+    }
+  }
+}
+
+INITFAST_INLINE void copy_tile(const float* from, float* to, int64_t rows, int64_t cols,
+                               int64_t to_stride) {
+  for (int64_t r = 0; r < rows; ++r) memcpy(to + r * to_stride, from + r * cols, cols * sizeof(float));
+}
+
+void mark_columns(const float* y, int64_t rows, int64_t cols, bool has_zero, uint8_t* live) {
+  if (all_live(live, cols)) return;
+  uint8_t mark[kTileCols] = {};
+  for (int64_t r = 0; r < rows && has_zero; ++r) {
+    for (int64_t c = 0; c < cols; ++c) mark[c] |= y[r * cols + c] != 0.f;
+  }
+  mark_live(live, has_zero ? mark : nullptr, cols);
+}
+
+void linear_act(const LinearActArgs& a, int64_t begin, int64_t end) {
+  alignas(64) float z[kTileRows * kTileCols];
+  alignas(64) float y[kTileRows * kTileCols];
+  const int64_t across = ceil_div(a.cols, kTileCols);
+  for (int64_t tile = begin; tile < end; ++tile) {
+    const int64_t row = tile / across * kTileRows, col = tile % across * kTileCols;
+    const int64_t rows = a.rows - row < kTileRows ? a.rows - row : kTileRows;
+    const int64_t cols = a.cols - col < kTileCols ? a.cols - col : kTileCols;
+    multiply_tile(a, row, col, rows, cols, z);
+    Moments& pre = a.partial[2 * tile] = run_moments<false>(z, rows * cols);
+    Moments& post = a.partial[2 * tile + 1] = pre;
+    const float* result = z;
+    if (a.act.kind != ActivationKind::kIdentity) {
+      const int64_t saturated = run_activation<float>(a.act, z, y, rows * cols);
+      post = run_moments<false>(y, rows * cols);
+      post.saturated = saturated;
+      result = y;
+    }
+    mark_columns(result, rows, cols, post.zero > 0, a.live + col);
+    copy_tile(result, a.y + row * a.cols + col, rows, cols, a.cols);
+    if (a.z) copy_tile(z, a.z + row * a.cols + col, rows, cols, a.cols);
+  }
+}

@@ -1,0 +1,217 @@
+// What every CPU kernel does with a run: up to kRun numbers, contiguous, in the nearest cache.
+
+template <class S>
+struct VectorOf;
+template <>
+struct VectorOf<float> {
+  using Type = F32;
+};
+template <>
+struct VectorOf<double> {
+  using Type = F64;
+};
+
+// ---- moments of a run ----
+
+// Lanes summed in float64, halving: the same tree for every instruction set's width.
+template <class V>
+INITFAST_INLINE double sum_lanes(V v) {
+  double lane[Lane<V>::kLanes];
+  for (int i = 0; i < Lane<V>::kLanes; ++i) lane[i] = double(v[i]);
+  for (int width = Lane<V>::kLanes / 2; width > 0; width /= 2) {
+    for (int i = 0; i < width; ++i) lane[i] += lane[i + width];
+  }
+  return lane[0];
+}
+
+template <class V, class Better>
+INITFAST_INLINE ScalarOf<V> best_lane(V v, Better better) {
+  ScalarOf<V> lane[Lane<V>::kLanes];
+  store<V>(lane, v);
+  for (int width = Lane<V>::kLanes / 2; width > 0; width /= 2) {
+    for (int i = 0; i < width; ++i) {
+      lane[i] = better(lane[i], lane[i + width]) ? lane[i] : lane[i + width];
+    }
+  }
+  return lane[0];
+}
+
+template <class I>
+INITFAST_INLINE int64_t count_lanes(I counter) {
+  int64_t total = 0;
+  for (size_t i = 0; i < sizeof(I) / sizeof(counter[0]); ++i) total += counter[i];
+  return total;
+}
+
+// Both passes of a run in memory ask the second-level cache for the run that follows, half each:
+// the two passes take about as long as memory needs to bring it, so neither waits for the other.
+template <class S>
+struct Prefetch {
+  const S* next;
+  INITFAST_INLINE void operator()(int64_t i) const { __builtin_prefetch(next + i / 2, 0, 2); }
+};
+struct NoPrefetch {
+  INITFAST_INLINE explicit NoPrefetch(const void* = nullptr) {}
+  INITFAST_INLINE void operator()(int64_t) const {}
+};
+
+// Four independent chains hide the latency of the additions; the numbers that do not fill a
+// vector go through the same templates one at a time.
+template <template <class, bool> class Pass, bool kAllFinite, class V>
+struct Chains {
+  using S = ScalarOf<V>;
+  Pass<V, kAllFinite> lanes;
+  Pass<S, kAllFinite> rest;
+
+  template <class Fetch, class... Args>
+  INITFAST_INLINE Chains(const S* x, int64_t begin, int64_t end, Fetch fetch, Args... args) {
+    constexpr int kWidth = Lane<V>::kLanes;
+    constexpr int kLine = 64 / sizeof(S);
+    Pass<V, kAllFinite> chain[4];
+    int64_t i = begin;
+    for (; i + 4 * kWidth <= end; i += 4 * kWidth) {
+      for (int ahead = 0; ahead < 4 * kWidth; ahead += 2 * kLine) fetch(i + ahead);
+      for (int c = 0; c < 4; ++c) chain[c].add(load<V>(x + i + c * kWidth), splat<V>(args)...);
+    }
+    for (; i + kWidth <= end; i += kWidth) chain[0].add(load<V>(x + i), splat<V>(args)...);
+    for (; i < end; ++i) rest.add(x[i], args...);
+    chain[0].join(chain[1]);
+    chain[2].join(chain[3]);
+    chain[0].join(chain[2]);
+    lanes = chain[0];
+  }
+};
+
+template <class S>
+INITFAST_INLINE S scaled_sum_of_finite(const S* x, int64_t n, S scale) {
+  double sum = 0;
+  for (int64_t i = 0; i < n; ++i) {
+    if (is_finite(x[i])) sum += double(x[i] * scale);
+  }
+  return S(sum);
+}
+
+template <bool kAllFinite, class S, class E, class Fetch>
+INITFAST_INLINE Moments finish_run(const S* x, int64_t n, const E& extent, Fetch fetch) {
+  using V = typename VectorOf<S>::Type;
+  Moments m = no_moments();
+  m.count = n;
+  m.zero = count_lanes(extent.lanes.zero) + extent.rest.zero;
+  m.nonfinite = count_lanes(extent.lanes.nonfinite) + extent.rest.nonfinite;
+  const double finite = double(n - m.nonfinite);
+  if (finite == 0) return m;
+  S low = best_lane(extent.lanes.low, [](S a, S b) { return a < b; });
+  S high = best_lane(extent.lanes.high, [](S a, S b) { return a > b; });
+  low = extent.rest.low < low ? extent.rest.low : low;
+  high = extent.rest.high > high ? extent.rest.high : high;
+  m.min = double(low);
+  m.max = double(high);
+  const S scale = power_of_two_scale(abs(low) > abs(high) ? abs(low) : abs(high));
+  const S total = kAllFinite ? S((sum_lanes(extent.lanes.sum) + double(extent.rest.sum)) * double(scale))
+                             : scaled_sum_of_finite(x, n, scale);
+  const S centre = total / S(finite);
+  // A chain of k additions in float32 is off by up to k 2^-24 of the sum, and is where deviations
+  // are alike (two values, say): stretches of 32 keep std within 1e-6 whatever the numbers.
+  constexpr int64_t kStretch = 32 * 4 * Lane<V>::kLanes;
+  double first = 0, second = 0;
+  for (int64_t begin = 0; begin < n; begin += kStretch) {
+    const int64_t end = n - begin < kStretch ? n : begin + kStretch;
+    const Chains<Deviation, kAllFinite, V> deviation(x, begin, end, fetch, scale, centre);
+    first += sum_lanes(deviation.lanes.first) + double(deviation.rest.first);
+    second += sum_lanes(deviation.lanes.second) + double(deviation.rest.second);
+  }
+  set_mean_and_m2(m, finite, double(scale), double(centre), first, second);
+  return m;
+}
+
+// kStreaming: the run lies in memory and the next one follows it.
+template <bool kStreaming, class S>
+Moments run_moments(const S* x, int64_t n) {
+  using V = typename VectorOf<S>::Type;
+  using Fetch = std::conditional_t<kStreaming, Prefetch<S>, NoPrefetch>;
+  const Chains<Extent, true, V> extent(x, 0, n, Fetch{x + n});
+  const double sum = sum_lanes(extent.lanes.sum) + double(extent.rest.sum);
+  const Fetch second_half{x + n + n / 2};
+  if (is_finite(sum)) return finish_run<true>(x, n, extent, second_half);
+  return finish_run<false>(x, n, Chains<Extent, false, V>(x, 0, n, NoPrefetch{}), second_half);
+}
+
+// ---- activation of a run ----
+
+// y = act(z); how many values of y are saturated.
+template <class S>
+int64_t run_activation(const Activation& act, const S* z, S* y, int64_t n) {
+  using V = typename VectorOf<S>::Type;
+  int64_t saturated = 0;
+  with_activation(act.kind, [&](auto family) {
+    using Family = decltype(family);
+    const typename Family::template Over<V> lanes(S(act.alpha), S(act.beta));
+    const typename Family::template Over<S> single(S(act.alpha), S(act.beta));
+    constexpr bool kCounts = kSaturates<typename Family::template Over<S>, S>;
+    constexpr int kWidth = Lane<V>::kLanes;
+    IntOf<V> counter{};
+    int64_t i = 0;
+    for (; i + kWidth <= n; i += kWidth) {
+      const V value = lanes.value(load<V>(z + i));
+      store<V>(y + i, value);
+      if constexpr (kCounts) tally(counter, lanes.saturated(value));
+    }
+    for (; i < n; ++i) {
+      y[i] = single.value(z[i]);
+      if constexpr (kCounts) saturated += single.saturated(y[i]);
+    }
+    saturated += count_lanes(counter);
+  });
+  return saturated;
+}
+
+// grad_z = grad_y act'(z).
+template <class S>
+void run_activation_backward(const Activation& act, const S* grad_y, const S* z, S* grad_z,
+                             int64_t n) {
+  using V = typename VectorOf<S>::Type;
+  with_activation(act.kind, [&](auto family) {
+    using Family = decltype(family);
+    const typename Family::template Over<V> lanes(S(act.alpha), S(act.beta));
+    const typename Family::template Over<S> single(S(act.alpha), S(act.beta));
+    constexpr int kWidth = Lane<V>::kLanes;
+    int64_t i = 0;
+    for (; i + kWidth <= n; i += kWidth) {
+      store<V>(grad_z + i, load<V>(grad_y + i) * lanes.slope(load<V>(z + i)));
+    }
+    for (; i < n; ++i) grad_z[i] = grad_y[i] * single.slope(z[i]);
+  });
+}
+
+// ---- live units ----
+
+// Mark flags [0, n) live where mark[i] is set (all of them where mark is null). Several threads may
+// mark the same flag, so it is read first and written atomically; after the first runs of a healthy
+// net nothing is left to write.
+INITFAST_INLINE void mark_live(uint8_t* flags, const uint8_t* mark, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) {
+    if ((mark == nullptr || mark[i]) && !__atomic_load_n(flags + i, __ATOMIC_RELAXED)) {
+      __atomic_store_n(flags + i, uint8_t(1), __ATOMIC_RELAXED);
+    }
+  }
+}
+
+// Eight flags, read as one number.
+typedef uint64_t Flags __attribute__((may_alias));
+
+INITFAST_INLINE bool is_live(const uint8_t* flag) { return __atomic_load_n(flag, __ATOMIC_RELAXED); }
+
+INITFAST_INLINE bool all_live(const uint8_t* flags, int64_t n) {
+  int64_t i = 0;
+  for (; i < n && reinterpret_cast<uintptr_t>(flags + i) % 8 != 0; ++i) {
+    if (!is_live(flags + i)) return false;
+  }
+  for (; i + 8 <= n; i += 8) {
+    const auto* eight = reinterpret_cast<const Flags*>(flags + i);
+    if (__atomic_load_n(eight, __ATOMIC_RELAXED) != 0x0101010101010101ull) return false;
+  }
+  for (; i < n; ++i) {
+    if (!is_live(flags + i)) return false;
+  }
+  return true;
+}

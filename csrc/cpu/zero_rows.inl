@@ -1,0 +1,52 @@
+// Zeros at random places, so many in each column: Floyd's method (Bentley & Floyd 1987).
+
+// Mark `count` of the column's rows: bit `bit` of chosen[row].
+inline void choose_rows(const ZeroRowsArgs& args, const PhiloxKeys<U64>& key, int64_t column, int bit,
+                        uint16_t* chosen) {
+  alignas(64) uint32_t words[kSampleRun];
+  for (int64_t last = args.rows - args.count; last < args.rows;) {
+    const uint64_t index = uint64_t(column) * uint64_t(args.rows) + uint64_t(last);
+    const int64_t n = min(kSampleRun, args.rows - last);
+    generate(key, index, n, words, [&](I32 word) { return word; });
+    for (int64_t i = 0; i < n; ++i, ++last) {
+      const uint64_t row = uint64_t(words[i]) * uint64_t(last + 1) >> 32;
+      const bool taken = chosen[row] >> bit & 1;
+      chosen[taken ? uint64_t(last) : row] |= uint16_t(1u << bit);
+    }
+  }
+}
+
+// Zero those of kZeroCols numbers whose bit is set.
+template <class T>
+INITFAST_INLINE void zero_chosen(T* row, int64_t stride, uint32_t chosen) {
+#if INITFAST_LANES == 16
+  if (std::is_same_v<T, float> && stride == 1) {
+    return _mm512_mask_storeu_ps(row, __mmask16(chosen), _mm512_setzero_ps());
+  }
+#endif
+  for (; chosen != 0; chosen &= chosen - 1) memset(row + __builtin_ctz(chosen) * stride, 0, sizeof(T));
+}
+
+// The columns of a tile lie side by side in memory, as a rule: they are chosen first, then each row
+// of the tile is visited once.
+template <class T>
+void zero_tiles(const ZeroRowsArgs& args, int64_t begin, int64_t end) {
+  const PhiloxKeys<U64> key(args.key);
+  uint16_t* const chosen = new uint16_t[size_t(args.rows)];
+  T* const out = static_cast<T*>(args.out);
+  for (int64_t first = begin * kZeroCols; first < min(end * kZeroCols, args.cols); first += kZeroCols) {
+    const int cols = int(min(kZeroCols, args.cols - first));
+    memset(chosen, 0, size_t(args.rows) * sizeof(uint16_t));
+    for (int c = 0; c < cols; ++c) choose_rows(args, key, first + c, c, chosen);
+    for (int64_t row = 0; row < args.rows; ++row) {
+      zero_chosen(out + row * args.row_stride + first * args.col_stride, args.col_stride, chosen[row]);
+    }
+  }
+  delete[] chosen;
+}
+
+void zero_rows(const ZeroRowsArgs& args, int64_t begin, int64_t end) {
+  with_dtype(args.dtype, [&](auto* typed) {
+    zero_tiles<std::remove_pointer_t<decltype(typed)>>(args, begin, end);
+  });
+}
