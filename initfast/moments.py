@@ -1,0 +1,116 @@
+"""Moments: count, mean, spread and extremes, mergeable exactly."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from initfast import ops
+
+
+@dataclass(frozen=True)
+class Moments:
+    """The statistics of a stream of numbers.
+
+    Attributes:
+        count: how many numbers there were, finite or not.
+        nonfinite: how many were NaN or infinite.
+        zero: how many were zero.
+        saturated: how many lay where their activation's slope is under 6 % of its steepest.
+        mean: of the finite numbers; NaN where there are none.
+        m2: the sum of their squared deviations from the mean.
+        min: the smallest finite number; infinity where there are none.
+        max: the largest; minus infinity where there are none.
+
+    Example:
+        >>> import torch
+        >>> Moments.of(torch.tensor([1.0, 2.0, 3.0])).std
+        1.0
+    """
+
+    count: int = 0
+    nonfinite: int = 0
+    zero: int = 0
+    saturated: int = 0
+    mean: float = math.nan
+    m2: float = 0.0
+    min: float = math.inf
+    max: float = -math.inf
+
+    @classmethod
+    def of(cls, x: Tensor) -> Moments:
+        """The moments of a tensor of any shape; float32, float64, bfloat16 or float16."""
+        return cls.from_row(ops.moments(x.detach()).tolist())
+
+    @classmethod
+    def from_row(cls, row: Sequence[float]) -> Moments:
+        """From the eight columns that the operators return."""
+        count, nonfinite, zero, saturated, mean, m2, low, high = row
+        n, bad = int(count), int(nonfinite)
+        return cls(n, bad, int(zero), int(saturated), mean if n > bad else math.nan, m2, low, high)
+
+    @property
+    def finite(self) -> int:
+        """How many numbers were finite."""
+        return self.count - self.nonfinite
+
+    @property
+    def var(self) -> float:
+        """The variance, m2 / (finite - 1), as torch divides; NaN below two finite numbers."""
+        return self.m2 / (self.finite - 1) if self.finite > 1 else math.nan
+
+    @property
+    def std(self) -> float:
+        """The standard deviation, the root of :attr:`var`."""
+        return math.sqrt(self.var)
+
+    @property
+    def rms(self) -> float:
+        """The root of the mean square of the finite numbers; NaN where there are none."""
+        return math.hypot(self.mean, math.sqrt(self.m2 / self.finite)) if self.finite else math.nan
+
+    @property
+    def zeros(self) -> float:
+        """The share of zeros among all numbers; NaN where there are none."""
+        return self._share(self.zero)
+
+    @property
+    def saturation(self) -> float:
+        """The share of saturated numbers among all; NaN where there are none."""
+        return self._share(self.saturated)
+
+    @property
+    def nonfinite_share(self) -> float:
+        """The share of NaN and infinite numbers among all; NaN where there are none."""
+        return self._share(self.nonfinite)
+
+    def _share(self, part: int) -> float:
+        return part / self.count if self.count else math.nan
+
+    def merge(self, other: Moments) -> Moments:
+        """The moments of both streams together (Chan, Golub & LeVeque 1979).
+
+        Example:
+            >>> a, b = Moments(2, mean=0.0, m2=2.0), Moments(2, mean=3.0, m2=2.0)
+            >>> a.merge(b).m2  # 2 + 2 + 3**2 * 2 * 2 / 4
+            13.0
+        """
+        na, nb = self.finite, other.finite
+        mean, m2 = (self.mean, self.m2) if na else (other.mean, other.m2)
+        if na and nb:
+            delta, share = other.mean - self.mean, nb / (na + nb)
+            mean = self.mean + delta * share
+            m2 = self.m2 + other.m2 + delta * delta * na * share
+        return Moments(
+            self.count + other.count,
+            self.nonfinite + other.nonfinite,
+            self.zero + other.zero,
+            self.saturated + other.saturated,
+            mean,
+            m2,
+            min(self.min, other.min),
+            max(self.max, other.max),
+        )
