@@ -1,0 +1,189 @@
+"""Filling tensors: what every initialiser ends in.
+
+Arguments are checked before a key is drawn and before the tensor is touched. A tensor without data
+(on the meta device, or fake) stays as it is. Complex tensors are pairs of real numbers.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Concatenate, ParamSpec, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.overrides import handle_torch_function, has_torch_function_variadic
+
+from initfast import ops
+from initfast.keys import ArgumentError, as_key, draw_key
+from initfast.quantile import truncated_normal
+from initfast.shards import agree_on_key, shard_of
+
+P = ParamSpec("P")
+DTYPES = (
+    torch.float32,
+    torch.float64,
+    torch.bfloat16,
+    torch.float16,
+    torch.complex64,
+    torch.complex128,
+)
+
+
+def initialiser(
+    function: Callable[Concatenate[Tensor, P], Tensor],
+) -> Callable[Concatenate[Tensor, P], Tensor]:
+    """Make a function an initialiser: no gradients, and torch's override protocol."""
+
+    @functools.wraps(function)
+    def initialise(tensor: Tensor, *args: P.args, **kwargs: P.kwargs) -> Tensor:
+        if has_torch_function_variadic(tensor):
+            return handle_torch_function(initialise, (tensor,), tensor, *args, **kwargs)
+        with torch.no_grad():
+            return function(tensor, *args, **kwargs)
+
+    return cast(Callable[Concatenate[Tensor, P], Tensor], initialise)
+
+
+def has_no_data(tensor: Tensor) -> bool:
+    """Whether a tensor has a shape only: on the meta device, or fake."""
+    from torch._subclasses.fake_tensor import FakeTensor
+
+    return tensor.is_meta or isinstance(tensor, FakeTensor)
+
+
+def next_key(tensor: Tensor, generator: torch.Generator | None, key: int | None) -> int:
+    """The key given, or the generator's next; for a DTensor the same on every rank.
+
+    Raises:
+        ArgumentError: both are given, or one does not fit.
+    """
+    if key is not None:
+        if generator is not None:
+            raise ArgumentError("both a generator and a key are given; expected one of them")
+        return as_key(key)
+    return agree_on_key(tensor, draw_key(generator, tensor.device))
+
+
+def check(tensor: Tensor, name: str) -> None:
+    """Raise ArgumentError where a tensor cannot hold random numbers, or cannot be written to."""
+    if tensor.dtype not in DTYPES:
+        expected = ", ".join(str(dtype).removeprefix("torch.") for dtype in DTYPES)
+        raise ArgumentError(f"{name}: the tensor is {tensor.dtype}; expected {expected}")
+    if tensor.layout != torch.strided:
+        raise ArgumentError(f"{name}: the tensor is {tensor.layout}; expected a dense one")
+    if any(size > 1 and stride == 0 for size, stride in zip(tensor.shape, tensor.stride())):  # noqa: B905
+        raise ArgumentError(
+            f"{name}: elements of the tensor share memory (strides {tensor.stride()}); "
+            "expected one that was not expanded: clone() it first"
+        )
+
+
+def finite(name: str, **numbers: float) -> None:
+    """Raise ArgumentError where a number is NaN or infinite."""
+    for argument, value in numbers.items():
+        if not math.isfinite(value):
+            raise ArgumentError(f"{name}: {argument} is {value}; expected a finite number")
+
+
+def uniform(tensor: Tensor, a: float, b: float, key: int) -> Tensor:
+    """Draw from the uniform distribution on [a, b). Arguments are right."""
+    dtype = _computed(tensor)
+    top = _round(b, dtype)
+    if top > _round(a, dtype):
+        top = _below(top, dtype)
+    bits = torch.finfo(dtype).bits
+    _draw(tensor, "uniform", None, math.ldexp(b - a, -bits), (a + b) / 2, a, top, key)
+    return tensor
+
+
+def normal(tensor: Tensor, mean: float, std: float, key: int) -> Tensor:
+    """Draw from the normal distribution. Arguments are right.
+
+    A complex number's parts have half the variance each, and the mean is added to the real part.
+    """
+    table = truncated_normal(-math.inf, math.inf, _computed(tensor)).coefficients
+    if tensor.is_complex():
+        _draw(tensor, "symmetric", table, std / math.sqrt(2), 0.0, -math.inf, math.inf, key)
+        if mean != 0:
+            shard_of(tensor).local.add_(mean)
+    else:
+        _draw(tensor, "symmetric", table, std, mean, -math.inf, math.inf, key)
+    return tensor
+
+
+def truncated(tensor: Tensor, mean: float, std: float, a: float, b: float, key: int) -> Tensor:
+    """Draw from the normal distribution truncated to [a, b]. Arguments are right.
+
+    By the inverse of the distribution function: one pass, whatever the bounds.
+    """
+    if std == 0 or a == b:
+        value = min(max(mean, a), b)
+        return constant(tensor, value)
+    low, high = (a - mean) / std, (b - mean) / std
+    if (high - low) * max(1.0, abs(low), abs(high)) < 1e-7:  # flat to the last bit of float32
+        return uniform(tensor, a, b, key)
+    table, shape, origin = truncated_normal(low, high, _computed(tensor))
+    location = {"low": a, "high": b, "mean": mean}[origin]
+    _draw(tensor, shape, table, std, location, a, b, key)
+    return tensor
+
+
+def constant(tensor: Tensor, value: float) -> Tensor:
+    """Fill with one number."""
+    return tensor.fill_(value)
+
+
+def assign(tensor: Tensor, make: Callable[[torch.dtype, torch.device], Tensor]) -> Tensor:
+    """Fill from a whole tensor, of which a rank keeps its shard.
+
+    Args:
+        tensor: the destination, of any layout.
+        make: given a dtype and a device, the whole tensor, of the destination's global shape.
+    """
+    shard = shard_of(tensor)
+    shard.local.copy_(shard.cut(make(tensor.dtype, shard.local.device)))
+    if shard.local is not tensor:
+        torch.autograd.graph.increment_version(tensor)
+    return tensor
+
+
+def _computed(tensor: Tensor) -> torch.dtype:
+    """The dtype that a tensor's numbers are computed in."""
+    return torch.float64 if tensor.dtype in (torch.float64, torch.complex128) else torch.float32
+
+
+def _draw(
+    tensor: Tensor,
+    shape: str,
+    table: Tensor | None,
+    scale: float,
+    location: float,
+    low: float,
+    high: float,
+    key: int,
+) -> None:
+    shard = shard_of(tensor)
+    local, offset, strides = shard.local, shard.offset, shard.strides
+    if tensor.is_complex():
+        local, offset, strides = (
+            torch.view_as_real(local),
+            2 * offset,
+            (*(2 * s for s in strides), 1),
+        )
+    ops.sample_(local, shape, table, scale, location, low, high, key, offset, strides)
+    if shard.local is not tensor:
+        torch.autograd.graph.increment_version(tensor)
+
+
+def _round(value: float, dtype: torch.dtype) -> float:
+    return value if dtype == torch.float64 else float(np.float32(value))
+
+
+def _below(value: float, dtype: torch.dtype) -> float:
+    """The next number of that dtype downwards."""
+    if dtype == torch.float64:
+        return math.nextafter(value, -math.inf)
+    return float(np.nextafter(np.float32(value), np.float32(-np.inf)))
