@@ -1,0 +1,139 @@
+// act and act_backward: one read of each input, one write of the output, the moments on the way.
+
+#include "../activation.h"
+#include "elements.cuh"
+#include "units.cuh"
+#include "warp_moments.cuh"
+
+namespace initfast::cuda {
+namespace {
+
+// Replaces every number on the stage by f(activation, number, its index).
+template <class S, class F>
+__device__ __forceinline__ void transform(const Activation& act, const Stage<S>& stage, F f) {
+  with_activation(act.kind, [&](auto family) {
+    const typename decltype(family)::template Over<S> activation(S(act.alpha), S(act.beta));
+#pragma unroll 1
+    for (int i = 0; i < kPerLane<S>; i += kGroup) {
+#pragma unroll
+      for (int j = 0; j < kGroup; ++j) stage.at(i + j) = f(activation, stage.at(i + j), i + j);
+    }
+  });
+}
+
+// ---- y = act(z + bias) ----
+
+struct ActKernelArgs {
+  ActArgs a;
+  UnitsOfElements units;
+};
+
+template <class T, class S, int N>
+__device__ __forceinline__ void add_bias(const ActKernelArgs& k, int64_t start, uint32_t present,
+                                         const Stage<S>& stage, S (&z)[N]) {
+  const T* bias = static_cast<const T*>(k.a.bias);
+  stage.put(z);
+#pragma unroll 1
+  for (int i = 0; i < N; ++i) {
+    if (!(present >> i & 1)) continue;
+    stage.at(i) += S(widen(bias[k.units.unit_of(start + element_of<T>(i))]));
+  }
+  stage.get(z);
+}
+
+template <class S>
+__global__ void __launch_bounds__(kThreads) act_kernel(ActKernelArgs k) {
+  INITFAST_SHARED_ARRAY(Moments, total, 2 * kWarps);
+  INITFAST_SHARED_ARRAY(S, stage_memory, kStage<S>);
+  const Stage<S> stage(stage_memory);
+  WarpMoments<S> of_z(total[warp_index()]), of_y(total[kWarps + warp_index()]);
+  const ActArgs& a = k.a;
+  for_each_run<S>(a.numel, [&](int64_t start, int32_t count) {
+    S z[kPerLane<S>], y[kPerLane<S>];
+    uint32_t present = 0;
+    with_storage<S>(a.dtype, [&](auto type) {
+      using T = decltype(type);
+      const T* data = static_cast<const T*>(a.z);
+      present = present_of<T, kPerLane<S>>(count);
+      if (a.layout.dims > 0) {
+        gather_run(data, a.layout, start, a.numel, stage, z);
+      } else {
+        load_run(data, start, a.numel, z);
+      }
+      if (a.bias) add_bias<T>(k, start, present, stage, z);
+      if (a.z_out) store_run(static_cast<T*>(a.z_out), start, a.numel, z);
+    });
+    of_z.add(z, present, count);
+    int32_t saturated = 0;
+    stage.put(z);
+    transform(a.act, stage, [&](const auto& activation, S x, int i) {
+      const S value = activation.value(x);
+      if constexpr (kSaturates<std::decay_t<decltype(activation)>, S>) {
+        saturated += int32_t(activation.saturated(value) && (present >> i & 1));
+      }
+      return value;
+    });
+    stage.get(y);
+    with_storage<S>(a.dtype, [&](auto type) {
+      using T = decltype(type);
+      store_run(static_cast<T*>(a.y), start, a.numel, y);
+      mark_run<T>(k.units, start, y, present);
+    });
+    of_y.add(y, present, count, warp_sum(saturated));
+  });
+  of_z.flush();
+  of_y.flush();
+  reduce_grid<2>(total, a.out);
+}
+
+// ---- grad_z = grad_y act'(z) ----
+
+template <class S>
+__global__ void __launch_bounds__(kThreads) act_backward_kernel(ActBackwardArgs a) {
+  INITFAST_SHARED_ARRAY(Moments, total, 2 * kWarps);
+  INITFAST_SHARED_ARRAY(S, stage_memory, kStage<S>);
+  const Stage<S> stage(stage_memory);
+  WarpMoments<S> of_grad_z(total[warp_index()]), of_grad_y(total[kWarps + warp_index()]);
+  for_each_run<S>(a.numel, [&](int64_t start, int32_t count) {
+    S z[kPerLane<S>], grad[kPerLane<S>];
+    uint32_t present = 0;
+    with_storage<S>(a.dtype, [&](auto type) {
+      using T = decltype(type);
+      load_run(static_cast<const T*>(a.z), start, a.numel, z);
+      load_run(static_cast<const T*>(a.grad_y), start, a.numel, grad);
+      present = present_of<T, kPerLane<S>>(count);
+    });
+    of_grad_y.add(grad, present, count);
+    stage.put(z);
+    transform(a.act, stage, [](const auto& activation, S x, int) { return activation.slope(x); });
+    stage.get(z);
+#pragma unroll
+    for (int i = 0; i < kPerLane<S>; ++i) grad[i] = grad[i] * z[i];
+    with_storage<S>(a.dtype, [&](auto type) {
+      store_run(static_cast<decltype(type)*>(a.grad_z), start, a.numel, grad);
+    });
+    of_grad_z.add(grad, present, count);
+  });
+  of_grad_z.flush();
+  of_grad_y.flush();
+  reduce_grid<2>(total, a.out);
+}
+
+}  // namespace
+
+cudaError_t act(const ActArgs& a, cudaStream_t stream) {
+  const ActKernelArgs k{a, UnitsOfElements(a.units)};
+  if (a.dtype == Dtype::kFloat64) {
+    return launch(act_kernel<double>, blocks_of<double>(a.numel), stream, k);
+  }
+  return launch(act_kernel<float>, blocks_of<float>(a.numel), stream, k);
+}
+
+cudaError_t act_backward(const ActBackwardArgs& a, cudaStream_t stream) {
+  if (a.dtype == Dtype::kFloat64) {
+    return launch(act_backward_kernel<double>, blocks_of<double>(a.numel), stream, a);
+  }
+  return launch(act_backward_kernel<float>, blocks_of<float>(a.numel), stream, a);
+}
+
+}  // namespace initfast::cuda

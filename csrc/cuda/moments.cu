@@ -1,0 +1,43 @@
+// moments: one read of any tensor, and eight numbers.
+
+#include "elements.cuh"
+#include "warp_moments.cuh"
+
+namespace initfast::cuda {
+namespace {
+
+template <class S>
+__global__ void __launch_bounds__(kThreads) moments_kernel(MomentsArgs a) {
+  INITFAST_SHARED_ARRAY(Moments, total, kWarps);
+  INITFAST_SHARED_ARRAY(S, stage_memory, kStage<S>);
+  const Stage<S> stage(stage_memory);
+  WarpMoments<S> moments(total[warp_index()]);
+  for_each_run<S>(a.numel, [&](int64_t start, int32_t count) {
+    S x[kPerLane<S>];
+    uint32_t present = 0;
+    with_storage<S>(a.dtype, [&](auto type) {
+      using T = decltype(type);
+      const T* data = static_cast<const T*>(a.x);
+      if (a.layout.dims > 0) {
+        gather_run(data, a.layout, start, a.numel, stage, x);
+      } else {
+        load_run(data, start, a.numel, x);
+      }
+      present = present_of<T, kPerLane<S>>(count);
+    });
+    moments.add(x, present, count);
+  });
+  moments.flush();
+  reduce_grid<1>(total, a.out);
+}
+
+}  // namespace
+
+cudaError_t moments(const MomentsArgs& a, cudaStream_t stream) {
+  if (a.dtype == Dtype::kFloat64) {
+    return launch(moments_kernel<double>, blocks_of<double>(a.numel), stream, a);
+  }
+  return launch(moments_kernel<float>, blocks_of<float>(a.numel), stream, a);
+}
+
+}  // namespace initfast::cuda

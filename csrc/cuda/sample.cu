@@ -1,0 +1,207 @@
+// The sampler: the numbers that the CPU draws, bit for bit.
+//
+// Philox and the conversion to numbers are the CPU's own headers. Compiled without contraction
+// (--fmad=false), they hold only operations that IEEE 754 rounds exactly.
+//
+// A thread draws whole blocks of the stream: the 4 words (2 of 64 bits for double) of one Philox
+// call. They are consecutive along the dimension whose stride in the global tensor is 1, the "row",
+// wherever that lies in memory.
+
+#include "../distribution.h"
+#include "../philox.h"
+#include "elements.cuh"
+
+namespace initfast::cuda {
+namespace {
+
+INITFAST_INLINE int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// Several waves on any card; more would only load the table more often.
+constexpr int64_t kMaxSampleBlocks = 4 * kMaxBlocks;
+
+template <class S>
+constexpr int kWordsPerBlock = 16 / int(sizeof(typename WordOf<S>::Type));
+
+template <class S>
+struct SampleKernelArgs {
+  Dtype dtype;
+  void* out;
+  Shape shape;
+  Affine<S> affine;
+  uint64_t key, offset;
+  int64_t row_size, row_memory;
+  int64_t rows, blocks_per_row;  // a row may begin and end within a block
+  int outer_dims;
+  SampleDim outer[kMaxSampleDims];
+  S table[2 * kTableSize<S>];  // travels with the launch: no copy to wait for
+};
+
+// ---- numbers of one block ----
+
+template <class S>
+struct Numbers {
+  S x[kWordsPerBlock<S>];
+};
+
+template <class S, class F>
+__device__ __forceinline__ Numbers<S> convert(const uint64_t (&words)[2], F number) {
+  using Word = typename WordOf<S>::Type;
+  Numbers<S> n;
+#pragma unroll
+  for (int i = 0; i < kWordsPerBlock<S>; ++i) {
+    const uint64_t half = words[i * int(sizeof(Word)) / 8];
+    n.x[i] = number(IntOf<S>(Word(sizeof(Word) == 8 ? half : half >> 32 * (i % 2))));
+  }
+  return n;
+}
+
+template <class S>
+__device__ __forceinline__ Numbers<S> draw(const SampleKernelArgs<S>& a, const S* table,
+                                           const PhiloxKeys<uint64_t>& key, uint64_t block) {
+  const uint64_t low[1] = {block};
+  uint64_t front[1], back[1];
+  philox<1>(key, low, block >> 32, front, back);
+  const uint64_t words[2] = {front[0], back[0]};
+  switch (a.shape) {
+    case Shape::kUniform:
+      return convert<S>(words, [&](IntOf<S> w) { return uniform<S>(w, a.affine); });
+    case Shape::kSymmetric:
+      return convert<S>(words, [&](IntOf<S> w) {
+        return quantile<S>(w, Shape::kSymmetric, table, a.affine);
+      });
+    case Shape::kSkewed:
+      return convert<S>(words, [&](IntOf<S> w) {
+        return quantile<S>(w, Shape::kSkewed, table, a.affine);
+      });
+    default:
+      return convert<S>(words, [&](IntOf<S> w) {
+        return quantile<S>(w, Shape::kOneSided, table, a.affine);
+      });
+  }
+}
+
+// ---- and where they go ----
+
+// One block's numbers, stored at once.
+template <class T, int N>
+struct alignas(sizeof(T) * N) Packed {
+  T element[N];
+};
+
+// Number i goes to out[i * stride] where first <= i < last.
+template <class T, class S>
+__device__ __forceinline__ void put(const Numbers<S>& n, T* out, int64_t stride, int first, int last) {
+  constexpr int N = kWordsPerBlock<S>;
+  Packed<T, N> packed;
+#pragma unroll
+  for (int i = 0; i < N; ++i) narrow(n.x[i], packed.element[i]);
+  const bool whole = first <= 0 && last >= N && stride == 1;
+  if (whole && reinterpret_cast<uintptr_t>(out) % sizeof packed == 0) {
+    *reinterpret_cast<Packed<T, N>*>(out) = packed;
+    return;
+  }
+#pragma unroll
+  for (int i = 0; i < N; ++i) {
+    if (first <= i && i < last) out[i * stride] = packed.element[i];
+  }
+}
+
+template <class S>
+__global__ void __launch_bounds__(kThreads) sample_kernel(const SampleKernelArgs<S> a) {
+  INITFAST_SHARED_ARRAY(S, table, 2 * kTableSize<S>);
+  for (int i = int(threadIdx.x); i < 2 * kTableSize<S>; i += kThreads) table[i] = a.table[i];
+  __syncthreads();
+  constexpr int N = kWordsPerBlock<S>;
+  const PhiloxKeys<uint64_t> key(a.key);
+  const int64_t items = a.rows * a.blocks_per_row;
+  for (int64_t item = int64_t(blockIdx.x) * kThreads + threadIdx.x; item < items;
+       item += int64_t(gridDim.x) * kThreads) {
+    int64_t row = a.rows > 1 ? item / a.blocks_per_row : 0;
+    const int64_t block_in_row = item - row * a.blocks_per_row;
+    int64_t memory = 0;
+    uint64_t begin = a.offset;  // the row's first index in the stream
+    for (int d = a.outer_dims - 1; d >= 0; --d) {
+      const int64_t outer = row / a.outer[d].size;
+      const int64_t at = row - outer * a.outer[d].size;
+      memory += at * a.outer[d].memory;
+      begin += uint64_t(at * a.outer[d].global);
+      row = outer;
+    }
+    const uint64_t block = begin / N + uint64_t(block_in_row);
+    const int64_t first = block_in_row * N - int64_t(begin % N);  // word 0's place in the row
+    if (first >= a.row_size) continue;
+    const Numbers<S> numbers = draw(a, table, key, block);
+    const int64_t left = a.row_size - first;
+    with_storage<S>(a.dtype, [&](auto type) {
+      auto* out = static_cast<decltype(type)*>(a.out) + memory + first * a.row_memory;
+      put(numbers, out, a.row_memory, first < 0 ? int(-first) : 0, left < N ? int(left) : N);
+    });
+  }
+}
+
+template <class S>
+cudaError_t launch_sample(const SampleArgs& a, cudaStream_t stream) {
+  SampleKernelArgs<S> k{};
+  k.dtype = a.dtype;
+  k.out = a.out;
+  k.shape = a.shape;
+  k.affine = {S(a.scale), S(a.location), S(a.low), S(a.high)};
+  k.key = a.key;
+  k.offset = a.offset;
+  k.row_size = k.row_memory = k.rows = 1;
+  bool found = false;
+  for (int d = a.dims - 1; d >= 0; --d) {
+    const SampleDim& dim = a.dim[d];
+    if (dim.global == 1 && !found) {
+      found = true;
+      k.row_size = dim.size;
+      k.row_memory = dim.memory;
+    } else {
+      k.rows *= dim.size;
+      k.outer[k.outer_dims++] = dim;
+    }
+  }
+  k.blocks_per_row = k.row_size == 1 ? 1 : ceil_div(k.row_size, kWordsPerBlock<S>) + 1;
+  const int halves = a.shape == Shape::kUniform ? 0 : a.shape == Shape::kSkewed ? 2 : 1;
+  if (halves > 0) memcpy(k.table, a.table, size_t(halves) * kTableSize<S> * sizeof(S));
+  const int64_t blocks = ceil_div(k.rows * k.blocks_per_row, kThreads);
+  return launch(sample_kernel<S>, blocks < kMaxSampleBlocks ? blocks : kMaxSampleBlocks, stream, k);
+}
+
+// ---- zeros at random places, so many in each column: Floyd's method (Bentley & Floyd 1987) ----
+
+template <class T>
+__device__ __forceinline__ void zero_column(const ZeroRowsArgs& a, const PhiloxKeys<uint64_t>& key,
+                                            int64_t column) {
+  for (int64_t last = a.rows - a.count; last < a.rows; ++last) {
+    const uint64_t word = stream_word<uint32_t>(key, uint64_t(column) * uint64_t(a.rows) + uint64_t(last));
+    const int64_t drawn = int64_t(word * uint64_t(last + 1) >> 32);
+    const int64_t row = a.chosen[drawn * a.cols + column] ? last : drawn;
+    a.chosen[row * a.cols + column] = 1;
+    static_cast<T*>(a.out)[row * a.row_stride + column * a.col_stride] = T{};
+  }
+}
+
+// A thread for each column: what a column draws depends on what it drew before.
+__global__ void __launch_bounds__(kThreads) zero_rows_kernel(const ZeroRowsArgs a) {
+  const PhiloxKeys<uint64_t> key(a.key);
+  const int64_t column = int64_t(blockIdx.x) * kThreads + threadIdx.x;
+  if (column >= a.cols) return;
+  switch (a.dtype) {
+    case Dtype::kFloat64: return zero_column<uint64_t>(a, key, column);
+    case Dtype::kFloat32: return zero_column<uint32_t>(a, key, column);
+    default: return zero_column<uint16_t>(a, key, column);
+  }
+}
+
+}  // namespace
+
+cudaError_t sample(const SampleArgs& a, cudaStream_t stream) {
+  return a.dtype == Dtype::kFloat64 ? launch_sample<double>(a, stream) : launch_sample<float>(a, stream);
+}
+
+cudaError_t zero_rows(const ZeroRowsArgs& a, cudaStream_t stream) {
+  return launch(zero_rows_kernel, ceil_div(a.cols, kThreads), stream, a);
+}
+
+}  // namespace initfast::cuda
