@@ -1,0 +1,156 @@
+"""What every kernel must do, as functions of a device: for the plain and the sanitized tests."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from cuda_on_cpu.harness import Device, rounded
+
+from initfast import reference
+
+RNG = np.random.default_rng
+
+# Of an activation's value or slope, relative to max(|value|, 1): float32 arithmetic, then rounding
+# (unit roundoff 2^-8 and 2^-11).
+TOLERANCE = {"float32": 2e-6, "float64": 1e-13, "bfloat16": 2**-8, "float16": 2**-11}
+# Of the mean (in units of the root mean square) and of the standard deviation.
+MOMENTS_TOLERANCE = 1e-6
+
+
+def numbers(n: int, seed: int = 0, scale: float = 1.0, shift: float = 0.0) -> np.ndarray:
+    """n normal numbers with some exact zeros among them."""
+    x = RNG(seed).standard_normal(n) * scale + shift
+    x[RNG(seed + 1).random(n) < 0.05] = 0
+    return x
+
+
+def check_row(row: np.ndarray, x: np.ndarray, saturated: int = 0) -> None:
+    """Hold one row of moments to float64 arithmetic on the very numbers x."""
+    finite = x[np.isfinite(x)].astype(np.longdouble)
+    count, nonfinite, zero, saturated_seen, mean, m2, low, high = row
+    assert (count, nonfinite) == (x.size, x.size - finite.size)
+    assert zero == np.count_nonzero(x == 0)
+    assert saturated_seen == saturated
+    if finite.size == 0:
+        assert (mean, m2, low, high) == (0, 0, np.inf, -np.inf)
+        return
+    assert (low, high) == (finite.min(), finite.max())
+    scale = max(float(np.abs(finite).max()), 1e-320)
+    exact = float(finite.mean())
+    spread = float((((finite - finite.mean()) / scale) ** 2).sum())
+    assert abs(mean - exact) <= MOMENTS_TOLERANCE * float(
+        np.sqrt(((finite / scale) ** 2).mean()) * scale
+    )
+    if low == high:
+        assert m2 == 0
+    else:
+        assert abs(np.sqrt(m2) / scale - np.sqrt(spread)) <= MOMENTS_TOLERANCE * np.sqrt(spread)
+
+
+def check_moments(device: Device, x: np.ndarray, dtype: str, **how: object) -> np.ndarray:
+    row = device.moments(x, dtype, **how)
+    check_row(row, rounded(x, dtype).ravel())
+    return row
+
+
+def check_act(
+    device: Device,
+    act: str,
+    dtype: str,
+    shape: tuple[int, ...],
+    *,
+    unit_dim: int = -1,
+    bias: bool = False,
+    seed: int = 0,
+    misalign: int = 0,
+    scale: float = 3.0,
+) -> None:
+    """act over a contiguous tensor, against the reference in float64."""
+    units = shape[unit_dim]
+    inner = int(np.prod(shape[unit_dim % len(shape) + 1 :]))
+    z = rounded(numbers(int(np.prod(shape)), seed, scale).reshape(shape), dtype)
+    offset = rounded(numbers(units, seed + 7), dtype) if bias else None
+    activation = reference.ACTIVATIONS[act]
+    y, z_out, rows, live = device.act(
+        *(z, act, activation.defaults, dtype),
+        **dict(units=units, inner=inner, bias=offset, keep_z=bias, misalign=misalign),
+    )
+    if bias:
+        exact = z + offset
+        z_out = z_out.reshape(shape)
+        assert np.all(np.abs(z_out - exact) <= TOLERANCE[dtype] * np.maximum(np.abs(exact), 1e-3))
+        z = z_out
+    y = y.reshape(shape)
+    check_values(y, activation.value(torch.from_numpy(z), *activation.defaults).numpy(), dtype)
+    check_row(rows[0], z.ravel())
+    check_row(rows[1], y.ravel(), saturated=int(rows[1][3]))
+    check_saturated(rows[1][3], y, activation, dtype)
+    flags = np.moveaxis(y, unit_dim, 0).reshape(units, -1)
+    assert np.array_equal(live, (flags != 0).any(1))
+
+
+def check_values(got: np.ndarray, exact: np.ndarray, dtype: str) -> None:
+    error = np.abs(got - exact) / np.maximum(np.abs(exact), 1)
+    assert error.max(initial=0) <= TOLERANCE[dtype], error.max()
+
+
+def check_saturated(
+    got: float, y: np.ndarray, activation: reference.Activation, dtype: str
+) -> None:
+    """The count of saturated values: before y was rounded, so up to those near the threshold."""
+    if activation.saturated is None:
+        assert got == 0
+        return
+    near = 4 * TOLERANCE[dtype] * np.maximum(np.abs(y), 1)
+    masks = [
+        activation.saturated(torch.from_numpy(y + d), *activation.defaults).numpy()
+        for d in (-near, 0 * near, near)
+    ]
+    always, ever = np.logical_and.reduce(masks).sum(), np.logical_or.reduce(masks).sum()
+    assert always <= got <= ever
+
+
+def check_act_backward(device: Device, act: str, dtype: str, n: int, misalign: int = 0) -> None:
+    activation = reference.ACTIVATIONS[act]
+    z, grad_y = rounded(numbers(n, 3, 2.0), dtype), rounded(numbers(n, 4), dtype)
+    grad_z, rows = device.act_backward(
+        grad_y, z, act, activation.defaults, dtype, misalign=misalign
+    )
+    slope = activation.slope(torch.from_numpy(z), *activation.defaults).numpy()
+    check_values(grad_z, grad_y * slope, dtype)
+    check_row(rows[0], grad_z)
+    check_row(rows[1], grad_y)
+
+
+def check_linear_act(
+    device: Device,
+    rows: int,
+    cols: int,
+    depth: int,
+    dtype: str,
+    act: str = "tanh",
+    *,
+    bias: bool = True,
+    padding: int = 0,
+    misalign: int = 0,
+    seed: int = 0,
+) -> tuple[np.ndarray, ...]:
+    activation = reference.ACTIVATIONS[act]
+    x = rounded(numbers(rows * depth, seed).reshape(rows, depth), dtype)
+    weight = rounded(numbers(cols * depth, seed + 5, depth**-0.5 if depth else 1), dtype)
+    weight = weight.reshape(cols, depth)
+    offset = rounded(numbers(cols, seed + 9), dtype) if bias else None
+    y, z, moments, live = device.linear_act(
+        x, weight, offset, act, activation.defaults, dtype, padding=padding, misalign=misalign
+    )
+    exact = x @ weight.T + (offset if bias else 0)
+    # Every partial sum rounds: the usual bound, with sums a few terms long in place of depth.
+    size = np.abs(x) @ np.abs(weight).T + (np.abs(offset) if bias else 0)
+    bound = 2**-24 * (8 + depth / 64) * size + TOLERANCE[dtype] * np.abs(exact)
+    assert np.all(np.abs(z - exact) <= bound + 1e-30), np.max(np.abs(z - exact) - bound)
+    check_values(y, activation.value(torch.from_numpy(z), *activation.defaults).numpy(), dtype)
+    check_row(moments[0], z.ravel())
+    check_row(moments[1], y.ravel(), saturated=int(moments[1][3]))
+    check_saturated(moments[1][3], y, activation, dtype)
+    assert np.array_equal(live, (y != 0).any(0))
+    return y, z, moments

@@ -1,0 +1,256 @@
+"""Identities, orthogonal and sparse matrices, and the patch of torch.nn.init."""
+
+import math
+import sys
+import types
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from initfast import init
+from initfast.orthogonal import haar
+
+REAL = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+
+# ---- identities ----
+
+
+@pytest.mark.parametrize("shape", [(4, 4), (3, 5), (5, 3), (0, 2)])
+def test_eye_is_torchs(shape):
+    assert torch.equal(init.eye_(torch.empty(shape)), nn.init.eye_(torch.empty(shape)))
+
+
+@pytest.mark.parametrize("shape", [(4, 4, 3), (6, 2, 4, 3), (6, 8, 3, 5), (8, 4, 1, 2, 3)])
+@pytest.mark.parametrize("groups", [1, 2])
+def test_dirac_is_torchs(shape, groups):
+    ours = init.dirac_(torch.empty(shape), groups)
+    assert torch.equal(ours, nn.init.dirac_(torch.empty(shape), groups))
+
+
+@pytest.mark.parametrize("groups", [1, 4])
+def test_dirac_passes_channels(groups):
+    x = torch.randn(2, 8, 9, 9)
+    w = init.dirac_(torch.empty(8, 8 // groups, 3, 3), groups)
+    assert torch.equal(F.conv2d(x, w, padding=1, groups=groups), x)
+
+
+@pytest.mark.parametrize("shape", [(6, 6), (9, 4), (4, 10), (8, 3, 3), (3, 8, 5, 5)])
+def test_identity_keeps_the_variance(shape):
+    w = init.identity_(torch.empty(shape), gain=2.0)
+    kernel = w.flatten(2) if w.dim() > 2 else w.unsqueeze(-1)
+    assert torch.allclose(kernel.square().sum((1, 2)), torch.full((shape[0],), 4.0))
+    matrix = kernel.sum(-1) / 2
+    if shape[0] <= shape[1]:
+        assert torch.allclose(matrix @ matrix.t(), torch.eye(shape[0]), atol=1e-6)
+    else:
+        assert (matrix.sum(1) == 1).all() and (matrix.sum(0) >= shape[0] // shape[1]).all()
+
+
+# ---- orthogonal matrices ----
+
+
+def gram_error(q):
+    q = q.detach().double() if not q.is_complex() else q.detach().to(torch.complex128)
+    gram = q @ q.mH if q.shape[0] < q.shape[1] else q.mH @ q
+    return (gram - torch.eye(len(gram), dtype=gram.dtype)).abs().max().item()
+
+
+@pytest.mark.parametrize(
+    "rows, cols", [(1, 1), (3, 4), (4, 3), (1, 9), (130, 128), (300, 700), (513, 513)]
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.complex64])
+def test_orthogonal_to_rounding(rows, cols, dtype):
+    bound = 2 * torch.finfo(dtype).eps * math.sqrt(max(rows, cols))
+    q = init.orthogonal_(torch.empty(rows, cols, dtype=dtype))
+    assert gram_error(q) < bound
+    scaled = init.orthogonal_(torch.empty(rows, cols, dtype=dtype), gain=3.0, key=2)
+    assert torch.allclose(scaled, 3 * init.orthogonal_(q, key=2), atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(3, 4), (4, 3), (20, 3, 5, 5), (7, 2, 3)])
+@pytest.mark.parametrize("gain", [1, 2, 0.5])
+def test_orthogonal_flattens_like_torch(shape, gain):
+    q = init.orthogonal_(torch.empty(shape), gain=gain).flatten(1)
+    if q.shape[0] > q.shape[1]:
+        product = q.t() @ q
+    else:
+        product = q @ q.t()
+    assert torch.allclose(product, torch.eye(len(product)) * gain**2, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_orthogonal_in_16_bits_is_rounded_float32(dtype):
+    q = init.orthogonal_(torch.empty(40, 30), gain=1.5, key=3)
+    half = init.orthogonal_(torch.empty(40, 30, dtype=dtype), gain=1.5, key=3)
+    assert torch.equal(half, q.to(dtype))
+
+
+def test_orthogonal_whatever_the_threads():
+    results = []
+    for threads in (1, 2, 5):
+        torch.set_num_threads(threads)
+        results.append(init.orthogonal_(torch.empty(300, 200), key=1))
+    for other in results[1:]:
+        assert (other - results[0]).abs().max() < 1e-6
+
+
+def test_orthogonal_is_the_factor_of_its_normals():
+    """haar() is Q of the QR that it leaves out: column by column, in float64, unblocked."""
+    rows, cols = 150, 140
+    q = haar(rows, cols, 5, torch.float64, torch.device("cpu"))
+    normals = init.normal_(torch.empty(rows, cols, dtype=torch.float64), key=5)
+    truth = torch.eye(rows, dtype=torch.float64)
+    signs = torch.ones(cols, dtype=torch.float64)
+    for j in range(cols):
+        x = torch.zeros(rows, dtype=torch.float64)
+        x[j:] = normals[j:, j]
+        signs[j] = -x[j].sign()
+        x[j] += x[j].sign() * x.norm()
+        truth = truth - torch.outer(truth @ x, 2 * x / x.dot(x))
+    assert torch.allclose(q, truth[:, :cols] * signs, atol=1e-12)
+
+
+def eigenphases(matrices):
+    return torch.linalg.eigvals(matrices).angle().flatten()
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])
+def test_orthogonal_is_haar(dtype):
+    """Entries' moments, the distribution of the trace, of eigenvalue phases and of signs."""
+    torch.set_num_threads(1)
+    n, draws = 6, 4000
+    device = torch.device("cpu")
+    q = torch.stack([haar(n, n, key, dtype, device) for key in range(draws)])
+    noise = 5 / math.sqrt(draws)
+    second, fourth = q.abs().square().mean(0), q.abs().pow(4).mean(0)
+    # E q^4 = 3 / (n (n + 2)), E |u|^4 = 2 / (n (n + 1)) (Mezzadri 2007).
+    expected = 2 / (n * (n + 1)) if dtype.is_complex else 3 / (n * (n + 2))
+    assert (second - 1 / n).abs().max() < noise * 0.25
+    assert (fourth - expected).abs().max() < noise * 0.2
+    assert (q.mean(0)).abs().max() < noise * 0.5
+    trace = q.diagonal(dim1=1, dim2=2).sum(1)
+    assert trace.mean().abs() < noise and abs(trace.abs().square().mean() - 1) < 2 * noise
+    if (
+        dtype.is_complex
+    ):  # every phase alike; of real matrices the diagonal's sign and the determinant
+        phases = (eigenphases(q) + math.pi).sort().values / (2 * math.pi)
+        even = torch.arange(1, len(phases) + 1) / len(phases)
+        assert (phases - even).abs().max() < 1.63 / math.sqrt(len(phases))
+    else:
+        assert abs(torch.linalg.det(q).mean()) < noise
+        first = (q[:, 0, 0] > 0).double().mean()
+        assert abs(first - 0.5) < noise / 2
+
+
+@pytest.mark.parametrize("shape", [(8, 8, 3), (9, 4, 3, 4), (6, 5, 2, 3, 5)])
+def test_delta_orthogonal(shape):
+    w = init.delta_orthogonal_(torch.empty(shape), gain=2.0)
+    centre = tuple((k - 1) // 2 for k in shape[2:])
+    matrix = w[(slice(None), slice(None), *centre)]
+    assert torch.allclose(matrix.t() @ matrix, 4 * torch.eye(shape[1]), atol=4e-6)
+    assert w.count_nonzero() == matrix.count_nonzero()
+
+
+# ---- sparse matrices ----
+
+
+@pytest.mark.parametrize("dtype", [*REAL, torch.complex64], ids=str)
+@pytest.mark.parametrize(
+    "rows, cols, sparsity", [(40, 30, 0.1), (101, 17, 0.5), (7, 90, 0.99), (5, 5, 0), (5, 5, 1)]
+)
+def test_sparse_counts(rows, cols, sparsity, dtype):
+    w = init.sparse_(torch.empty(rows, cols, dtype=dtype), sparsity, std=0.2, key=3)
+    assert ((w == 0).sum(0) == math.ceil(sparsity * rows)).all()
+    kept = w[w != 0]
+    assert torch.equal(
+        kept, init.normal_(torch.empty(rows, cols, dtype=dtype), std=0.2, key=3)[w != 0]
+    )
+
+
+def test_sparse_places_are_uniform():
+    rows, cols, zeros = 12, 60_000, 5
+    chosen = init.sparse_(torch.empty(rows, cols), zeros / rows, key=9) == 0
+    counts = chosen.sum(1).double()
+    expected = cols * zeros / rows
+    # Rows of a column are negatively correlated: the statistic has rows - 1 degrees of freedom.
+    chi = ((counts - expected) ** 2).sum() / (expected * (1 - zeros / rows)) * (rows - 1) / rows
+    assert 1.5 < chi < 35
+    pairs = (chosen.double() @ chosen.double().t()).fill_diagonal_(0)
+    share = zeros * (zeros - 1) / (rows * (rows - 1))
+    off = pairs[~torch.eye(rows, dtype=torch.bool)]
+    assert (off - cols * share).abs().max() < 5 * math.sqrt(cols * share * (1 - share))
+
+
+# ---- the patch ----
+
+
+def test_patch_draws_from_our_stream():
+    torch.manual_seed(3)
+    with init.patch_torch():
+        net = nn.Linear(6, 4)
+    torch.manual_seed(3)
+    weight = init.kaiming_uniform_(torch.empty(4, 6), a=math.sqrt(5))
+    assert torch.equal(net.weight, weight)
+    torch.manual_seed(3)
+    assert not torch.equal(nn.Linear(6, 4).weight, weight)
+
+
+@pytest.fixture
+def library():
+    """A module that has imported functions by name."""
+    module = types.ModuleType("library_that_imports_by_name")
+    module.normal_ = nn.init.normal_
+    module.renamed = nn.init.trunc_normal_
+    module.unrelated = torch.nn.Linear
+    sys.modules[module.__name__] = module
+    yield module
+    del sys.modules[module.__name__]
+
+
+def test_patch_reaches_names_and_puts_them_back(library):
+    before = dict(vars(nn.init))
+    with init.patch_torch():
+        assert nn.init.normal_ is library.normal_ is not before["normal_"]
+        for name in ("normal_", "trunc_normal_", "kaiming_uniform_", "orthogonal_", "sparse_"):
+            assert getattr(nn.init, name) is not before[name]
+            assert getattr(nn.init, name).__name__ == name
+        w = library.renamed(torch.empty(5), generator=torch.Generator().manual_seed(1))
+        assert torch.equal(w, init.trunc_normal_(w, generator=torch.Generator().manual_seed(1)))
+        late = types.ModuleType("library_loaded_meanwhile")
+        sys.modules[late.__name__] = late
+        late.normal_ = nn.init.normal_
+    del sys.modules[late.__name__]
+    assert dict(vars(nn.init)) == before
+    assert library.normal_ is late.normal_ is before["normal_"]
+    assert library.unrelated is torch.nn.Linear
+
+
+def test_patch_ends_with_an_exception(library):
+    before = nn.init.normal_
+    with pytest.raises(ZeroDivisionError):
+        with init.patch_torch():
+            raise ZeroDivisionError
+    assert nn.init.normal_ is library.normal_ is before
+
+
+def test_patch_nests_and_decorates(library):
+    before = nn.init.uniform_
+
+    @init.patch_torch()
+    def draw():
+        with init.patch_torch():
+            pass
+        return nn.init.uniform_(torch.empty(4), generator=torch.Generator().manual_seed(5))
+
+    expected = init.uniform_(torch.empty(4), generator=torch.Generator().manual_seed(5))
+    assert torch.equal(draw(), expected)
+    assert nn.init.uniform_ is before
+
+
+def test_patch_keeps_the_old_names():
+    with init.patch_torch():
+        with pytest.warns(FutureWarning, match="nn.init.normal_"):
+            w = nn.init.normal(torch.empty(4), generator=torch.Generator().manual_seed(5))
+    assert torch.equal(w, init.normal_(w, generator=torch.Generator().manual_seed(5)))

@@ -1,0 +1,141 @@
+"""profile(): the net is left as it was, and errors name the layer."""
+
+import pytest
+import torch
+from profile_cases import WIDTH, Loop, batch, output_of
+from torch import nn
+
+from initfast.profiler import profile
+
+# ---- the net as it was ----
+
+
+def state(net):
+    """Everything that profile must leave alone."""
+    return [
+        (
+            m.training,
+            list(m._forward_hooks),
+            list(m._forward_pre_hooks),
+            list(m._backward_hooks),
+            sorted(vars(m)),
+            [
+                (k, id(p), None if p.grad is None else p.grad.clone())
+                for k, p in m._parameters.items()
+                if p is not None
+            ],
+            [(k, id(b), b.clone()) for k, b in m._buffers.items() if b is not None],
+        )
+        for m in net.modules()
+    ] + [torch.get_rng_state()]
+
+
+def equal(a, b):
+    if isinstance(a, torch.Tensor):
+        return torch.equal(a, b)
+    if isinstance(a, (list, tuple)):
+        return len(a) == len(b) and all(map(equal, a, b))
+    return a == b
+
+
+class Stateful(nn.Module):
+    def __init__(self, fails=None):
+        super().__init__()
+        self.first = nn.Linear(WIDTH, WIDTH)
+        self.norm = nn.BatchNorm1d(WIDTH)
+        self.drop = nn.Dropout(0.5)
+        self.last = nn.Linear(WIDTH, 4)
+        self.register_buffer("calls", torch.zeros(()))
+        self.fails = fails
+
+    def forward(self, x):
+        x = self.norm(torch.tanh(self.first(x)))
+        self.calls = self.calls + 1
+        x = self.drop(x)
+        if self.fails is not None:
+            raise self.fails
+        return self.last(x)
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("fails", [None, ValueError("no"), KeyboardInterrupt()])
+def test_the_net_is_left_as_it_was(training, fails):
+    net, x = Stateful(fails).train(training), batch(8, WIDTH)
+    hook = net.last.register_forward_hook(lambda *_: None)
+    net.first.weight.grad = torch.ones(WIDTH, WIDTH)
+    before, grad_mode = state(net), torch.is_grad_enabled()
+    if fails is None:
+        profile(net, x)
+    else:
+        with pytest.raises(type(fails)):
+            profile(net, x)
+    assert equal(state(net), before)
+    assert torch.is_grad_enabled() == grad_mode
+    assert torch.overrides._get_current_function_mode() is None
+    hook.remove()
+
+
+def test_train_and_eval_mode_are_honoured():
+    net, x = Stateful(), batch(64, WIDTH)
+    assert profile(net.train(), x)["norm"].std == pytest.approx(1.0, abs=0.02)
+    assert profile(net.eval(), x)["norm"].std < 0.9
+
+
+def test_users_hooks_run_and_change_outputs():
+    net, x = Loop(torch.tanh), batch(3, WIDTH)
+    net.linears[1].register_forward_hook(lambda module, args, output: output * 2)
+    with torch.no_grad():
+        expected = net(x)
+    output, report = output_of(net, x)
+    torch.testing.assert_close(output, expected)
+    assert [layer.op for layer in report][1:3] == ["linear", "tanh"]
+
+
+# ---- errors ----
+
+
+def notes(error):
+    return "\n".join([str(error), *getattr(error, "__notes__", [])])
+
+
+@pytest.mark.parametrize(
+    "x, words",
+    [
+        (batch(3, WIDTH + 1), ["[3, 13]", "[..., 12]"]),
+        (batch(3, WIDTH).double(), ["torch.float64", "torch.float32"]),
+        (torch.ones(3, WIDTH, dtype=torch.long), ["torch.int64", "torch.float32"]),
+        (torch.ones(3, WIDTH, device="meta"), ["meta", "cpu"]),
+    ],
+)
+def test_a_wrong_input_names_the_layer_the_value_and_the_expected(x, words):
+    net = nn.Sequential(nn.Identity(), nn.Sequential(nn.Linear(WIDTH, 4), nn.Tanh()))
+    with pytest.raises(Exception) as plain:
+        net(x)
+    with pytest.raises(type(plain.value)) as raised:
+        profile(net, x)
+    text = notes(raised.value)
+    for word in ["'1.0'", *words]:
+        assert word in text
+    assert text.count("initfast.profile: raised in layer") == 1
+    assert str(plain.value).splitlines()[0] in text
+
+
+def test_an_error_in_forward_keeps_its_type_and_names_the_module():
+    class Odd(Exception):
+        def __init__(self, a, b):
+            super().__init__(a, b)
+
+    class Raises(nn.Module):
+        def forward(self, x):
+            raise Odd(1, "two")
+
+    net = nn.Sequential(nn.Linear(4, 4), nn.Sequential(Raises()))
+    with pytest.raises(Odd) as raised:
+        profile(net, batch(2, 4))
+    assert raised.value.args[0] == 1
+    assert "raised in layer '1.0': in Raises" in notes(raised.value)
+
+
+def test_what_cannot_be_called():
+    with pytest.raises(TypeError, match="net is a Tensor; expected a module or a callable"):
+        profile(torch.zeros(3), torch.zeros(3))

@@ -1,0 +1,240 @@
+"""Report: reading, printing, folding and keeping what a profile found."""
+
+import html
+import json
+import math
+import sys
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from initfast.moments import Moments
+from initfast.profiler import profile
+from initfast.report import Layer, Report, Weight
+from initfast.table import Fold, fold, number, share
+
+
+def layer(name="0", op="linear", std=1.0, shape=(16, 8), **more):
+    n = 128
+    post = Moments(n, 0, 3, 0, 0.5, std * std * (n - 1), -2.0, 2.0)
+    return Layer(name, op, shape, shape, torch.float32, post, **more)
+
+
+def mlp(depth, width=16, act=nn.Tanh):
+    torch.manual_seed(0)
+    return nn.Sequential(*[m for _ in range(depth) for m in (nn.Linear(width, width), act())])
+
+
+@pytest.fixture(scope="module")
+def report():
+    return profile(mlp(40, act=nn.ReLU), torch.randn(8, 16))
+
+
+def test_layer_quotes_its_moments():
+    post = Moments(10, 2, 3, 1, 0.5, 7.0, -1.0, 2.0)
+    weight = Weight(4, 8, Moments(32, 0, 0, 0, 0.0, 31.0, -1.0, 1.0))
+    one = Layer("a", "tanh", (5, 2), (5, 2), torch.float16, post, input=post, weight=weight)
+    assert (one.mean, one.std, one.min, one.max) == (0.5, 1.0, -1.0, 2.0)
+    assert one.rms == pytest.approx(math.sqrt(0.25 + 7 / 8))
+    assert (one.zeros, one.saturated, one.nonfinite) == (0.3, 0.1, 0.2)
+    assert one.gain == 1.0 and one.weight.std == 1.0 and one.has_nonfinite
+
+
+def test_gain_at_the_edges():
+    flat = Moments(4, 0, 0, 0, 1.0, 0.0, 1.0, 1.0)
+    assert layer().gain is None
+    assert layer(input=flat).gain == math.inf
+    assert math.isnan(layer(std=0.0, input=flat).gain)
+    assert math.isnan(layer(input=Moments(1, mean=1.0)).gain)
+
+
+def test_looking_up(report):
+    assert len(report) == 40 and list(report) == report.layers
+    assert report["4"] is report.layers[2] is report[2] is report["4", 0]
+    assert report[-1] is report.layers[-1]
+    with pytest.raises(KeyError, match="no layer is named 'nothing'; the names are '0', '2'"):
+        report["nothing"]
+    with pytest.raises(KeyError, match="layer '0' has 1 calls; call 1 was asked for"):
+        report["0", 1]
+    with pytest.raises(KeyError, match="the report is empty"):
+        Report([])["x"]
+
+
+def test_layers_are_made_when_asked_for():
+    asked = []
+    report = Report(lambda: asked.append(1) or [layer()])
+    assert not asked
+    assert report.layers is report.layers and len(asked) == 1
+
+
+# ---- the table ----
+
+
+def test_the_table_fits_and_aligns(report):
+    lines = str(report).splitlines()
+    assert max(map(len, lines)) <= 100
+    assert lines[0].split() == "layer op shape mean std min max gain zero dead".split()
+    end = lines[0].index("std") + len("std")
+    for line in lines[2:5]:
+        assert line[end - 1] != " " and line[end : end + 2] in ("", "  ")
+    assert lines[2].split()[0] == "0" and lines[-1].split()[0] == "78"
+    assert any(line.startswith("... 36 more like these, std ") for line in lines)
+    assert len(lines) == 7
+
+
+def test_long_names_and_ops_are_shortened():
+    text = str(Report([layer("module." * 30, "Operator" * 20), layer("b")]))
+    assert max(map(len, text.splitlines())) <= 100
+    assert "module.module..." in text
+
+
+def test_wide_numbers_drop_columns_but_never_the_names_and_std():
+    post = Moments(10, 3, 3, 3, -1.234e-300, 1e-320, -1.234e-300, 1.234e300)
+    wide = Layer("n" * 40, "o" * 40, (1,) * 12, (10,) * 12, torch.float32, post, dead_units=123456)
+    lines = str(Report([wide])).splitlines()
+    assert max(map(len, lines)) <= 100
+    assert "layer" in lines[0] and "std" in lines[0] and "non-finite" in lines[0]
+
+
+@pytest.mark.parametrize(
+    "value, text",
+    [
+        (0.0, "0"),
+        (-0.0, "0"),
+        (1.0, "1.000"),
+        (0.62801, "0.6280"),
+        (16.0849, "16.08"),
+        (4165.2, "4165"),
+        (65770.0, "6.577e+04"),
+        (-1.5e-30, "-1.500e-30"),
+        (math.inf, "inf"),
+        (-math.inf, "-inf"),
+        (math.nan, "nan"),
+        (None, ""),
+    ],
+)
+def test_numbers_have_four_digits(value, text):
+    assert number(value) == text
+
+
+def test_shares():
+    assert [share(v) for v in (0.0, 0.5, 1.0, 1 / 3, 1e-6, None)] == [
+        "0",
+        "50%",
+        "100%",
+        "33.33%",
+        "0.0001%",
+        "",
+    ]
+
+
+def test_runs_fold():
+    layers = [layer(f"net.{i}", std=1.0 + i) for i in range(20)]
+    assert fold(layers) == [0, 1, 2, Fold(3, 19, 1), 19]
+    assert "... 16 more like these, std 4.000 to 19.00" in str(Report(layers))
+    assert fold(layers[:6]) == [0, 1, 2, 3, 4, 5]
+    assert fold([]) == []
+
+
+def test_blocks_fold():
+    ops = ("norm", "attention", "linear + gelu", "linear")
+    layers = [layer("first")] + [layer(f"b.{i}.{op}", op) for i in range(12) for op in ops]
+    layers.append(layer("last"))
+    assert fold(layers) == [0, 1, 2, 3, 4, Fold(5, 45, 4), 45, 46, 47, 48, 49]
+    assert "... 40 more in blocks of 4 like these" in str(Report(layers))
+
+
+def test_different_layers_do_not_fold():
+    layers = [layer(str(i), shape=(16, i + 1)) for i in range(20)]
+    assert fold(layers) == list(range(20))
+
+
+def test_the_first_nonfinite_layer_is_never_folded():
+    bad = Moments(4, 1, 0, 0, 0.0, 1.0, 0.0, 1.0)
+    layers = [layer(str(i)) for i in range(30)]
+    layers[17] = Layer("17", "linear", (16, 8), (16, 8), torch.float32, bad)
+    rows = fold(layers)
+    assert rows == [0, 1, 2, Fold(3, 17, 1), 17, Fold(18, 29, 1), 29]
+    assert "The first non-finite value: in the output of '17' (linear)." in str(Report(layers))
+    layers[17] = layer("17", "linear + tanh", pre=bad)
+    assert "in the pre-activation of '17' (linear + tanh)" in str(Report(layers))
+
+
+@given(st.lists(st.sampled_from("abc"), max_size=60), st.integers(-1, 59))
+def test_folding_covers_every_layer_once(kinds, bad):
+    layers = [layer(str(i), op=kind) for i, kind in enumerate(kinds)]
+    if 0 <= bad < len(layers):
+        layers[bad] = layer(str(bad), kinds[bad], pre=Moments(2, 1))
+    seen = []
+    for row in fold(layers):
+        seen += range(row.start, row.stop) if isinstance(row, Fold) else [row]
+        if isinstance(row, Fold):
+            for i in range(row.start, row.stop):
+                assert kinds[i] == kinds[i - row.period]
+            assert bad not in range(row.start, row.stop)
+    assert seen == list(range(len(layers)))
+
+
+def test_an_empty_report_prints():
+    assert str(Report([])) == "no layers"
+    assert "<table>" in Report([])._repr_html_()
+
+
+def test_html_is_escaped():
+    text = Report([layer("<script>&", "a<b")])._repr_html_()
+    assert "<script>" not in text and html.escape("<script>&") in text and "a&lt;b" in text
+    assert text.count("<tr>") == 2
+
+
+# ---- keeping ----
+
+
+def strict(text):
+    def refuse(name):
+        raise AssertionError(f"{name} is not JSON")
+
+    return json.loads(text, parse_constant=refuse)
+
+
+def same(a, b):
+    """Equality where NaN equals itself: the reprs of dataclasses show every field."""
+    return repr(a.layers) == repr(b.layers)
+
+
+def test_json_round_trip(report, tmp_path):
+    path = tmp_path / "report.json"
+    text = report.to_json(path)
+    assert path.read_text().strip() == text.strip()
+    assert same(Report.from_dict(strict(text)), report)
+    assert same(Report.from_dict(report.to_dict()), report)
+    assert strict(text)["layers"][0]["post"]["std"] == report.layers[0].std
+
+
+def test_json_spells_what_json_lacks():
+    nothing = Moments(3, 3)
+    report = Report([Layer("a", "linear", None, (3,), torch.bfloat16, nothing)])
+    entry = strict(report.to_json())["layers"][0]
+    assert entry["post"]["mean"] == "NaN" and entry["post"]["max"] == "-Infinity"
+    assert entry["gain"] is None and entry["dtype"] == "bfloat16"
+    assert same(Report.from_dict(strict(report.to_json())), report)
+
+
+def test_dataframe(report):
+    pandas = pytest.importorskip("pandas")
+    frame = report.to_dataframe()
+    assert len(frame) == 40
+    assert list(frame["name"]) == [one.name for one in report]
+    assert frame["std"].tolist() == [one.std for one in report]
+    assert frame["weight_std"].iloc[0] == report.layers[0].weight.std
+    assert frame["fan_in"].iloc[0] == 16 and frame["dtype"].iloc[0] == "float32"
+    mixed = Report([layer(), layer(input=Moments(2, mean=0.0, m2=1.0))]).to_dataframe()
+    assert pandas.isna(mixed["gain"].iloc[0]) and list(mixed.columns) == list(frame.columns)
+
+
+def test_without_pandas(report, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(ImportError, match=r"pip install 'initfast\[frame\]'"):
+        report.to_dataframe()
