@@ -1,0 +1,76 @@
+"""The operators beside torch's own, without statistics."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+from case import Case, Reference, Work
+from timing import Machine
+
+from initfast import ops
+
+_LINEAR_SHAPES = ((16, 256, 256), (1, 1024, 1024), (256, 1024, 1024), (2048, 4096, 4096))
+_ACT_SHAPES = ((16, 256), (256, 1024), (2048, 4096))
+_ACTIVATIONS = ("tanh", "relu", "gelu")
+_DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16}
+
+
+def cases(machine: Machine) -> Iterator[Case]:
+    """moments, then linear_act, then act."""
+    yield Case("moments", "moments of 2^24 f32", functools.partial(_moments, machine, 2**24))
+    for act in _ACTIVATIONS:
+        for shape in _LINEAR_SHAPES if act == "tanh" else _LINEAR_SHAPES[:1]:
+            yield _linear_case(machine, act, shape, "f32")
+    yield _linear_case(machine, "tanh", (256, 1024, 1024), "bf16")
+    for act in _ACTIVATIONS:
+        for rows, units in _ACT_SHAPES:
+            build = functools.partial(_act, machine, act, (rows, units))
+            yield Case("act", f"act {act}, {rows} x {units}", build)
+
+
+def _moments(machine: Machine, count: int) -> Work:
+    x = torch.randn(count, device=machine.device)
+    return Work(
+        run=lambda: ops.moments(x),
+        references=[
+            Reference("torch.sum", lambda: torch.sum(x), target=1.3),
+            Reference("torch.std", lambda: torch.std(x)),
+        ],
+        limit=machine.limit(read=x.nbytes),
+    )
+
+
+def _linear_case(machine: Machine, act: str, shape: tuple[int, int, int], dtype: str) -> Case:
+    name = "linear_act {}, {} x {} x {} {}".format(act, *shape, dtype)
+    build = functools.partial(_linear_act, machine, act, shape, _DTYPES[dtype])
+    return Case("linear_act", name, build)
+
+
+def _linear_act(
+    machine: Machine, act: str, shape: tuple[int, int, int], dtype: torch.dtype
+) -> Work:
+    batch, fan_in, fan_out = shape
+    x = torch.randn(batch, fan_in, device=machine.device, dtype=dtype)
+    w = torch.randn(fan_out, fan_in, device=machine.device, dtype=dtype) / fan_in**0.5
+    plain = getattr(F, act)
+    written = x.element_size() * batch * fan_out
+    # Of the products of bfloat16 no rate is known here: their limit is the memory's.
+    flops = 2 * batch * w.numel() if dtype == torch.float32 else 0
+    return Work(
+        run=lambda: ops.linear_act(x, w, act=act),
+        references=[Reference("linear, then act", lambda: plain(F.linear(x, w)), target=1.02)],
+        limit=machine.limit(flops=flops, read=x.nbytes + w.nbytes, written=written),
+    )
+
+
+def _act(machine: Machine, act: str, shape: tuple[int, int]) -> Work:
+    z = torch.randn(shape, device=machine.device)
+    plain = getattr(F, act)
+    return Work(
+        run=lambda: ops.act(z, act),
+        references=[Reference(f"torch's {act}", lambda: plain(z))],
+        limit=machine.limit(read=z.nbytes, written=z.nbytes),
+    )

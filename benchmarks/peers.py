@@ -1,0 +1,73 @@
+"""Other tools that watch a net's activations, each attached to a copy of the net."""
+
+from __future__ import annotations
+
+import copy
+import functools
+from collections.abc import Callable
+
+import torch
+from case import Peer, Run
+from torch import Tensor, nn
+
+
+def peers(net: nn.Module, x: Tensor) -> list[Peer]:
+    """Every peer, to watch ``net(x)``."""
+    builders: dict[str, Callable[[nn.Module, Tensor], Run]] = {
+        "std hook": functools.partial(_hooks, _std),
+        "six-stat hooks": functools.partial(_hooks, _six_stats),
+        "HF DebugUnderflowOverflow": _hugging_face,
+        "TorchLens trace": _torchlens,
+    }
+    return [Peer(name, functools.partial(build, net, x)) for name, build in builders.items()]
+
+
+def _std(y: Tensor) -> tuple[float, ...]:
+    return (y.std().item(),)
+
+
+def _six_stats(y: Tensor) -> tuple[float, ...]:
+    return (
+        y.mean().item(),
+        y.std().item(),
+        y.min().item(),
+        y.max().item(),
+        (y == 0).sum().item(),
+        (~torch.isfinite(y)).sum().item(),
+    )
+
+
+def _hooks(stats: Callable[[Tensor], tuple[float, ...]], net: nn.Module, x: Tensor) -> Run:
+    """What people write by hand: a forward hook on every module that has no children."""
+    net = copy.deepcopy(net)
+    seen: list[tuple[float, ...]] = []
+    for module in net.modules():
+        if not list(module.children()):
+            module.register_forward_hook(lambda module, args, y: seen.append(stats(y)))
+
+    def run() -> None:
+        seen.clear()
+        net(x)
+
+    return run
+
+
+def _hugging_face(net: nn.Module, x: Tensor) -> Run:
+    from transformers.debug_utils import DebugUnderflowOverflow
+
+    net = copy.deepcopy(net)
+    debugger = DebugUnderflowOverflow(net)
+
+    def run(keep: object = debugger) -> None:
+        net(x)
+
+    return run
+
+
+def _torchlens(net: nn.Module, x: Tensor) -> Run:
+    import torchlens
+
+    # Else torch's functions stay wrapped, and the plain forward beside it slows down too.
+    options = torchlens.options.CaptureOptions(unwrap_when_done=True)
+    net = copy.deepcopy(net)
+    return lambda: torchlens.trace(net, x, capture=options)
