@@ -216,7 +216,10 @@ class Fusion(TorchFunctionMode):
             x = x.resolve() if type(x) is Pending else x
             if type(x) is not Tensor or _transforms() is not None or _watched():
                 return None
-            weight, bias = linear._parameters["weight"], linear._parameters["bias"]
+            own = linear._parameters
+            if "weight" not in own or "bias" not in own:
+                return None  # a buffer or a plain attribute: the module's own forward reads it
+            weight, bias = own["weight"], own["bias"]
             if weight is None or (key := _kernels(x, weight, bias)) is None:
                 return None
             shape = (*x.shape[:-1], weight.shape[0])

@@ -31,9 +31,10 @@ def profile(net: Callable[..., Any], x: Any, *, stop_at_nonfinite: bool = False)
     other modules are measured too; integers and booleans are not. Statistics stay on their
     device until the end.
 
-    The net runs in the mode, training or evaluation, that it is in. Parameters, gradients, hooks,
-    the buffers of modules in training mode and torch's random state are left as they were, whatever
-    the forward raises.
+    The net runs in the mode, training or evaluation, that it is in. Gradients, hooks, the buffers
+    of modules in training mode and torch's random state are left as they were, whatever the forward
+    raises. What else the forward itself writes stays, as after any forward. Scripted modules run
+    unmeasured.
 
     Args:
         net: a module, a bound method of one, or any callable. In a plain callable's report an
@@ -174,7 +175,10 @@ _NOTE = "initfast.profile: raised in layer"
 
 @contextmanager
 def _hooks(names: NetNames, tape: Tape, fusion: Fusion) -> Iterator[None]:
-    """Measure the outputs of the modules that the fusion does not see into."""
+    """Measure the outputs of the modules that the fusion does not see into.
+
+    Scripted modules take no hooks and run unmeasured.
+    """
 
     def measure(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         if torch._C._functorch.peek_interpreter_stack() is not None:
@@ -191,7 +195,7 @@ def _hooks(names: NetNames, tape: Tape, fusion: Fusion) -> Iterator[None]:
     handles = []
     try:
         for module in names.modules:
-            if type(module) not in UNHOOKED:
+            if type(module) not in UNHOOKED and not isinstance(module, torch.jit.ScriptModule):
                 handles.append(module.register_forward_hook(measure))
         yield
     finally:
@@ -240,7 +244,8 @@ def _unchanged(modules: list[nn.Module]) -> Iterator[None]:
             torch.cuda.set_rng_state_all(cuda)
         for buffers, before, copies in saved:
             for tensor, copy in copies:
-                tensor.copy_(copy)
+                # .data counts its versions apart: an older graph may have saved the tensor.
+                tensor.data.copy_(copy)
             if isinstance(buffers, dict):
                 buffers.clear()
                 buffers.update(before)
@@ -254,5 +259,9 @@ def _copies(module: nn.Module) -> list[tuple[Tensor, Tensor]]:
     return [
         (t, t.clone())
         for t in module._buffers.values()
-        if module.training and t is not None and not is_lazy(t) and not t.is_inference()
+        if module.training
+        and t is not None
+        and not is_lazy(t)
+        and not t.is_inference()
+        and torch._debug_has_internal_overlap(t) != 1  # expanded: torch refuses to write to it
     ]

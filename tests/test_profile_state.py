@@ -91,6 +91,46 @@ def test_users_hooks_run_and_change_outputs():
     assert [layer.op for layer in report][1:3] == ["linear", "tanh"]
 
 
+def test_a_graph_made_before_can_still_run_backward():
+    net = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.ReLU())
+    x = batch(8, 4)
+    y = net(x)
+    profile(net, x)
+    y.sum().backward()
+
+
+def test_an_expanded_buffer_in_training_mode():
+    class Masked(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.Linear(4, 4)
+            self.register_buffer("mask", torch.ones(1, 1).expand(4, 4))
+
+        def forward(self, x):
+            return self.linear(x) * self.mask
+
+    net = Masked()
+    assert profile(net, batch(4, 4)).layers[0].op == "linear"
+    assert net.mask.stride() == (0, 0)
+
+
+@pytest.mark.parametrize("name", ["weight", "bias"])
+def test_a_weight_or_bias_that_is_no_parameter(name):
+    linear = nn.Linear(4, 4)
+    value = getattr(linear, name).detach()
+    delattr(linear, name)
+    linear.register_buffer(name, value)
+    net, x = nn.Sequential(linear, nn.ReLU()), batch(3, 4)
+    report = profile(net, x)
+    assert report.layers[-1].max == pytest.approx(net(x).max().item(), rel=1e-5)
+
+
+def test_scripted_modules_run_unmeasured():
+    net = nn.Sequential(nn.Linear(4, 4), torch.jit.script(nn.Tanh()), nn.Linear(4, 4))
+    assert [layer.name for layer in profile(net, batch(3, 4))] == ["0", "2"]
+    profile(torch.jit.script(nn.Linear(4, 4)), batch(2, 4))
+
+
 # ---- errors ----
 
 
