@@ -13,7 +13,7 @@ struct VectorOf<double> {
 
 // ---- moments of a run ----
 
-// Lanes summed in float64, halving: the same tree for every instruction set's width.
+// Lanes summed in float64, halving.
 template <class V>
 INITFAST_INLINE double sum_lanes(V v) {
   double lane[Lane<V>::kLanes];
