@@ -57,6 +57,8 @@ class Layer:
         weight: its weight; None without one.
         dead_units: how many units (entries of the output's last dimension) are zero over the whole
             batch; None for other modules.
+        grad: the moments of the loss's gradient at its output; None where none was measured.
+        weight_grad: the moments of the loss's gradient at its weight; likewise.
     """
 
     name: str
@@ -69,15 +71,20 @@ class Layer:
     input: Moments | None = None
     weight: Weight | None = None
     dead_units: int | None = None
+    grad: Moments | None = None
+    weight_grad: Moments | None = None
 
     @property
     def gain(self) -> float | None:
         """The standard deviation of the output over that of the input; None where unknown."""
-        if self.input is None:
+        return None if self.input is None else _ratio(self.post.std, self.input.std)
+
+    @property
+    def grad_to_weight(self) -> float | None:
+        """The std of the weight's gradient over that of the weight; None where unknown."""
+        if self.weight is None or self.weight_grad is None:
             return None
-        if self.input.std == 0:
-            return math.inf if self.post.std > 0 else math.nan
-        return self.post.std / self.input.std
+        return _ratio(self.weight_grad.std, self.weight.std)
 
     @property
     def mean(self) -> float:
@@ -144,6 +151,9 @@ class Layer:
             },
             "dead_units": self.dead_units,
             "gain": self.gain,
+            "grad": _moments_to_dict(self.grad),
+            "weight_grad": _moments_to_dict(self.weight_grad),
+            "grad_to_weight": self.grad_to_weight,
         }
 
     @classmethod
@@ -167,6 +177,8 @@ class Layer:
                 _moments_from_dict(weight["moments"]) or Moments(),
             ),
             dead_units=data["dead_units"],
+            grad=_moments_from_dict(data.get("grad")),
+            weight_grad=_moments_from_dict(data.get("weight_grad")),
         )
 
 
@@ -278,6 +290,7 @@ _FLAT = [
     *_OWN,
     *_OUTPUT,
     *("pre_mean", "pre_std", "weight_std", "fan_in", "fan_out", "dead_units", "gain"),
+    *("grad_mean", "grad_std", "weight_grad_std", "grad_to_weight"),
 ]
 
 
@@ -285,14 +298,26 @@ _NOTHING = Moments()
 
 
 def _flat(layer: Layer) -> dict[str, Any]:
-    row = {name: getattr(layer, name) for name in (*_OWN, *_OUTPUT, "dead_units", "gain")}
+    derived = ("dead_units", "gain", "grad_to_weight")
+    row = {name: getattr(layer, name) for name in (*_OWN, *_OUTPUT, *derived)}
     row["dtype"] = str(layer.dtype).removeprefix("torch.")
     if layer.pre is not None:
         row |= {"pre_mean": layer.pre.mean, "pre_std": layer.pre.std}
     if layer.weight is not None:
         weight = layer.weight
         row |= {"weight_std": weight.std, "fan_in": weight.fan_in, "fan_out": weight.fan_out}
+    if layer.grad is not None:
+        row |= {"grad_mean": layer.grad.mean, "grad_std": layer.grad.std}
+    if layer.weight_grad is not None:
+        row["weight_grad_std"] = layer.weight_grad.std
     return row
+
+
+def _ratio(std: float, base: float) -> float:
+    """std / base, where base may be 0."""
+    if base == 0:
+        return math.inf if std > 0 else math.nan
+    return std / base
 
 
 def _known(layers: Sequence[Layer], most: int = 10) -> str:

@@ -42,6 +42,10 @@ def _count(value: int | None) -> str:
     return "" if value is None else str(value)
 
 
+def _grad_std(layer: Layer) -> float | None:
+    return None if layer.grad is None else layer.grad.std
+
+
 class Column(NamedTuple):
     """One column: its heading, what stands in it, whether it is text, and when it may go.
 
@@ -65,6 +69,9 @@ COLUMNS = (
     Column("min", lambda row: number(row.min), 1),
     Column("max", lambda row: number(row.max), 2),
     Column("gain", lambda row: number(row.gain), 6),
+    Column(
+        "grad std", lambda row: number(_grad_std(row)), 6, shown=lambda row: row.grad is not None
+    ),
     Column("zero", lambda row: share(row.zeros), 4, shown=lambda row: row.zeros > 0),
     Column("saturated", lambda row: share(row.saturated), 7, shown=lambda row: row.saturated > 0),
     Column("dead", lambda row: _count(row.dead_units), 7, shown=lambda row: bool(row.dead_units)),

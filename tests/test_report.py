@@ -51,6 +51,21 @@ def test_gain_at_the_edges():
     assert math.isnan(layer(input=Moments(1, mean=1.0)).gain)
 
 
+def test_gradients_are_kept_shown_and_compared_with_the_weight():
+    weight = Weight(16, 8, Moments(128, mean=0.0, m2=127 * 4.0, min=-9.0, max=9.0))
+    grads = Moments(128, mean=0.25, m2=127.0, min=-3.0, max=3.0)
+    one = layer(weight=weight, grad=grads, weight_grad=grads)
+    assert one.grad_to_weight == 0.5
+    assert layer(weight=weight).grad_to_weight is None
+    assert layer(grad=grads, weight_grad=grads).grad_to_weight is None
+    assert Layer.from_dict(one.to_dict()) == one
+    assert Layer.from_dict(json.loads(json.dumps(one.to_dict()))) == one
+    assert "grad std" in str(Report([one])) and "grad std" not in str(Report([layer()]))
+    row = Report([one, layer()]).to_dataframe()
+    assert row["grad_std"][0] == 1.0 and row["weight_grad_std"][0] == 1.0
+    assert row["grad_to_weight"][0] == 0.5 and math.isnan(row["grad_std"][1])
+
+
 def test_looking_up(report):
     assert len(report) == 40 and list(report) == report.layers
     assert report["4"] is report.layers[2] is report[2] is report["4", 0]
