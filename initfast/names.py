@@ -1,0 +1,89 @@
+"""The names of a net's modules, and which of them is running."""
+
+from __future__ import annotations
+
+import sys
+from types import FrameType
+
+from torch import Tensor, nn
+
+_NOTE = "initfast.profile: raised in layer"
+
+
+class NetNames:
+    """The names of a net's modules and weights, and which module is running.
+
+    Args:
+        root: the net, or None for a plain callable; what runs outside the net's modules is named
+            by its position among such operators.
+    """
+
+    def __init__(self, root: nn.Module | None) -> None:
+        self.modules: list[nn.Module] = []
+        self._names: dict[int, str] = {}
+        self._weights: dict[int, tuple[Tensor, str] | None] = {}
+        self._nameless = 0
+        if root is not None:
+            self._walk(root, "")
+
+    def _walk(self, module: nn.Module, name: str) -> None:
+        self.modules.append(module)
+        self._names[id(module)] = name
+        path = name + "." if name else ""
+        for key, weight in module._parameters.items():
+            if weight is not None and key != "bias":
+                # A tied weight belongs to several layers: the running module tells which.
+                tied = id(weight) in self._weights
+                own = name if key == "weight" else path + key
+                self._weights[id(weight)] = None if tied else (weight, own)
+        for key, child in module._modules.items():
+            if child is not None and id(child) not in self._names:
+                self._walk(child, path + key)
+
+    def name(self, module: nn.Module) -> str:
+        """The path of a module of the net."""
+        return self._names[id(module)]
+
+    def of(self, weight: Tensor) -> str:
+        """The path of the module that owns a weight, or of the module that is running."""
+        entry = self._weights.get(id(weight))
+        return entry[1] if entry is not None and entry[0] is weight else self.here()
+
+    def here(self) -> str:
+        """The path of the innermost module whose code is running."""
+        frame: FrameType | None = sys._getframe(1)
+        while frame is not None:
+            module = self._running(frame)
+            if module is not None:
+                return self.name(module)
+            frame = frame.f_back
+        self._nameless += 1
+        return str(self._nameless - 1)
+
+    def _running(self, frame: FrameType) -> nn.Module | None:
+        """The module that a frame runs a method of."""
+        if frame.f_code.co_argcount == 0:
+            return None
+        first = frame.f_locals.get(frame.f_code.co_varnames[0])
+        known = isinstance(first, nn.Module) and id(first) in self._names
+        return first if known else None
+
+    def blame(self, error: Exception, name: str, detail: str) -> None:
+        """Add a note to an error, once, that names the layer; its type and message stay."""
+        notes = getattr(error, "__notes__", error.args)
+        if any(isinstance(note, str) and _NOTE in note for note in notes):
+            return
+        note = f"{_NOTE} {name or 'the net'!r}: {detail}"
+        if sys.version_info >= (3, 11):
+            error.add_note(note)
+        elif error.args and isinstance(error.args[0], str):
+            error.args = (f"{error.args[0]}\n{note}", *error.args[1:])
+
+    def blame_running(self, error: Exception) -> None:
+        """Likewise, naming the innermost module that the error passed through."""
+        trace, module = error.__traceback__, None
+        while trace is not None:
+            module = self._running(trace.tb_frame) or module
+            trace = trace.tb_next
+        if module is not None:
+            self.blame(error, self.name(module), f"in {type(module).__name__}")
