@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from initfast.report import Layer
+    from initfast.layer import Layer
 
 WIDTH = 100
 """The most columns of text that a table takes."""
@@ -61,7 +61,7 @@ class Column(NamedTuple):
 
 
 COLUMNS = (
-    Column("layer", lambda row: shorten(row.name or "(net)", 32), 9, text=True),
+    Column("layer", lambda row: row.name, 9, text=True),
     Column("op", lambda row: shorten(row.op, 24), 8, text=True),
     Column("shape", lambda row: "x".join(map(str, row.shape)) or "scalar", 3, text=True),
     Column("mean", lambda row: number(row.mean), 5),
@@ -79,6 +79,10 @@ COLUMNS = (
 )
 
 
+def _cell(column: Column, layer: Layer | None) -> str:
+    return "" if layer is None else column.cell(layer)
+
+
 class Fold(NamedTuple):
     """Layers start to stop, which repeat the layers before them with this period."""
 
@@ -91,15 +95,19 @@ class Table:
     """Rows and columns of a report, ready to be set as text or HTML.
 
     Args:
-        layers: the layers, in execution order.
+        layers: the layers, in the order in which they are shown; None for a line of its own name.
+        names: what stands in the first column, if not the layers' names.
     """
 
-    def __init__(self, layers: Sequence[Layer]) -> None:
+    def __init__(self, layers: Sequence[Layer | None], names: Sequence[str] | None = None) -> None:
+        names = names or [row.name if row else "" for row in layers]
         self._layers = layers
-        self._rows = fold(layers)
-        shown = [layers[row] for row in self._rows if isinstance(row, int)]
-        self._columns = [c for c in COLUMNS if any(map(c.shown, layers))]
-        self._cells = {c: [c.cell(layer) for layer in shown] for c in self._columns}
+        self._rows = fold(layers, names)
+        shown = [row for row in self._rows if isinstance(row, int)]
+        present = [layer for layer in layers if layer is not None]
+        self._columns = [c for c in COLUMNS if any(map(c.shown, present))]
+        self._cells = {c: [_cell(c, layers[row]) for row in shown] for c in self._columns}
+        self._cells[COLUMNS[0]] = [shorten(names[row] or "(net)", 32) for row in shown]
         while self._width() > WIDTH:
             self._columns.remove(min(self._columns, key=lambda c: c.rank))
 
@@ -115,7 +123,8 @@ class Table:
         return [list(next(cells)) if isinstance(r, int) else self._sentence(r) for r in self._rows]
 
     def _sentence(self, fold: Fold) -> str:
-        stds = [row.std for row in self._layers[fold.start : fold.stop] if math.isfinite(row.std)]
+        rows = self._layers[fold.start : fold.stop]
+        stds = [row.std for row in rows if row is not None and math.isfinite(row.std)]
         count = fold.stop - fold.start
         what = "like these" if fold.period == 1 else f"in blocks of {fold.period} like these"
         scale = f", std {number(min(stds))} to {number(max(stds))}" if stds else ""
@@ -150,15 +159,18 @@ class Table:
         return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>"
 
 
-def fold(layers: Sequence[Layer]) -> list[int | Fold]:
+def fold(layers: Sequence[Layer | None], names: Sequence[str]) -> list[int | Fold]:
     """Which layers to show, by index, and which to fold because blocks of layers repeat.
 
     Layers are alike where they differ only in the numbers of their names and in what was measured.
     Of a run, the first rows or the first block are shown, and the last. The first layer with a
     non-finite value is always shown.
     """
-    kinds = [(re.sub(r"\d+", "#", row.name), row.op, row.input_shape, row.shape) for row in layers]
-    special = next((i for i, layer in enumerate(layers) if layer.has_nonfinite), -1)
+    kinds: list[object] = [
+        (re.sub(r"\d+", "#", name), row and (row.op, row.input_shape, row.shape))
+        for name, row in zip(names, layers, strict=True)
+    ]
+    special = next((i for i, row in enumerate(layers) if row and row.has_nonfinite), -1)
     rows: list[int | Fold] = []
     start = 0
     while start < len(layers):
@@ -192,3 +204,46 @@ def _without(index: int, start: int, stop: int) -> list[tuple[int, int]]:
     if not start <= index < stop:
         return [(start, stop)]
     return [(start, index), (index, index + 1), (index + 1, stop)]
+
+
+# ---- the tree ----
+
+
+class _Node:
+    """A module: the layers whose output is its own, and the modules in it."""
+
+    def __init__(self) -> None:
+        self.layers: list[Layer | None] = []
+        self.children: dict[str, _Node] = {}
+
+    def at(self, path: str) -> _Node:
+        """The module of that path."""
+        node = self
+        for name in path.split(".") if path else ():
+            node = node.children.setdefault(name, _Node())
+        return node
+
+
+def tree_rows(layers: Sequence[Layer]) -> tuple[list[Layer | None], list[str]]:
+    """The lines of the layers as a tree: each module, then what is in it.
+
+    Returns:
+        For each line its layer, or None for a module without an output of its own, and its name,
+        indented.
+    """
+    root = _Node()
+    for layer in layers:
+        for name in layer.names:
+            root.at(name).layers.append(layer)
+    rows: list[Layer | None] = []
+    names: list[str] = []
+
+    def show(node: _Node, name: str, depth: int) -> None:
+        if node is not root or node.layers:
+            rows.extend(node.layers or [None])
+            names.extend(["  " * depth + name] * (len(node.layers) or 1))
+        for child_name, child in node.children.items():
+            show(child, child_name, depth if node is root else depth + 1)
+
+    show(root, "", 0)
+    return rows, names

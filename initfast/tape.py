@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from initfast import ops  # noqa: F401  (registers the operators)
+from initfast.layer import Layer, Weight
 from initfast.moments import Moments
-from initfast.report import Layer, Weight
 
 DTYPES = frozenset((torch.float32, torch.float64, torch.bfloat16, torch.float16))
 

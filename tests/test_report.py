@@ -11,16 +11,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from initfast import table
 from initfast.moments import Moments
 from initfast.profiler import profile
-from initfast.report import Layer, Report, Weight
-from initfast.table import Fold, fold, number, share
+from initfast.report import Layer, Report, Skipped, Weight
+from initfast.table import Fold, number, share
 
 
 def layer(name="0", op="linear", std=1.0, shape=(16, 8), **more):
     n = 128
     post = Moments(n, 0, 3, 0, 0.5, std * std * (n - 1), -2.0, 2.0)
     return Layer(name, op, shape, shape, torch.float32, post, **more)
+
+
+def fold(layers):
+    return table.fold(layers, [one.name for one in layers])
 
 
 def mlp(depth, width=16, act=nn.Tanh):
@@ -204,6 +209,101 @@ def test_html_is_escaped():
     assert text.count("<tr>") == 2
 
 
+# ---- the tree, and parts of a report ----
+
+
+def nested():
+    names = ["stem", "body.0.conv", "body.0.norm", "body.1.conv", "body.1.norm", "head"]
+    layers = [layer(name, name.split(".")[-1], type=name.split(".")[-1].title()) for name in names]
+    layers[2] = layer("body.0", "add + relu", type="Block")
+    layers[4] = layer("body.1", "add + relu", type="Block", also=("body",))
+    return Report(layers, skipped=[Skipped("stem", "Stem[1]", "torch.int64")], notes=["A note."])
+
+
+def test_the_tree_nests_as_the_modules_do():
+    lines = nested().tree().splitlines()
+    names = [line[: lines[0].index("op")].rstrip() for line in lines[2:]]
+    assert names == ["stem", "body", "  0", "    conv", "  1", "    conv", "head"]
+    assert Report([]).tree() == "no layers"
+    twice = Report([layer("a.b"), layer("a.b"), layer("")]).tree().splitlines()[2:]
+    assert [line.split()[0] for line in twice] == ["(net)", "a", "b", "b"]
+
+
+def test_the_tree_folds_blocks():
+    layers = [layer(f"h.{i}.{op}", op) for i in range(12) for op in ("norm", "mlp")]
+    text = Report(layers).tree()
+    assert "... 30 more in blocks of 3 like these" in text and len(text.splitlines()) < 15
+
+
+@pytest.mark.parametrize(
+    "filters, found",
+    [
+        ({"name": "body.*"}, ["body.0.conv", "body.0", "body.1.conv", "body.1"]),
+        ({"name": "body"}, ["body.1"]),
+        ({"type": "Block"}, ["body.0", "body.1"]),
+        ({"type": "*+ relu"}, ["body.0", "body.1"]),
+        ({"type": "conv"}, ["body.0.conv", "body.1.conv"]),
+        ({"depth": 1}, ["stem", "body.1", "head"]),
+        ({"depth": 2}, ["stem", "body.0", "body.1", "head"]),
+        ({"name": "body.*", "type": "Block", "depth": 2}, ["body.0", "body.1"]),
+        ({"depth": 0}, []),
+        ({}, ["stem", "body.0.conv", "body.0", "body.1.conv", "body.1", "head"]),
+    ],
+)
+def test_select(filters, found):
+    report = nested()
+    selected = report.select(**filters)
+    assert [one.name for one in selected] == found
+    assert selected.notes == report.notes
+    assert bool(selected.skipped) == (filters in ({}, {"depth": 1}, {"depth": 2}))
+
+
+def test_a_block_is_found_by_its_name_though_another_layer_made_its_output():
+    report = nested()
+    assert report["body"] is report["body.1"]
+
+
+def test_remarks_stand_below_the_table():
+    text = str(nested())
+    assert text.endswith("A note.\nNot measured: Stem[1] at 'stem' (torch.int64).")
+    assert "<p>A note.</p>" in nested()._repr_html_()
+
+
+# ---- where a non-finite value comes from ----
+
+GOOD, BAD = Moments(8, 0, 0, 0, 0.0, 7.0, -1.0, 2.0), Moments(8, 3, 0, 0, 0.0, 4.0, -1.0, 2.0)
+POINTS_OUT = "The first non-finite value: in the output of 'b' (exp); input -1.000 to 2.000"
+
+
+def bad_layer(**more):
+    return Layer("b", "exp", (8,), (8,), torch.float16, BAD, **{"input": GOOD, **more})
+
+
+@pytest.mark.parametrize(
+    "second, inputs, end",
+    [
+        ({}, [], "2.000."),
+        ({"weight": Weight(2, 2, GOOD)}, [], "; weight -1.000 to 2.000."),
+        ({"weight": Weight(2, 2, BAD)}, [], "non-finite. They were in its weight already."),
+        ({"nonfinite_parameters": ("bias",)}, [], "They were in its parameters already: bias."),
+        ({"further_inputs": (GOOD,)}, [BAD], "input -1.000 to 2.000."),
+        (
+            {"input": BAD},
+            [GOOD],
+            " and 3 of 8 non-finite. They were in its input already: plain code made them, after "
+            "'a' (linear); profile(..., stop_at_nonfinite=True) names the function.",
+        ),
+        ({"further_inputs": (BAD,)}, [BAD], "They were in the net's own input already."),
+    ],
+)
+def test_the_origin_of_the_first_nonfinite_value(second, inputs, end):
+    report = Report([layer("a"), bad_layer(**second), bad_layer(input=BAD)], inputs)
+    assert report.origin.startswith(POINTS_OUT) and report.origin.endswith(end)
+    assert report.first_nonfinite is report.layers[1]
+    assert report.origin.split()[-1] in str(report)
+    assert Report([layer("a")]).origin == ""
+
+
 # ---- keeping ----
 
 
@@ -226,6 +326,10 @@ def test_json_round_trip(report, tmp_path):
     assert same(Report.from_dict(strict(text)), report)
     assert same(Report.from_dict(report.to_dict()), report)
     assert strict(text)["layers"][0]["post"]["std"] == report.layers[0].std
+    full = Report([bad_layer(also=("c",), type="E", further_inputs=(GOOD,))], [BAD], [], ["n"])
+    again = Report.from_dict(strict(full.to_json()))
+    assert same(again, full) and (again.inputs, again.notes) == (full.inputs, full.notes)
+    assert Report.from_dict(strict(nested().to_json())).skipped == nested().skipped
 
 
 def test_json_spells_what_json_lacks():

@@ -1,0 +1,67 @@
+"""Where the first non-finite value of a net comes from, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from initfast.layer import Layer
+from initfast.moments import Moments
+from initfast.table import number, shorten
+
+
+def origin(layers: Sequence[Layer], inputs: Sequence[Moments]) -> str:
+    """Who made the first NaN or infinity: a layer, its parameters, the net's input, or plain code.
+
+    Args:
+        layers: of a report, in execution order.
+        inputs: the moments of the net's own inputs.
+
+    Returns:
+        A sentence or two; "" where every value is finite.
+    """
+    i = next((i for i, layer in enumerate(layers) if layer.has_nonfinite), None)
+    if i is None:
+        return ""
+    layer = layers[i]
+    where = "output" if layer.post.nonfinite else "pre-activation"
+    what = f"The first non-finite value: in the {where} of {_name(layer)}"
+    cause = _cause(layer, layers[i - 1] if i else None, inputs)
+    return "; ".join([what, *_ranges(layer)]) + "." + cause
+
+
+def _cause(layer: Layer, before: Layer | None, inputs: Sequence[Moments]) -> str:
+    """Why a layer's output is not finite though everything measured before was."""
+    if layer.nonfinite_parameters:
+        them = ", ".join(layer.nonfinite_parameters)
+        return f" They were in its parameters already: {them}."
+    if layer.weight is not None and layer.weight.moments.nonfinite:
+        return " They were in its weight already."
+    if not any(m.nonfinite for m in layer.inputs):
+        return ""
+    if any(m.nonfinite for m in inputs):
+        return " They were in the net's own input already."
+    after = "before the first layer" if before is None else f"after {_name(before)}"
+    return (
+        f" They were in its input already: plain code made them, {after}; "
+        "profile(..., stop_at_nonfinite=True) names the function."
+    )
+
+
+def _name(layer: Layer) -> str:
+    name = repr(shorten(layer.name, 32)) if layer.name else "the net itself"
+    return f"{name} ({shorten(layer.op, 24)})"
+
+
+def _ranges(layer: Layer) -> list[str]:
+    """What its inputs and weight are like."""
+    ranges = [f"input {_range(moments)}" for moments in layer.inputs]
+    return ranges + ([] if layer.weight is None else [f"weight {_range(layer.weight.moments)}"])
+
+
+def _range(moments: Moments) -> str:
+    """The range of finite values, and the count of others."""
+    bad = f"{moments.nonfinite} of {moments.count} non-finite" if moments.nonfinite else ""
+    if not moments.finite:
+        return bad or "empty"
+    finite = f"{number(moments.min)} to {number(moments.max)}"
+    return f"{finite} and {bad}" if bad else finite
