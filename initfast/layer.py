@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
+import numpy as np
 import torch
 
 from initfast.moments import Moments
@@ -51,12 +52,14 @@ class Layer:
             output's last dimension) are zero over the whole batch; None without an activation, but
             for linear layers.
         grad: the moments of the loss's gradient at its output; None where none was measured.
-        weight_grad: the moments of the loss's gradient at its weight; likewise.
+        weight_grad: the moments of the loss's gradient at its weight, which all calls of that
+            weight share; likewise.
         type: the type of the module of that name; "" without one.
         also: the paths of the modules whose output this is too, as of a block that ends with it.
         further_inputs: the moments of its other inputs, where it has more than one.
         nonfinite_parameters: the parameters and buffers of its module with a NaN or an infinity;
             looked for only at the first layer that has one.
+        live: which units are not dead, for a merge with other batches; not kept by to_dict.
     """
 
     name: str
@@ -75,6 +78,7 @@ class Layer:
     also: tuple[str, ...] = ()
     further_inputs: tuple[Moments, ...] = ()
     nonfinite_parameters: tuple[str, ...] = ()
+    live: np.ndarray | None = field(default=None, repr=False, compare=False)
 
     @property
     def names(self) -> tuple[str, ...]:

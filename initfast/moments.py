@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import reduce
+from typing import Any
 
 from torch import Tensor
 
 from initfast import ops
+from initfast.ranks import gather
 
 
 @dataclass(frozen=True)
@@ -114,3 +117,33 @@ class Moments:
             min(self.min, other.min),
             max(self.max, other.max),
         )
+
+    def scaled(self, factor: float) -> Moments:
+        """The moments of the same numbers times a positive factor.
+
+        Example:
+            >>> Moments(2, mean=1.0, m2=2.0, min=0.0, max=2.0).scaled(3.0).m2
+            18.0
+        """
+        return replace(
+            self,
+            mean=self.mean * factor,
+            m2=self.m2 * factor * factor,
+            min=self.min * factor,
+            max=self.max * factor,
+        )
+
+    def all_reduce(self, group: Any = None) -> Moments:
+        """The moments of what all ranks have measured, the same bits on each; collective.
+
+        Merged in float64 in the order of the ranks, the first with the second and so on.
+
+        Args:
+            group: of torch.distributed's; None: the default group. Where there is none, nothing
+                is merged.
+
+        Example:
+            >>> Moments(2, mean=0.0, m2=2.0).all_reduce().m2  # where nothing is distributed
+            2.0
+        """
+        return reduce(Moments.merge, gather(self, group))

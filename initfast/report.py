@@ -7,14 +7,16 @@ import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
-from functools import cached_property
+from functools import cached_property, reduce
 from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from initfast.layer import Layer, Weight, moments_from_dict, moments_to_dict
+from initfast.merging import merge_layers, pairwise, with_shared_loss
 from initfast.moments import Moments
 from initfast.origin import origin
+from initfast.ranks import gather
 from initfast.table import WIDTH, Table, tree_rows
 
 if TYPE_CHECKING:
@@ -138,6 +140,36 @@ class Report:
     def origin(self) -> str:
         """Where the first NaN or infinity comes from, in a sentence; "" where there is none."""
         return origin(self.layers, self.inputs)
+
+    def merge(self, other: Report) -> Report:
+        """The report of the two batches as one: layers of the same name, op and call merge exactly.
+
+        The weights are the other's, as the later ones; shapes add in their first dimension.
+        """
+        return Report(
+            merge_layers(self.layers, other.layers),
+            pairwise(self.inputs, other.inputs),
+            list(dict.fromkeys([*self.skipped, *other.skipped])),
+            list(dict.fromkeys([*self.notes, *other.notes])),
+        )
+
+    def all_reduce(self, group: Any = None) -> Report:
+        """The report of the batch that all ranks have together, the same on each; collective.
+
+        One exchange for the whole report. The loss of that batch is the mean of the ranks' losses:
+        gradients at outputs are divided by the number of ranks, and those at weights are merged
+        unless all ranks have the same.
+
+        Args:
+            group: of torch.distributed's; None: the default group. Where there is none, nothing
+                is merged.
+        """
+        ranks = gather((self.layers, self.inputs, self.skipped, self.notes), group)
+        if len(ranks) == 1:
+            return self
+        whole = reduce(Report.merge, [Report(*parts) for parts in ranks])
+        layers = with_shared_loss(whole.layers, [parts[0] for parts in ranks])
+        return Report(layers, whole.inputs, whole.skipped, whole.notes)
 
     def __repr__(self) -> str:
         return f"Report({len(self)} layers)"

@@ -1,0 +1,114 @@
+"""What each rank of test_merging.py runs, in a process of its own that imports this module."""
+
+import os
+import pickle
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+import initfast
+from initfast.moments import Moments
+
+BATCH = 12  # shared evenly by 1, 2 and 4 ranks
+
+
+def whole_batch():
+    return torch.randn(BATCH, 6, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+
+
+def net():
+    torch.manual_seed(0)
+    layers = [nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 3)]
+    return nn.Sequential(*layers).double()
+
+
+def part(rank, ranks):
+    return whole_batch().chunk(ranks)[rank]
+
+
+def work(rank, ranks, folder, checks):
+    """One process: join the group, run the checks, leave."""
+    os.environ.update(MASTER_ADDR="127.0.0.1", GLOO_SOCKET_IFNAME="lo")
+    torch.set_num_threads(1)
+    dist.init_process_group(
+        "gloo", init_method=f"file://{folder}/store", rank=rank, world_size=ranks
+    )
+    try:
+        for check in checks:
+            check(rank, ranks)
+    finally:
+        dist.destroy_process_group()
+
+
+def same_on_all_ranks(value):
+    """Whether every rank has the same bits."""
+    values = [None] * dist.get_world_size()
+    dist.all_gather_object(values, pickle.dumps(value))
+    return len(set(values)) == 1
+
+
+def close(a, b, rel=1e-12):
+    """Whether two moments agree: counts and extremes exactly, the others to rounding."""
+    if a is None or b is None:
+        return a is b
+    exact = ("count", "nonfinite", "zero", "saturated")
+    scale = abs(b.mean) + b.std
+    return (
+        all(getattr(a, name) == getattr(b, name) for name in exact)
+        and abs(a.mean - b.mean) <= rel * scale
+        and abs(a.m2 - b.m2) <= rel * b.m2
+        and abs(a.min - b.min) <= rel * scale
+        and abs(a.max - b.max) <= rel * scale
+    )
+
+
+ROLES = ("post", "pre", "input", "grad", "weight_grad")
+
+
+def assert_equal(report, expected):
+    assert [layer.name for layer in report] == [layer.name for layer in expected]
+    for a, b in zip(report, expected, strict=True):
+        for role in ROLES:
+            assert close(getattr(a, role), getattr(b, role)), (a.name, role)
+        facts = [(x.op, x.shape, x.input_shape, x.dtype, x.weight) for x in (a, b)]
+        assert facts[0] == facts[1], a.name
+
+
+def check_moments(rank, ranks):
+    x = torch.randn(1000, generator=torch.Generator().manual_seed(1)) * 1e30 + 1e31
+    parts = [Moments.of(chunk) for chunk in x.split([400, 0, 590, 10])]
+    mine = Moments()
+    for i in range(rank, len(parts), ranks):
+        mine = mine.merge(parts[i])
+    total = mine.all_reduce()
+    assert same_on_all_ranks(total)
+    assert close(total, Moments.of(x), 1e-7)
+    pairs = [dist.new_group([i]) for i in range(ranks)]
+    for group in (pairs[rank], pairs[(rank + 1) % ranks]):  # alone in it; not in it
+        assert repr(mine.all_reduce(group)) == repr(mine)
+
+
+def check_forward(rank, ranks):
+    report = initfast.profile(net(), part(rank, ranks)).all_reduce()
+    assert same_on_all_ranks(report.to_json())
+    assert_equal(report, initfast.profile(net(), whole_batch()))
+
+
+def check_ranks_that_differ(rank, ranks):
+    class Branching(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second, self.last = (nn.Linear(6, 6) for _ in range(3))
+
+        def forward(self, x):
+            return self.last(self.first(x) if rank == 0 else self.second(x))
+
+    report = initfast.profile(Branching(), torch.ones(2, 6)).all_reduce()
+    assert [layer.name for layer in report] == (
+        ["second", "first", "last"] if ranks > 1 else ["first", "last"]
+    )
+    assert report["last"].post.count == 12 * ranks and report["first"].post.count == 12
+
+
+CHECKS = [check_moments, check_forward, check_ranks_that_differ]
