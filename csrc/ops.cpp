@@ -2,6 +2,7 @@
 // initfast/ops.py; the ops*.cpp alone include torch, through its stable ABI (2.10 and later).
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <optional>
 #include <string>
@@ -26,18 +27,27 @@ void write_moments(const Moments& m, double* row) {
   for (double column : columns) *row++ = column;
 }
 
-// Rows of moments, each merged in order from every rows-th slot.
-Tensor merge_partials(const std::vector<Moments>& partial, size_t rows, const Tensor& like) {
-  Tensor out = new_tensor(rows == 1 ? std::vector<int64_t>{8} : std::vector<int64_t>{int64_t(rows), 8},
-                          ScalarType::Double, like);
+// Every step-th of `count` slots, merged in order.
+Moments merged(const Moments* slots, int64_t count, int64_t step = 1) {
+  Moments total = generic::no_moments();
+  for (int64_t i = 0; i < count; i += step) generic::merge(total, slots[i]);
+  return total;
+}
+
+// The same of slots that belong to two tensors in turn.
+std::array<Moments, 2> merged_pair(const std::vector<Moments>& slots, int64_t count) {
+  if (count == 0) return {generic::no_moments(), generic::no_moments()};
+  return {merged(slots.data(), count, 2), merged(slots.data() + 1, count - 1, 2)};
+}
+
+// A row of eight columns for each, on the device of `like`; a single one has no dimension of rows.
+template <size_t kRows>
+Tensor moment_rows(const std::array<Moments, kRows>& rows, const Tensor& like) {
+  std::vector<int64_t> sizes{int64_t(kRows), 8};
+  if (kRows == 1) sizes.erase(sizes.begin());
+  Tensor out = new_tensor(sizes, ScalarType::Double, like);
   double* data = static_cast<double*>(out.mutable_data_ptr());
-  for (size_t row = 0; row < rows; ++row) {
-    Moments total = generic::no_moments();
-    for (size_t i = row; i < partial.size(); i += rows) {
-      generic::merge(total, partial[i]);
-    }
-    write_moments(total, data + 8 * row);
-  }
+  for (size_t row = 0; row < kRows; ++row) write_moments(rows[row], data + 8 * row);
   return out;
 }
 
@@ -49,14 +59,17 @@ Tensor no_units_live(int64_t units, const Tensor& like) {
 
 // ---- operators ----
 
-Tensor moments(Tensor x) {
-  const Dtype dtype = dtype_of(x, "moments", "x");
+Moments measure(Tensor x, Dtype dtype) {
   x = as_dense(x);
   MomentsArgs args{dtype, x.const_data_ptr(), x.numel(), nullptr};
   std::vector<Moments> partial(args.tiles());
   args.partial = partial.data();
   run_tiles(kernels().moments, args, kRunsPerThread);
-  return merge_partials(partial, 1, x);
+  return merged(partial.data(), args.tiles());
+}
+
+Tensor moments(Tensor x) {
+  return moment_rows<1>({measure(x, dtype_of(x, "moments", "x"))}, x);
 }
 
 std::tuple<Tensor, Tensor, Tensor> act(Tensor z, std::string name, double alpha, double beta,
@@ -77,7 +90,7 @@ std::tuple<Tensor, Tensor, Tensor> act(Tensor z, std::string name, double alpha,
   std::vector<Moments> partial(2 * args.tiles());
   args.partial = partial.data();
   run_tiles(kernels().act, args, kRunsPerThread);
-  return {y, merge_partials(partial, 2, z), live};
+  return {y, moment_rows(merged_pair(partial, int64_t(partial.size())), z), live};
 }
 
 std::tuple<Tensor, Tensor> act_backward(Tensor grad_y, Tensor z, std::string name, double alpha,
@@ -98,12 +111,15 @@ std::tuple<Tensor, Tensor> act_backward(Tensor grad_y, Tensor z, std::string nam
   std::vector<Moments> partial(2 * args.tiles());
   args.partial = partial.data();
   run_tiles(kernels().act_backward, args, kRunsPerThread);
-  return {grad_z, merge_partials(partial, 2, z)};
+  return {grad_z, moment_rows(merged_pair(partial, int64_t(partial.size())), z)};
 }
 
+// Of z, of y and of the weight.
+using LinearMoments = std::array<Moments, 3>;
+
 // The kernel of our own: float32, both operands read along depth.
-std::vector<Moments> linear_act_tiles(const LinearOperands& in, const Activation& activation,
-                                      Tensor& y, Tensor* z, Tensor& live) {
+LinearMoments linear_act_tiles(const LinearOperands& in, const Activation& activation, Tensor& y,
+                               Tensor* z, Tensor& live) {
   LinearActArgs args{activation,
                      static_cast<const float*>(in.x.const_data_ptr()),
                      static_cast<const float*>(in.weight.const_data_ptr()),
@@ -111,13 +127,15 @@ std::vector<Moments> linear_act_tiles(const LinearOperands& in, const Activation
                      z ? static_cast<float*>(z->mutable_data_ptr()) : nullptr,
                      static_cast<float*>(y.mutable_data_ptr()),
                      in.rows, in.cols, in.depth, in.x.stride(0), in.weight.stride(0),
-                     static_cast<uint8_t*>(live.mutable_data_ptr()), nullptr};
-  std::vector<Moments> partial(2 * args.tiles());
-  args.partial = partial.data();
+                     static_cast<uint8_t*>(live.mutable_data_ptr()), nullptr, nullptr};
+  std::vector<Moments> slots(2 * args.tiles() + args.tiles_across());
+  args.partial = slots.data();
+  args.weight_partial = slots.data() + 2 * args.tiles();
   const int64_t work = in.rows * in.cols * std::max<int64_t>(in.depth, 1);
-  const int64_t per_tile = std::max<int64_t>(1, work / std::max<int64_t>(1, args.tiles()));
+  const int64_t per_tile = std::max<int64_t>(1, work / args.tiles());
   run_tiles(kernels().linear_act, args, ceil_div(kMultiplyAddsPerThread, per_tile));
-  return partial;
+  const auto [pre, post] = merged_pair(slots, 2 * args.tiles());
+  return {pre, post, merged(args.weight_partial, args.tiles_across())};
 }
 
 // Measured on two Zen 4 cores with MKL: our tiles win while W's bandwidth is the limit and beyond,
@@ -132,10 +150,10 @@ bool tiles_are_faster(const LinearOperands& in) {
 
 // The library's matrix product in panels of rows, each followed by the fused activation and
 // moments while it is in cache.
-std::vector<Moments> linear_act_panels(const LinearOperands& in, const Activation& activation,
-                                       Tensor& y, Tensor* z, Tensor& live, Dtype dtype) {
+LinearMoments linear_act_panels(const LinearOperands& in, const Activation& activation, Tensor& y,
+                                Tensor* z, Tensor& live, Dtype dtype) {
   std::vector<Moments> partial;
-  for (int64_t row = 0; row < in.rows; row += kPanelRows) {
+  for (int64_t row = 0; row < in.rows && in.cols > 0; row += kPanelRows) {
     const int64_t rows = std::min(kPanelRows, in.rows - row);
     Tensor y_panel = torch::stable::narrow(y, 0, row, rows);
     Tensor z_panel = z ? torch::stable::narrow(*z, 0, row, rows) : y_panel;
@@ -149,7 +167,8 @@ std::vector<Moments> linear_act_panels(const LinearOperands& in, const Activatio
     args.partial = partial.data() + done;
     run_tiles(kernels().act, args, kRunsPerThread);
   }
-  return partial;
+  const auto [pre, post] = merged_pair(partial, int64_t(partial.size()));
+  return {pre, post, measure(in.weight, dtype)};
 }
 
 std::tuple<Tensor, Tensor, Tensor, Tensor> linear_act(Tensor x, Tensor weight,
@@ -166,13 +185,12 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> linear_act(Tensor x, Tensor weight,
   Tensor y_rows = x.dim() == 2 ? y : torch::stable::view(y, {in.rows, in.cols});
   Tensor z_rows = !save_z || x.dim() == 2 ? z : torch::stable::view(z, {in.rows, in.cols});
   Tensor* kept = save_z ? &z_rows : nullptr;
-  std::vector<Moments> partial;
-  if (in.rows > 0 && in.cols > 0) {
-    partial = dtype == Dtype::kFloat32 && tiles_are_faster(in)
-                  ? linear_act_tiles(in, activation, y_rows, kept, live)
-                  : linear_act_panels(in, activation, y_rows, kept, live, dtype);
-  }
-  return {y, z, merge_partials(partial, 2, x), live};
+  const bool has_tiles = in.rows > 0 && in.cols > 0;
+  const LinearMoments moments =
+      has_tiles && dtype == Dtype::kFloat32 && tiles_are_faster(in)
+          ? linear_act_tiles(in, activation, y_rows, kept, live)
+          : linear_act_panels(in, activation, y_rows, kept, live, dtype);
+  return {y, z, moment_rows(moments, x), live};
 }
 
 }  // namespace

@@ -19,7 +19,7 @@ its activation.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from typing import Any, Protocol
@@ -155,7 +155,7 @@ class Fusion(TorchFunctionMode):
             else:
                 del self._waiting[id(z)]
                 with _undisturbed():
-                    key, name = layer[3:5]
+                    key, name = layer[3:]
                     self._tape.act(name, key, z, "identity", 0.0, 0.0, layer, partial(_same, z))
         consumed, self._consumed = self._consumed, []
         for ref in consumed:
@@ -188,7 +188,7 @@ class Fusion(TorchFunctionMode):
         shape = (*x.shape[:-1], weight.shape[0])
         z = _make_wrapper(Pending, shape, dtype=x.dtype, device=x.device)
         z.fusion = self
-        z.layer = layer = (x, weight, bias, key, name, shape)
+        z.layer = layer = (x, weight, bias, key, name)
         self._waiting[id(z)] = (z, layer)
         return z
 
@@ -199,32 +199,39 @@ class Fusion(TorchFunctionMode):
             self._names.blame(error, name, _mismatch(x, weight))
             raise
         if z.dtype in DTYPES and (key := backend(z)) is not None:
-            self._waiting[id(z)] = (z, (x, weight, bias, key, name, z.shape))
+            self._waiting[id(z)] = (z, (x, weight, bias, key, name))
         return z
 
     def evaluate(self, pending: Pending) -> Tensor:
         """Run the linear layer alone; record it unless an activation has run it before."""
         layer = pending.layer
         if self._waiting.pop(id(pending), None) is None:
-            x, weight, bias, key, _, _ = layer
+            x, weight, bias, key, _ = layer
             return LINEAR_ACT(key, x, weight, bias, "identity", 0.0, 0.0, False)[0]
         return self._tape.linear_act(layer, "identity", 0.0, 0.0)
 
-    def run_pair(self, linear: nn.Linear, x: Any, call: Call) -> Tensor | None:
-        """Run a linear module and the activation after it; None where it takes more than that."""
+    def run_pairs(self, pairs: Iterable[tuple[nn.Linear, Call]], x: Any) -> tuple[Any, int]:
+        """Run linear modules and the activations after them, until one takes more than that.
+
+        Returns:
+            The last result (or x), and how many pairs have run.
+        """
+        done = 0
         with torch._C.DisableTorchFunction():
             x = x.resolve() if type(x) is Pending else x
             if type(x) is not Tensor or _transforms() is not None or _watched():
-                return None
-            own = linear._parameters
-            if "weight" not in own or "bias" not in own:
-                return None  # a buffer or a plain attribute: the module's own forward reads it
-            weight, bias = own["weight"], own["bias"]
-            if weight is None or (key := _kernels(x, weight, bias)) is None:
-                return None
-            shape = (*x.shape[:-1], weight.shape[0])
-            layer = (x, weight, bias, key, self._names.name(linear), shape)
-            return self._tape.linear_act(layer, call.act, call.alpha, call.beta)
+                return x, 0
+            for linear, (act, alpha, beta, _) in pairs:
+                own = linear._parameters
+                if "weight" not in own or "bias" not in own:
+                    break  # a buffer or a plain attribute: the module's own forward reads it
+                weight, bias = own["weight"], own["bias"]
+                if weight is None or (key := _kernels(x, weight, bias)) is None:
+                    break
+                layer = (x, weight, bias, key, self._names.name(linear))
+                x = self._tape.linear_act(layer, act, alpha, beta)
+                done += 1
+        return x, done
 
     # ---- activations ----
 

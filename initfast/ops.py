@@ -48,7 +48,7 @@ def _(
     reference.check_linear(x, weight, bias)
     y = x.new_empty((*x.shape[:-1], weight.shape[0]))
     z = y.new_empty(y.shape if save_z else 0)
-    return y, z, x.new_empty((2, 8), dtype=torch.float64), _live(x, weight.shape[0])
+    return y, z, x.new_empty((3, 8), dtype=torch.float64), _live(x, weight.shape[0])
 
 
 @torch.library.register_fake("initfast::act", lib=_definitions)
@@ -176,7 +176,7 @@ def linear_act(
     alpha: float | None = None,
     beta: float | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """A linear layer, its activation and the moments of both, in one operator.
+    """A linear layer, its activation, and the moments of weight and both results, in one.
 
     Args:
         x: ``[..., in_features]``; float32, float64, bfloat16 or float16.
@@ -188,9 +188,9 @@ def linear_act(
         beta: its second (softplus' ``threshold``; hardtanh's ``max_val``); likewise.
 
     Returns:
-        ``(y, moments, live)``: y ``[..., out_features]`` of x's dtype; moments ``[2, 8]`` float64,
-        of the pre-activation and of y; live ``[out_features]`` bool, True where a unit is not
-        zero over the whole batch. Gradients flow through y.
+        ``(y, moments, live)``: y ``[..., out_features]`` of x's dtype; moments ``[3, 8]`` float64,
+        of the pre-activation, of y and of weight; live ``[out_features]`` bool, True where a unit
+        is not zero over the whole batch. Gradients flow through y.
 
     Raises:
         RuntimeError: shapes, dtypes or devices do not fit, or no such activation.

@@ -325,10 +325,11 @@ def linear_act(
     beta: float,
     save_z: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """y = act(x weight^T + bias), z if asked for, the moments of z and y, and the live units."""
+    """y = act(x weight^T + bias), z if asked for, the moments of z, y and weight, live units."""
     check_activation(act, alpha, beta)
     check_linear(x, weight, bias)
     with torch.autocast(x.device.type, enabled=False):  # every operator keeps its inputs' dtype
         z = F.linear(x.detach(), weight.detach(), None if bias is None else bias.detach())
-    y, moments, live = globals()["act"](z, act, alpha, beta, -1)
+    y, pair, live = globals()["act"](z, act, alpha, beta, -1)
+    moments = torch.cat([pair, _row(weight)[None]])
     return y, z if save_z else z.new_empty(0), moments, live

@@ -1,8 +1,8 @@
 """A shorter way through ``nn.Sequential``: a linear layer and its activation without two calls.
 
 What a module and its functions cost in Python exceeds what a small layer costs in arithmetic. So
-while a profile runs, a Sequential's forward looks at two children at a time, and runs a pair that
-fuses as one operator. It does what calling the two would do; where anybody could tell the
+while a profile runs, a Sequential's forward looks at two children at a time, and runs pairs that
+fuse one after the other. It does what calling the two would do; where anybody could tell the
 difference (a subclass, a hook, a forward of its own, gradients, casts), it calls them.
 """
 
@@ -17,7 +17,7 @@ from torch import nn
 from torch.nn.modules import module as module_hooks
 
 from initfast.fusion import Fusion
-from initfast.spelling import module_call
+from initfast.spelling import Call, module_call
 
 _LINEAR_FORWARD = nn.Linear.forward
 _MODULE_CALL = nn.Module.__call__
@@ -45,17 +45,24 @@ def _forward(sequential: nn.Sequential, fusion: Fusion, input: Any) -> Any:
     )
     x, i = input, 0
     while i < len(children):
-        child, after = children[i], children[i + 1] if i + 1 < len(children) else None
-        y = None
-        if type(child) is nn.Linear and after is not None and untouched:
-            call = module_call(after)
-            if call is not None and _is_bare(child) and _is_bare(after):
-                y = fusion.run_pair(child, x, call)
-        if y is None:
-            x, i = child(x), i + 1
-        else:
-            x, i = y, i + 2
+        if untouched and type(children[i]) is nn.Linear:
+            x, done = fusion.run_pairs(_pairs(children, i), x)
+            i += 2 * done
+            if i == len(children):
+                break
+        x, i = children[i](x), i + 1
     return x
+
+
+def _pairs(children: list[nn.Module], start: int) -> Iterator[tuple[nn.Linear, Call]]:
+    """The pairs from there on that follow each other and that nobody watches."""
+    for i in range(start, len(children) - 1, 2):
+        linear, after = children[i], children[i + 1]
+        if type(linear) is not nn.Linear or (call := module_call(after)) is None:
+            return
+        if not (_is_bare(linear) and _is_bare(after)):
+            return
+        yield linear, call
 
 
 def _is_bare(module: nn.Module) -> bool:

@@ -19,6 +19,7 @@ from torch import Tensor
 from initfast import ops  # noqa: F401  (registers the operators)
 from initfast.layer import Layer, Weight
 from initfast.moments import Moments
+from initfast.rows import Rows
 
 DTYPES = frozenset((torch.float32, torch.float64, torch.bfloat16, torch.float16))
 
@@ -63,29 +64,27 @@ class NonFinite(BaseException):
 
 
 class Event(NamedTuple):
-    """One operator: what ran, and the addresses of its rows (see :class:`Tape`)."""
+    """One operator: what ran, and the addresses of its rows and mask (see :class:`Rows`)."""
 
     kind: str  # "linear", "act", or a module's type
     act: str | None
     name: str
     input_shape: torch.Size | None
-    shape: torch.Size | tuple[int, ...]
+    shape: torch.Size
     dtype: torch.dtype
     input: int | None
-    weight: int | None
+    pre: int | None
     post: int
+    weight: int | None
+    live: int | None
 
 
-Linear = tuple[Tensor, Tensor, "Tensor | None", Any, str, "torch.Size | tuple[int, ...]"]
-"""A linear layer's call: x, weight, bias, kernels' dispatch key, name, the result's shape."""
+Linear = tuple[Tensor, Tensor, "Tensor | None", Any, str]
+"""A linear layer's call: x, weight, bias, the kernels' dispatch key, its name."""
 
 
 class Tape:
     """Runs the operators, and keeps what they measured and for which layers.
-
-    A row's address is a plain integer: the pre- and post-activation of the k-th pair are 2k and
-    2k + 1, the j-th single row is -(j + 1). So an address indexes the array that holds all pairs
-    followed by the singles in reverse.
 
     Args:
         stop_at_nonfinite: look at each row as it comes, which waits for the device, and raise
@@ -94,9 +93,8 @@ class Tape:
 
     def __init__(self, stop_at_nonfinite: bool = False) -> None:
         self._events: list[tuple[Any, ...]] = []
-        self._pairs: list[Tensor] = []
-        self._live: list[Tensor] = []  # one mask for each pair
-        self._singles: list[Tensor] = []
+        self._rows = Rows()
+        # What was measured, by id: the tensor, its version then, the address of its row.
         self._known: dict[int, tuple[weakref.ref[Tensor], int, int]] = {}
         self._stop = stop_at_nonfinite
         self._end: int | None = None
@@ -106,11 +104,12 @@ class Tape:
 
     def linear_act(self, layer: Linear, act: str, alpha: float, beta: float) -> Tensor:
         """Run a linear layer and its activation ("identity": none) as one operator."""
-        x, weight, bias, key, name, shape = layer
-        # The weight is measured first: that streams it into the cache, where the product finds it.
-        x_row, weight_row = self.row(x, key), self.row(weight, key)
+        x, weight, bias, key, name = layer
+        x_row = self.row(x, key)
         y, _, rows, live = LINEAR_ACT(key, x, weight, bias, act, alpha, beta, False)
-        self._pair(("linear", act, name, x.shape, shape, x.dtype, x_row, weight_row), y, rows, live)
+        pre = self._rows.add(rows, 3)
+        head = ("linear", act, name, x.shape, y.shape, y.dtype, x_row, pre, pre + 1, pre + 2)
+        self._record(head, y, rows, live)
         return y
 
     def act(
@@ -131,26 +130,30 @@ class Tape:
         y, rows, live = ACT(key, z, act, alpha, beta, -1)
         if function is not None:
             y = function()
-        head: tuple[Any, ...]
-        if layer is None:
-            head = ("act", act, name, z.shape, y.shape, y.dtype, None, None)
-        else:
+        pre = self._rows.add(rows, 2)
+        head: tuple[Any, ...] = ("act", act, name, z.shape)
+        x_row: int | None = pre
+        weight_row = None
+        if layer is not None:
             x, weight = layer[:2]
+            head, x_row = ("linear", act, name, x.shape), self.row(x)
             weight_row = self.row(weight) if weight.dim() == 2 else None
-            head = ("linear", act, name, x.shape, y.shape, y.dtype, self.row(x), weight_row)
-        self._pair(head, y, rows, live)
+        head = (*head, y.shape, y.dtype, x_row, pre, pre + 1, weight_row)
+        self._record(head, y, rows, live)
         return y
 
     def output(self, name: str, kind: str, x: Tensor | None, y: Tensor) -> None:
         """Measure any other output y, made from x, unless it is known or cannot be measured."""
-        before = len(self._singles)
-        post = self.row(y)
-        if post is None or len(self._singles) == before:
+        if self._find(y) is not None or (key := _kernels_of(y)) is None:
             return
+        rows = MOMENTS(key, y)
+        post = self._keep(y, self._rows.add(rows, 1))
         shape, x_row = (None, None) if x is None else (x.shape, self.row(x))
-        self._events.append((kind, None, name, shape, y.shape, y.dtype, x_row, None, post))
+        self._events.append(
+            (kind, None, name, shape, y.shape, y.dtype, x_row, None, post, None, None)
+        )
         if self._stop:
-            self._check(self._singles[~post])
+            self._check(rows)
 
     def row(self, t: Tensor, key: Any = None) -> int | None:
         """The address of t's row, measured now unless it is known; None where it cannot be.
@@ -159,24 +162,20 @@ class Tape:
             t: any tensor.
             key: its kernels' dispatch key, if the caller has it.
         """
+        address = self._find(t)
+        if address is not None or (key is None and (key := _kernels_of(t)) is None):
+            return address
+        return self._keep(t, self._rows.add(MOMENTS(key, t), 1))
+
+    def _find(self, t: Tensor) -> int | None:
         entry = self._known.get(id(t))
-        if entry is not None and entry[0]() is t and entry[1] == self._version(t):
-            return entry[2]
-        if key is None and (t.dtype not in DTYPES or (key := backend(t)) is None):
+        if entry is None or entry[0]() is not t or entry[1] != self._version(t):
             return None
-        self._singles.append(MOMENTS(key, t))
-        address = -len(self._singles)
+        return entry[2]
+
+    def _keep(self, t: Tensor, address: int) -> int:
         self._known[id(t)] = (weakref.ref(t), self._version(t), address)
         return address
-
-    def _pair(self, head: tuple[Any, ...], y: Tensor, rows: Tensor, live: Tensor) -> None:
-        self._pairs.append(rows)
-        self._live.append(live)
-        post = 2 * len(self._pairs) - 1
-        self._events.append((*head, post))
-        self._known[id(y)] = (weakref.ref(y), self._version(y), post)
-        if self._stop:
-            self._check(rows)
 
     def _version(self, t: Tensor) -> int:
         """How often t was written to; for inference tensors, which do not count, any tensor was."""
@@ -185,8 +184,14 @@ class Tape:
         except RuntimeError:
             return self.writes
 
+    def _record(self, head: tuple[Any, ...], y: Tensor, rows: Tensor, live: Tensor) -> None:
+        self._events.append((*head, self._rows.add_mask(live)))
+        self._keep(y, head[8])
+        if self._stop:
+            self._check(rows)
+
     def _check(self, rows: Tensor) -> None:
-        if rows.view(-1, 8)[:, 1].any():
+        if rows.view(-1, 8)[:2, 1].any():
             self._end = len(self._events)
             raise NonFinite
 
@@ -198,49 +203,19 @@ class Tape:
         Making the layers takes ten times as long as copying their numbers, so it waits until
         somebody looks at them.
         """
-        pairs, singles, live = self._pairs, self._singles, self._live
-        devices = {t.device for t in pairs} | {t.device for t in singles}
-        parts: list[tuple[list[int], list[int], np.ndarray]] = []
-        for device in devices:
-            p, s = (
-                [i for i, t in enumerate(tensors) if len(devices) == 1 or t.device == device]
-                for tensors in (pairs, singles)
-            )
-            parts.append((p, s, _copy(pairs, singles, live, p, s)))
-        return partial(_layers, self._events[: self._end], parts, len(pairs), len(singles))
+        return partial(_layers, self._events[: self._end], self._rows.read())
 
 
-def _copy(
-    pairs: list[Tensor], singles: list[Tensor], live: list[Tensor], p: list[int], s: list[int]
-) -> np.ndarray:
-    """The bytes of the rows of pairs p and singles s and of the pairs' live masks, in one copy."""
-    parts = [torch.stack([pairs[i] for i in p])] if p else []
-    parts += [torch.stack([singles[i] for i in s])] if s else []
-    parts += [torch.cat([live[i] for i in p])] if p else []
-    return torch.cat([part.view(torch.uint8).view(-1) for part in parts]).cpu().numpy()
+def _kernels_of(t: Tensor) -> Any:
+    """The dispatch key of the kernels for t; None where they do not take it."""
+    return backend(t) if t.dtype in DTYPES else None
 
 
 def _layers(
-    recorded: list[tuple[Any, ...]],
-    parts: list[tuple[list[int], list[int], np.ndarray]],
-    pairs: int,
-    singles: int,
+    recorded: list[tuple[Any, ...]], read: Callable[[], tuple[np.ndarray, list[int]]]
 ) -> list[Layer]:
-    """The layers of the events, from what each device held."""
-    events = [Event(*event) for event in recorded]
-    rows = np.empty((2 * pairs + singles, 8))
-    pair_rows, single_rows = rows[: 2 * pairs].reshape(-1, 2, 8), rows[::-1]
-    units = {e.post // 2: e.shape[-1] if e.shape else 1 for e in events if e.post >= 0}
-    dead: dict[int, int] = {}
-    for p, s, data in parts:
-        at = 128 * len(p)
-        pair_rows[p] = data[:at].view(np.float64).reshape(-1, 2, 8)
-        single_rows[s] = data[at : at + 64 * len(s)].view(np.float64).reshape(-1, 8)
-        at += 64 * len(s)
-        for i in p:
-            n = units.get(i, 0)
-            dead[i] = n - int(np.count_nonzero(data[at : at + n]))
-            at += n
+    """The layers of the events, from what the devices held."""
+    rows, dead = read()
     made: dict[int, Moments] = {}
 
     def moments(address: int | None) -> Moments | None:
@@ -250,15 +225,11 @@ def _layers(
             made[address] = Moments.from_row(rows[address].tolist())
         return made[address]
 
-    return [_layer(event, moments, dead) for event in events]
+    return [_layer(Event(*event), moments, dead) for event in recorded]
 
 
-def _layer(
-    event: Event, moments: Callable[[int | None], Moments | None], dead: dict[int, int]
-) -> Layer:
-    is_pair = event.kind in ("linear", "act")
-    has_pre = is_pair and event.act != "identity"
-    post, pre = moments(event.post), moments(event.post - 1) if has_pre else None
+def _layer(event: Event, moments: Callable[[int | None], Moments | None], dead: list[int]) -> Layer:
+    has_pre = event.act is not None and event.act != "identity"
     weights, weight = moments(event.weight), None
     if weights is not None and event.input_shape is not None:
         weight = Weight(event.input_shape[-1], event.shape[-1], weights)
@@ -271,9 +242,9 @@ def _layer(
         input_shape=None if event.input_shape is None else tuple(event.input_shape),
         shape=tuple(event.shape),
         dtype=event.dtype,
-        post=post or Moments(),
-        pre=pre,
-        input=pre if event.kind == "act" else moments(event.input),
+        post=moments(event.post) or Moments(),
+        pre=moments(event.pre) if has_pre else None,
+        input=moments(event.input),
         weight=weight,
-        dead_units=dead[event.post // 2] if is_pair else None,
+        dead_units=None if event.live is None else dead[event.live],
     )

@@ -151,6 +151,7 @@ def test_linear_act(rows, cols, depth, dtype, bias):
         check_values(y, z.cpu().double().tanh(), dtype)
     check_row(moments[0], z)
     check_row(moments[1], y)
+    check_row(moments[2], weight)
     assert torch.equal(live, (y != 0).any(0))
 
 

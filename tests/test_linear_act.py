@@ -69,9 +69,10 @@ def check(x, weight, bias, name="tanh", alpha=0.0, beta=0.0):
     from_z = true_value(name, z, alpha, beta)
     slack = {torch.float32: 1e-6, torch.float64: 1e-13}.get(x.dtype, stored)
     assert ((y.double() - from_z).abs() <= slack * (1 + from_z.abs())).all()
-    assert moments.shape == (2, 8)
+    assert moments.shape == (3, 8)
     assert_row(moments[0], z)
     assert_row(moments[1], y, int(moments[1, 3]))
+    assert_row(moments[2], weight)
     expected = (y != 0).reshape(-1, weight.shape[0]).any(0) if y.numel() else live & False
     assert live.dtype == torch.bool and torch.equal(live, expected)
     return y, moments, live
@@ -249,3 +250,31 @@ def test_the_function_chooses_save_z_and_hides_it():
         assert not ops.linear_act(x, weight, act="tanh")[0].requires_grad
     with torch.inference_mode():
         assert torch.equal(ops.linear_act(x, weight, act="tanh")[0], y)
+
+
+@pytest.mark.parametrize("scale", [1e-37, 1e-20, 1.0, 1e17, 1e36])
+@pytest.mark.parametrize("rows", [0, 1, 70, 600])
+def test_moments_of_the_weight_at_any_scale_and_batch(scale, rows):
+    weight = normal(131, 77) * scale
+    moments = LINEAR_ACT(normal(rows, 77), weight, None, "relu", 0.0, 0.0, False)[2]
+    assert_row(moments[2], weight)
+
+
+@pytest.mark.parametrize("depth", [1, 3, 4, 255, 1024, 1100, 4100])
+@pytest.mark.parametrize("cols", [0, 1, 3, 5, 64, 66])
+def test_moments_of_the_weight_of_any_shape(depth, cols):
+    x, weight = normal(3, depth), normal(cols, depth) + 3
+    assert_row(LINEAR_ACT(x, weight, None, "tanh", 0.0, 0.0, False)[2][2], weight)
+
+
+def test_moments_of_a_weight_with_rows_apart_shared_or_reversed():
+    x = normal(5, 40)
+    apart, shared = normal(9, 60)[:, 10:50], normal(40).expand(9, 40)
+    for weight in (apart, shared, apart.flip(0), normal(40, 9).t(), normal(9, 1).expand(9, 40)):
+        assert_row(LINEAR_ACT(x, weight, None, "tanh", 0.0, 0.0, False)[2][2], weight)
+
+
+def test_moments_of_a_weight_with_values_that_are_not_finite():
+    weight = normal(70, 300)
+    weight[3, 7], weight[69, 299], weight[5] = NAN, -INF, 0.0
+    assert_row(LINEAR_ACT(normal(2, 300), weight, None, "tanh", 0.0, 0.0, False)[2][2], weight)

@@ -60,7 +60,8 @@ struct ActBackwardArgs {
 
 // y = act(x weight^T + bias) in float32: x [rows, depth], weight [cols, depth], y and z [rows, cols]
 // contiguous but for the row strides of x and weight; bias and z may be null.
-// partial[2 tile] of z, partial[2 tile + 1] of y; live[col] is set where a value is not zero.
+// partial[2 tile] of z, partial[2 tile + 1] of y, weight_partial[col / kTileCols] of the weight's rows
+// in that column of tiles; live[col] is set where a value is not zero.
 struct LinearActArgs {
   Activation act;
   const float* x;
@@ -72,7 +73,9 @@ struct LinearActArgs {
   int64_t x_stride, weight_stride;
   uint8_t* live;
   Moments* partial;
-  INITFAST_INLINE int64_t tiles() const { return ceil_div(rows, kTileRows) * ceil_div(cols, kTileCols); }
+  Moments* weight_partial;
+  INITFAST_INLINE int64_t tiles_across() const { return ceil_div(cols, kTileCols); }
+  INITFAST_INLINE int64_t tiles() const { return ceil_div(rows, kTileRows) * tiles_across(); }
 };
 
 constexpr int64_t kSampleTile = 4096;

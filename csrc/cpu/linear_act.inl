@@ -5,7 +5,9 @@
 // kBlockRows x kBlockCols dot products keeps one vector of partial sums each, folded at the end of
 // a stretch of depth that lets both operands stay in the nearest caches. The tile then is one run of
 // kTileRows * kTileCols numbers in the L1 cache: bias, moments, activation and moments again are
-// taken there.
+// taken there. The weight's own moments are taken by the tiles of the first rows of x, a few rows of W
+// at a time just before they are multiplied: that brings them into the cache where the product finds
+// them.
 
 #if INITFAST_LANES == 16
 constexpr int kBlockRows = 4, kBlockCols = 4;  // 16 sums of 32 registers
@@ -101,22 +103,44 @@ INITFAST_INLINE void multiply_columns(const float* x, int64_t x_stride, const fl
   }
 }
 
+// Merge the moments of rows of W into `total`.
+void measure_weight(const float* w, int64_t w_stride, int64_t rows, int64_t depth, Moments& total) {
+  const bool contiguous = w_stride == depth;
+  const int64_t pieces = contiguous ? 1 : rows, length = contiguous ? rows * depth : depth;
+  for (int64_t piece = 0; piece < pieces; ++piece, w += w_stride) {
+    for (int64_t i = 0; i < length; i += kRun) {
+      merge(total, run_moments<true>(w + i, length - i < kRun ? length - i : kRun));
+    }
+  }
+}
+
+// Whole blocks of rows of W that are about one run.
+INITFAST_INLINE int64_t rows_measured_together(int64_t depth) {
+  const int64_t blocks = kRun / (depth * kBlockCols);
+  return (blocks > 1 ? blocks : 1) * kBlockCols;
+}
+
+// weight_total: where to merge the moments of the weights read, or null.
 void multiply_tile(const LinearActArgs& a, int64_t row, int64_t col, int64_t rows, int64_t cols,
-                   float* z) {
+                   float* z, Moments* weight_total) {
   for (int64_t r = 0; r < rows; ++r) {
     for (int64_t c = 0; c < cols; ++c) z[r * cols + c] = a.bias ? a.bias[col + c] : 0.f;
   }
   for (int64_t k = 0; k < a.depth; k += kDepthStretch) {
     const int64_t depth = a.depth - k < kDepthStretch ? a.depth - k : kDepthStretch;
     const float* x = a.x + row * a.x_stride + k;
-    int64_t c = 0;
-    for (; c + kBlockCols <= cols; c += kBlockCols) {
-      multiply_columns<kBlockCols>(x, a.x_stride, a.weight + (col + c) * a.weight_stride + k,
-                                   a.weight_stride, depth, z + c, cols, rows);
-    }
-    for (; c < cols; ++c) {
-      multiply_columns<1>(x, a.x_stride, a.weight + (col + c) * a.weight_stride + k,
-                          a.weight_stride, depth, z + c, cols, rows);
+    const int64_t group = weight_total && k == 0 ? rows_measured_together(a.depth) : cols;
+    for (int64_t first = 0; first < cols; first += group) {
+      const int64_t last = first + group < cols ? first + group : cols;
+      const float* w = a.weight + (col + first) * a.weight_stride + k;
+      if (weight_total && k == 0) measure_weight(w, a.weight_stride, last - first, a.depth, *weight_total);
+      int64_t c = first;
+      for (; c + kBlockCols <= last; c += kBlockCols, w += kBlockCols * a.weight_stride) {
+        multiply_columns<kBlockCols>(x, a.x_stride, w, a.weight_stride, depth, z + c, cols, rows);
+      }
+      for (; c < last; ++c, w += a.weight_stride) {
+        multiply_columns<1>(x, a.x_stride, w, a.weight_stride, depth, z + c, cols, rows);
+      }
     }
   }
 }
@@ -138,12 +162,14 @@ void mark_columns(const float* y, int64_t rows, int64_t cols, bool has_zero, uin
 void linear_act(const LinearActArgs& a, int64_t begin, int64_t end) {
   alignas(64) float z[kTileRows * kTileCols];
   alignas(64) float y[kTileRows * kTileCols];
-  const int64_t across = ceil_div(a.cols, kTileCols);
+  const int64_t across = a.tiles_across();
   for (int64_t tile = begin; tile < end; ++tile) {
     const int64_t row = tile / across * kTileRows, col = tile % across * kTileCols;
     const int64_t rows = a.rows - row < kTileRows ? a.rows - row : kTileRows;
     const int64_t cols = a.cols - col < kTileCols ? a.cols - col : kTileCols;
-    multiply_tile(a, row, col, rows, cols, z);
+    Moments* weight = row == 0 ? a.weight_partial + tile : nullptr;
+    if (weight) *weight = no_moments();
+    multiply_tile(a, row, col, rows, cols, z, weight);
     Moments& pre = a.partial[2 * tile] = run_moments<false>(z, rows * cols);
     Moments& post = a.partial[2 * tile + 1] = pre;
     const float* result = z;

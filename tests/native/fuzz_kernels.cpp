@@ -271,11 +271,19 @@ void fuzz_linear_act(const Kernels& kernels) {
   describe("linear_act %d, %lld x %lld x %lld, strides %lld %lld, bias %d", int(act.kind),
            (long long)rows, (long long)depth, (long long)cols, (long long)x_stride,
            (long long)weight_stride, with_bias);
+  Array<Moments> of_weight(ceil_div(cols, kTileCols));
   const LinearActArgs args{act, x.data(), weight.data(), with_bias ? bias.data() : nullptr,
                            with_z ? z.data() : nullptr, y.data(), rows, cols, depth, x_stride,
-                           weight_stride, live.data(), nullptr};
+                           weight_stride, live.data(), nullptr, of_weight.data()};
   const std::vector<Moments> got = run(kernels.linear_act, args, 2);
   expect_moments(got[1], y.wide());
+  Moments weight_total = initfast::generic::no_moments();
+  for (int64_t i = 0; i < of_weight.size(); ++i) initfast::generic::merge(weight_total, of_weight[i]);
+  std::vector<double> weights;
+  for (int64_t c = 0; c < cols; ++c) {
+    for (int64_t k = 0; k < depth; ++k) weights.push_back(double(weight[c * weight_stride + k]));
+  }
+  expect_moments(weight_total, weights);
   if (with_z) expect_moments(got[0], z.wide());
   std::vector<uint8_t> marked(size_t(cols), 0);
   for (int64_t r = 0; r < rows; ++r) {
