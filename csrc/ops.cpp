@@ -72,25 +72,47 @@ Tensor moments(Tensor x) {
   return moment_rows<1>({measure(x, dtype_of(x, "moments", "x"))}, x);
 }
 
-std::tuple<Tensor, Tensor, Tensor> act(Tensor z, std::string name, double alpha, double beta,
-                                       int64_t unit_dim) {
+// The dense z activated into y, laid out like it or z itself: moments of both, and the live units.
+std::tuple<Tensor, Tensor> act_into(const Tensor& z, Tensor& y, const std::string& name, double alpha,
+                                    double beta, int64_t unit_dim) {
   const Activation activation = parse_activation(name, alpha, beta);
-  const Dtype dtype = dtype_of(z, "act", "z");
   const int64_t dims = z.dim();
-  STD_TORCH_CHECK(dims == 0 || (-dims <= unit_dim && unit_dim < dims), "initfast::act: unit_dim is ",
-                  unit_dim, " but z has shape ", shape_of(z));
-  z = as_dense(z);
-  Tensor y = new_tensor(to_vector(z.sizes()), to_vector(z.strides()), z.scalar_type(), z);
   const int64_t dim = unit_dim < 0 ? unit_dim + dims : unit_dim;
   const int64_t units = dims == 0 ? 1 : z.size(dim);
   const int64_t inner = dims == 0 || units <= 1 ? std::max<int64_t>(1, z.numel()) : z.stride(dim);
   Tensor live = no_units_live(units, z);
-  ActArgs args{dtype, activation, z.const_data_ptr(), y.mutable_data_ptr(), z.numel(),
+  ActArgs args{dtype_of(z, "act", "z"), activation, z.const_data_ptr(), y.mutable_data_ptr(), z.numel(),
                {units, inner, static_cast<uint8_t*>(live.mutable_data_ptr())}, nullptr};
   std::vector<Moments> partial(2 * args.tiles());
   args.partial = partial.data();
   run_tiles(kernels().act, args, kRunsPerThread);
-  return {y, moment_rows(merged_pair(partial, int64_t(partial.size())), z), live};
+  return {moment_rows(merged_pair(partial, int64_t(partial.size())), z), live};
+}
+
+void check_act(const Tensor& z, const std::string& name, double alpha, double beta, int64_t unit_dim) {
+  parse_activation(name, alpha, beta);
+  dtype_of(z, "act", "z");
+  const int64_t dims = z.dim();
+  STD_TORCH_CHECK(dims == 0 || (-dims <= unit_dim && unit_dim < dims), "initfast::act: unit_dim is ",
+                  unit_dim, " but z has shape ", shape_of(z));
+}
+
+std::tuple<Tensor, Tensor, Tensor> act(Tensor z, std::string name, double alpha, double beta,
+                                       int64_t unit_dim) {
+  check_act(z, name, alpha, beta, unit_dim);
+  z = as_dense(z);
+  Tensor y = new_tensor(to_vector(z.sizes()), to_vector(z.strides()), z.scalar_type(), z);
+  auto [rows, live] = act_into(z, y, name, alpha, beta, unit_dim);
+  return {y, rows, live};
+}
+
+std::tuple<Tensor, Tensor> act_(Tensor z, std::string name, double alpha, double beta,
+                                int64_t unit_dim) {
+  check_act(z, name, alpha, beta, unit_dim);
+  Tensor dense = as_dense(z);
+  auto results = act_into(dense, dense, name, alpha, beta, unit_dim);
+  if (dense.get() != z.get()) torch::stable::copy_(z, dense);
+  return results;
 }
 
 std::tuple<Tensor, Tensor> act_backward(Tensor grad_y, Tensor z, std::string name, double alpha,
@@ -199,6 +221,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> linear_act(Tensor x, Tensor weight,
 STABLE_TORCH_LIBRARY_IMPL(initfast, CPU, m) {
   m.impl("moments", TORCH_BOX(&initfast::moments));
   m.impl("act", TORCH_BOX(&initfast::act));
+  m.impl("act_", TORCH_BOX(&initfast::act_));
   m.impl("act_backward", TORCH_BOX(&initfast::act_backward));
   m.impl("linear_act", TORCH_BOX(&initfast::linear_act));
 }

@@ -264,6 +264,68 @@ def moments(x: Tensor) -> Tensor:
     return torch.ops.initfast.moments(x)
 
 
+# ---- an activation in place: no gradient, it overwrites ----
+
+_definitions.define(
+    f"act_(Tensor(a!) z, {_ACT}, int unit_dim) -> (Tensor moments, Tensor live)",
+    tags=torch.Tag.pt2_compliant_tag,
+)
+
+
+def _overwrite(
+    z: Tensor, act: str, alpha: float, beta: float, unit_dim: int
+) -> tuple[Tensor, Tensor]:
+    y, moments, live = torch.ops.initfast.act(z, act, alpha, beta, unit_dim)
+    z.copy_(y)
+    return moments, live
+
+
+_definitions.impl("act_", _overwrite, "CompositeExplicitAutograd")
+
+
+@torch.library.register_fake("initfast::act_", lib=_definitions)
+def _(z: Tensor, act: str, alpha: float, beta: float, unit_dim: int) -> tuple[Tensor, Tensor]:
+    reference.check_activation(act, alpha, beta)
+    reference.check_act(z, unit_dim)
+    live = _live(z, z.shape[unit_dim] if z.dim() else 1)
+    return z.new_empty((2, 8), dtype=torch.float64), live
+
+
+def act_(
+    z: Tensor,
+    act: str,
+    alpha: float | None = None,
+    beta: float | None = None,
+    unit_dim: int = -1,
+) -> tuple[Tensor, Tensor]:
+    """An activation that overwrites its input, and the moments of both: one read, one write.
+
+    Args:
+        z: the pre-activation, overwritten with act(z); no gradient flows through it.
+        act: the activation's name; see :func:`linear_act` for it, alpha and beta.
+        alpha: its first parameter, or None.
+        beta: its second, or None.
+        unit_dim: the dimension of z that counts units; see :func:`act`.
+
+    Returns:
+        ``(moments, live)``, as of :func:`act`.
+
+    Raises:
+        RuntimeError: an unsupported dtype, no such activation or no such dimension.
+
+    Example:
+        >>> z = torch.tensor([[-1.0, 2.0]])
+        >>> moments, live = act_(z, "relu")
+        >>> z.tolist(), live.tolist()
+        ([[0.0, 2.0]], [False, True])
+    """
+    a, b = _parameters(act, alpha, beta)
+    moments, live = torch.ops.initfast.act_(z, act, a, b, unit_dim)
+    if not z.is_inference():
+        torch.autograd.graph.increment_version(z)
+    return moments, live
+
+
 # ---- the sampler: no gradient, it overwrites ----
 
 _definitions.define(

@@ -143,6 +143,19 @@ def check_act(z, name, alpha, beta, unit_dim):
     nonzero = y != 0
     expected = nonzero.sum(others).bool() if others else nonzero.reshape(-1)
     assert (live.dtype, live.tolist()) == (torch.bool, expected.tolist())
+    check_act_in_place(z, (name, alpha, beta, unit_dim), y, moments, live)
+
+
+def check_act_in_place(z, arguments, y, moments, live):
+    """It leaves the same bits as act returns, wherever z lies in memory."""
+    if torch._debug_has_internal_overlap(z) == 1:
+        z = z.contiguous()  # torch refuses to write where elements share memory
+    place = torch.empty_strided(z.shape, z.stride(), dtype=z.dtype).copy_(z)
+    version = place._version
+    moments_in_place, live_in_place = ops.act_(place, *arguments)
+    torch.testing.assert_close(place, y, rtol=0, atol=0, equal_nan=True)
+    assert place._version > version and torch.equal(live_in_place, live)
+    torch.testing.assert_close(moments_in_place, moments, rtol=1e-6, atol=0, equal_nan=True)
 
 
 def saturated_count(name, z, y, alpha, beta):
@@ -301,6 +314,10 @@ def test_opcheck(requires_grad):
     """Schema, autograd registration, fake tensors, and AOT dispatch with dynamic shapes."""
     for operator, arguments in samples(requires_grad):
         torch.library.opcheck(operator.default, arguments)
+
+
+def test_opcheck_of_act_in_place():
+    torch.library.opcheck(OPS.act_, (torch.randn(4, 3), "tanh", 0.0, 0.0, -1))
 
 
 def test_opcheck_of_act_backward():
