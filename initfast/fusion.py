@@ -1,4 +1,4 @@
-"""Sees a linear layer and the activation that follows, and runs the two as one operator.
+"""Sees a layer and the activation that follows, and runs or measures the two as one operator.
 
 While a :class:`Fusion` is active, ``F.linear`` returns a :class:`Pending`: a tensor that knows its
 shape and not yet its values. An activation applied to it runs the pair as ``linear_act``; any other
@@ -8,6 +8,8 @@ use runs the linear layer alone. User code sees the values that it would see wit
   taken to change memory unless it is known not to.
 - A pre-activation that is used again after its activation is computed again, and not recorded
   again.
+- A convolution or a norm has its values when it is seen: its activation is one read and one write.
+  Anything else that runs next has it measured first, so that nothing is measured out of order.
 - Where gradients flow, under autocast, or where another tool watches the dispatcher, torch's own
   functions make the values, and the operators only measure them.
 
@@ -20,7 +22,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from functools import partial
 from typing import Any, Protocol
 
@@ -32,8 +34,18 @@ from torch.nn.parameter import Parameter
 from torch.overrides import TorchFunctionMode
 from torch.utils import swap_tensors
 
-from initfast.spelling import FORMS, HARMLESS, METADATA, Call, Form, read_call
-from initfast.tape import DTYPES, LINEAR_ACT, Linear, Tape, backend
+from initfast.spelling import (
+    FORMS,
+    HARMLESS,
+    MEASURED,
+    METADATA,
+    SUMS,
+    Call,
+    Form,
+    read_call,
+)
+from initfast.structure import tensors
+from initfast.tape import DTYPES, LINEAR_ACT, Linear, Source, Tape, backend, kernels_of
 
 _linear = F.linear
 _make_wrapper = Tensor._make_wrapper_subclass
@@ -125,8 +137,11 @@ class Fusion(TorchFunctionMode):
         super().__init__()
         self._tape = tape
         self._names = names
-        # Results that nothing has used yet, by id, kept alive by their entry.
-        self._waiting: dict[int, tuple[Tensor, Linear]] = {}
+        # Results that nothing has used yet, by id, kept alive by their entry: linear layers that
+        # have not run, and what has its values and is not measured.
+        self._waiting: dict[int, tuple[Tensor, Any]] = {}
+        self._also: dict[int, list[str]] = {}  # whose output a waiting result is too
+        self._unit_dims: dict[int, int] = {}  # of the last layer, by its count of dimensions
         # Pre-activations without a value whose activation has run; then those with a value.
         self._consumed: list[weakref.ref[Pending]] = []
         self.settled: list[weakref.ref[Pending]] = []
@@ -142,21 +157,36 @@ class Fusion(TorchFunctionMode):
                 return self._activation(form, func, args, kwargs or {})
         return self._other(func, args, kwargs or {})
 
-    def awaits(self, t: Tensor) -> bool:
-        """Whether t is the result of a linear layer that will be measured when it is used."""
-        return id(t) in self._waiting
+    def awaits(self, t: Tensor, name: str | None = None) -> bool:
+        """Whether t will be measured when it is used; it then is the named module's output too."""
+        if id(t) not in self._waiting:
+            return False
+        if name is not None:
+            self._also.setdefault(id(t), []).append(name)
+        return True
+
+    def made(self, source: Source, y: Tensor) -> None:
+        """An output to measure with the activation that follows, or before anything else runs."""
+        self.record()
+        self._waiting[id(y)] = (y, source)
+        self._unit_dims[y.dim()] = source.unit_dim
+
+    def record(self) -> None:
+        """Measure what has its values and waits, in the order in which it was made."""
+        plain = [(z, source) for z, source in self._waiting.values() if type(z) is not Pending]
+        if plain:
+            with _undisturbed():
+                for z, source in plain:
+                    del self._waiting[id(z)]
+                    self._tape.output(source, z)
+                    self._named(z, z)
 
     def settle(self) -> None:
         """Compute and record whatever waits: what follows may write to memory."""
         self._tape.writes += 1
-        for z, layer in list(self._waiting.values()):
-            if type(z) is Pending:
-                z.resolve()
-            else:
-                del self._waiting[id(z)]
-                with _undisturbed():
-                    key, name = layer[3:]
-                    self._tape.act(name, key, z, "identity", 0.0, 0.0, layer, partial(_same, z))
+        self.record()
+        for z, _ in list(self._waiting.values()):
+            z.resolve()  # type: ignore[attr-defined]
         consumed, self._consumed = self._consumed, []
         for ref in consumed:
             if (pending := ref()) is not None:
@@ -165,7 +195,7 @@ class Fusion(TorchFunctionMode):
     def release(self) -> None:
         """Turn every Pending that user code still holds into an ordinary tensor."""
         refs, waiting = [*self._consumed, *self.settled], list(self._waiting.values())
-        self._waiting, self._consumed, self.settled = {}, [], []
+        self._waiting, self._consumed, self.settled, self._also = {}, [], [], {}
         held = [z for z, _ in waiting if type(z) is Pending]
         held += [z for ref in refs if (z := ref()) is not None]
         refs.clear()
@@ -198,8 +228,9 @@ class Fusion(TorchFunctionMode):
         except Exception as error:
             self._names.blame(error, name, _mismatch(x, weight))
             raise
-        if z.dtype in DTYPES and (key := backend(z)) is not None:
-            self._waiting[id(z)] = (z, (x, weight, bias, key, name))
+        if kernels_of(z) is not None:
+            row = self._tape.row(weight) if weight.dim() == 2 else None
+            self._waiting[id(z)] = (z, Source("linear", name, x.shape, (self._tape.row(x),), row))
         return z
 
     def evaluate(self, pending: Pending) -> Tensor:
@@ -208,7 +239,15 @@ class Fusion(TorchFunctionMode):
         if self._waiting.pop(id(pending), None) is None:
             x, weight, bias, key, _ = layer
             return LINEAR_ACT(key, x, weight, bias, "identity", 0.0, 0.0, False)[0]
-        return self._tape.linear_act(layer, "identity", 0.0, 0.0)
+        self.record()
+        y = self._tape.linear_act(layer, "identity", 0.0, 0.0)
+        self._named(pending, y)
+        return y
+
+    def _named(self, z: Tensor, y: Tensor) -> None:
+        """The modules whose output z is too have the layer that y is the output of."""
+        for name in self._also.pop(id(z), ()) if self._also else ():
+            self._tape.also(name, y)
 
     def run_pairs(self, pairs: Iterable[tuple[nn.Linear, Call]], x: Any) -> tuple[Any, int]:
         """Run linear modules and the activations after them, until one takes more than that.
@@ -246,26 +285,33 @@ class Fusion(TorchFunctionMode):
         if type(z) is Pending:
             # It carries no gradient, so that of what is watched only a cast concerns it.
             if not _autocast_enabled() and (entry := self._waiting.pop(id(z), None)) is not None:
+                self.record()
                 y = self._tape.linear_act(entry[1], act, alpha, beta)
+                self._named(z, y)
                 if in_place:
                     z.settle(y)
                 else:
                     self._consumed.append(weakref.ref(z))
                 return y
             z = z.resolve()
-        key = backend(z) if z.dtype in DTYPES else None
+        key = kernels_of(z)
         if key is None:
             y = self._other(func, args, kwargs)
-            self._tape.output(self._names.here(), act, None, y)
+            self._tape.output(Source(act, self._names.here()), y)
             return y
-        _, layer = self._waiting.pop(id(z), (z, None))
-        function = None
+        source = self._waiting.pop(id(z), (z, None))[1]
+        self.record()
+        if source is None:
+            unit_dim = self._unit_dims.get(z.dim(), -1)
+            source = Source("act", self._names.here(), unit_dim=unit_dim)
         if in_place:
             self.settle()
-        if in_place or _watched():
+        function = None
+        if _watched() or (in_place and z.is_inference() > torch.is_inference_mode_enabled()):
             function = partial(func, *resolved(args), **resolved(kwargs))
-        name = layer[4] if layer else self._names.here()
-        return self._tape.act(name, key, z, act, alpha, beta, layer, function)
+        y = self._tape.act(source, key, z, act, alpha, beta, in_place, function)
+        self._named(z, y)
+        return y
 
     # ---- everything else ----
 
@@ -274,7 +320,54 @@ class Fusion(TorchFunctionMode):
             return func(*args, **kwargs)  # a Pending answers by itself
         if func not in HARMLESS or "out" in kwargs:
             self.settle()
-        return func(*resolved(args), **resolved(kwargs))
+        args, kwargs = resolved(args), resolved(kwargs)
+        if self._tape.stops:
+            return self._watch(func, args, kwargs)
+        return self._measured(func, args, kwargs)
+
+    def _measured(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Call a function, and measure it where it is a residual sum or another activation."""
+        if func in SUMS:
+            return self._sum(func, args, kwargs)
+        kind = MEASURED.get(func)
+        if kind is None or _transforms() is not None:
+            return func(*args, **kwargs)
+        self.record()
+        source = self._source(kind, args, kwargs)
+        y = func(*args, **kwargs)
+        if isinstance(y, Tensor):
+            self._tape.output(source, y)
+        return y
+
+    def _sum(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if len(args) != 2 or not (type(args[0]) is type(args[1]) is Tensor):
+            return func(*args, **kwargs)
+        self.record()
+        shape, rows = args[0].shape, (self._tape.find(args[0]), self._tape.find(args[1]))
+        y = func(*args, **kwargs)
+        if None not in rows and type(y) is Tensor and kernels_of(y) is not None:
+            unit_dim = self._unit_dims.get(y.dim(), -1)
+            self.made(Source("add", self._names.here(), shape, rows, unit_dim=unit_dim), y)
+        return y
+
+    def _source(self, kind: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Source:
+        """A function of these arguments."""
+        found = [t for _, t in tensors((args, kwargs))]
+        shape = found[0].shape if found else None
+        return Source(kind, self._names.here(), shape, tuple(map(self._tape.row, found)))
+
+    def _watch(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Call a function whose name is wanted where it makes a non-finite value."""
+        if _transforms() is not None:
+            return func(*args, **kwargs)
+        self.record()
+        name = getattr(func, "__name__", type(func).__name__).strip("_")
+        source = self._source(name, args, kwargs)
+        y = self._measured(func, args, kwargs)
+        self.record()
+        for _, t in tensors(y):
+            self._tape.function(source, t)
+        return y
 
 
 def _kernels(x: Tensor, weight: Tensor, bias: Tensor | None) -> Any:
@@ -308,9 +401,15 @@ def _watched() -> bool:
     )
 
 
-@contextmanager
-def _undisturbed() -> Iterator[None]:
+def _undisturbed() -> AbstractContextManager[Any]:
     """No function mode, transform or cast applies to what runs here."""
+    if _transforms() is None and not _autocast_enabled():
+        return torch._C.DisableTorchFunction()
+    return _without_transforms_and_casts()
+
+
+@contextmanager
+def _without_transforms_and_casts() -> Iterator[None]:
     with ExitStack() as stack:
         stack.enter_context(torch._C.DisableTorchFunction())
         if _transforms() is not None:
@@ -329,7 +428,3 @@ def _mismatch(x: Tensor, weight: Tensor) -> str:
         f"its input has shape {list(x.shape)}, {x.dtype}, on {x.device}; expected "
         f"[..., {weight.shape[-1]}], {weight.dtype}, on {weight.device}"
     )
-
-
-def _same(z: Tensor) -> Tensor:
-    return z

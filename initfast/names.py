@@ -40,6 +40,10 @@ class NetNames:
             if child is not None and id(child) not in self._names:
                 self._walk(child, path + key)
 
+    def paths(self) -> list[str]:
+        """The path of every module, in the order of `modules`."""
+        return list(self._names.values())
+
     def name(self, module: nn.Module) -> str:
         """The path of a module of the net."""
         return self._names[id(module)]

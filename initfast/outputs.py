@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,62 +11,159 @@ from torch import Tensor, nn
 
 from initfast.fusion import Fusion, Pending
 from initfast.names import NetNames
+from initfast.report import Skipped
+from initfast.scaling import fan_in_and_fan_out
 from initfast.spelling import MODULES
-from initfast.tape import Tape
+from initfast.structure import tensors
+from initfast.tape import Source, Tape, kernels_of
 
-UNHOOKED = {nn.Linear, nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.Identity, *MODULES}
+UNHOOKED = {nn.Linear, nn.ModuleList, nn.ModuleDict, *MODULES}
 """Modules whose outputs are measured without a hook: what they compute is seen as it runs."""
 
 
-@contextmanager
-def measured(names: NetNames, tape: Tape, fusion: Fusion) -> Iterator[None]:
-    """Measure the outputs of the modules that the fusion does not see into.
+class Outputs:
+    """Measures the outputs of the modules that the fusion does not see into.
 
-    Scripted modules take no hooks and run unmeasured.
+    Attributes:
+        skipped: the outputs that were not measured, each with its reason.
     """
 
-    def measure(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+    def __init__(self, names: NetNames, tape: Tape, fusion: Fusion) -> None:
+        self._names = names
+        self._tape = tape
+        self._fusion = fusion
+        self.skipped: dict[Skipped, None] = {}
+
+    @contextmanager
+    def measured(self) -> Iterator[None]:
+        """Hooks on the modules, for as long as this lasts."""
+        handles = []
+        try:
+            for module in self._names.modules:
+                if isinstance(module, torch.jit.ScriptModule):
+                    kind = type(module).__name__
+                    self._skip(self._names.name(module), kind, "a scripted module takes no hooks")
+                elif type(module) not in UNHOOKED:
+                    handles.append(module.register_forward_hook(self._measure, with_kwargs=True))
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _measure(
+        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
+    ) -> None:
         if torch._C._functorch.peek_interpreter_stack() is not None:
             return  # inside a transform such as vmap there are no plain values to measure
         with torch._C.DisableTorchFunction():
-            found = [(path, t) for path, t in _tensors(output) if t.dtype.is_floating_point]
-            x = next((t for _, t in _tensors(args)), None)
+            name, kind = self._names.name(module), type(module).__name__
+            if type(output) is Tensor and output.dtype.is_floating_point:
+                found = [("", output)]
+            else:
+                found = self._floats(name, kind, output)
+            source = None
             for path, t in found:
-                if (y := _value(t)) is None or fusion.awaits(t):
+                is_first = t is found[0][1]
+                if self._fusion.awaits(t, name if is_first else None):
                     continue
-                head = type(module).__name__ + (path if len(found) > 1 else "")
-                tape.output(names.name(module), head, None if x is t else _value(x), y)
+                y = _value(t)
+                if y is None or (not is_first and self._tape.find(y) is not None):
+                    continue
+                if source is None:
+                    self._fusion.record()
+                    source = self._source(module, name, kind, args, kwargs, y)
+                self._output(source._replace(kind=kind + path) if path else source, module, y)
 
-    handles = []
-    try:
-        for module in names.modules:
-            if type(module) not in UNHOOKED and not isinstance(module, torch.jit.ScriptModule):
-                handles.append(module.register_forward_hook(measure))
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
+    def _output(self, source: Source, module: nn.Module, y: Tensor) -> None:
+        if kernels_of(y) is None:
+            self._skip(source.name, source.kind, _why_not(y))
+        elif (unit_dim := _unit_dim(module)) is None or self._tape.find(y) is not None:
+            self._tape.output(source, y)
+        else:
+            self._fusion.made(source._replace(unit_dim=unit_dim), y)
+
+    def _floats(self, name: str, kind: str, output: Any) -> list[tuple[str, Tensor]]:
+        """The floating-point tensors of a structure; the others are skipped."""
+        found, floats = list(tensors(output)), []
+        for path, t in found:
+            if t.dtype.is_floating_point:
+                floats.append((path, t))
+            else:
+                self._skip(name, kind + (path if len(found) > 1 else ""), str(t.dtype))
+        return floats if len(floats) > 1 else [("", t) for _, t in floats]
+
+    def _skip(self, name: str, op: str, reason: str) -> None:
+        self.skipped[Skipped(name, op, reason)] = None
+
+    def _source(
+        self,
+        module: nn.Module,
+        name: str,
+        kind: str,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        y: Tensor,
+    ) -> Source:
+        """What the module was given, and its weight."""
+        if not kwargs and len(args) == 1 and isinstance(args[0], Tensor):
+            inputs = [args[0]]
+        else:
+            inputs = [t for _, t in tensors((args, kwargs))]
+        rows = tuple(
+            None if t is y or (value := _value(t)) is None else self._tape.row(value)
+            for t in inputs
+        )
+        shape = inputs[0].shape if inputs else None
+        fans = _fans(module, shape, y.shape)
+        row = None if fans is None else self._tape.row(module.weight)  # type: ignore[arg-type]
+        return Source(kind, name, shape, rows, row, fans)
 
 
-def _value(t: Tensor | None) -> Tensor | None:
+def _value(t: Tensor) -> Tensor | None:
     """What can be measured of t now: a Pending without a value has none yet."""
     return t.value if isinstance(t, Pending) else t
 
 
-def _tensors(value: Any, path: str = "") -> Iterator[tuple[str, Tensor]]:
-    """Every tensor in nested tuples, lists, mappings and dataclasses, with its path."""
-    if isinstance(value, Tensor):
-        yield path, value
-        return
-    items: Any = ()
-    if isinstance(value, Mapping):
-        items = ((f"[{key!r}]", item) for key, item in value.items())
-    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = dataclasses.fields(value)
-        items = ((f".{field.name}", getattr(value, field.name)) for field in fields)
-    elif isinstance(value, tuple) and hasattr(value, "_fields"):
-        items = ((f".{name}", item) for name, item in zip(value._fields, value, strict=True))
-    elif isinstance(value, (tuple, list)):
-        items = ((f"[{i}]", item) for i, item in enumerate(value))
-    for step, item in items:
-        yield from _tensors(item, path + step)
+def _why_not(t: Tensor) -> str:
+    """Why a floating-point tensor is not measured."""
+    if t.is_meta:
+        return "on the meta device"
+    if t.layout is not torch.strided:
+        return str(t.layout)
+    return type(t).__name__ if type(t) is not Tensor else str(t.dtype)
+
+
+# ---- what is known of torch's modules ----
+
+_CONVOLUTIONS = nn.modules.conv._ConvNd
+_TRANSPOSED = nn.modules.conv._ConvTransposeNd
+_BATCH_NORMS = nn.modules.batchnorm._BatchNorm
+_INSTANCE_NORMS = nn.modules.instancenorm._InstanceNorm
+
+
+def _unit_dim(module: nn.Module) -> int | None:
+    """Which dimension of its output counts the units; None but for convolutions and norms."""
+    if isinstance(module, _CONVOLUTIONS):
+        return -1 - len(module.kernel_size)
+    if isinstance(module, _INSTANCE_NORMS):
+        return -int(module._get_no_batch_dim())
+    if isinstance(module, (_BATCH_NORMS, nn.GroupNorm)):
+        return 1
+    if type(module) in (nn.LayerNorm, nn.RMSNorm):
+        return -1
+    return None
+
+
+def _fans(
+    module: nn.Module, input_shape: torch.Size | None, shape: torch.Size
+) -> tuple[int, int] | None:
+    """The fan_in and fan_out of its weight; None without a weight that has them."""
+    weight = module._parameters.get("weight")
+    if weight is None or weight.dim() < 2 or input_shape is None or not input_shape or not shape:
+        return None
+    if isinstance(module, _CONVOLUTIONS):
+        return fan_in_and_fan_out(weight, module.groups, isinstance(module, _TRANSPOSED))
+    if isinstance(module, nn.Embedding):
+        return 1, weight.shape[1]  # an output is one row, and so depends on one number of it
+    fans = input_shape[-1], shape[-1]
+    return fans if tuple(weight.shape) in (fans, fans[::-1]) else None

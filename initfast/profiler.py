@@ -10,10 +10,11 @@ from torch import nn
 
 from initfast.fusion import Fusion
 from initfast.names import NetNames
-from initfast.outputs import measured
+from initfast.outputs import Outputs
 from initfast.report import Report
 from initfast.sequential import shortened
 from initfast.state import unchanged
+from initfast.structure import tensors
 from initfast.tape import NonFinite, Tape
 
 
@@ -56,9 +57,12 @@ def profile(net: Callable[..., Any], x: Any, *, stop_at_nonfinite: bool = False)
     names = NetNames(root if isinstance(root, nn.Module) else None)
     tape = Tape(stop_at_nonfinite)
     fusion = Fusion(tape, names)
+    outputs = Outputs(names, tape, fusion)
     with torch.no_grad(), unchanged(names.modules):
         try:
-            with measured(names, tape, fusion), shortened(names.modules, fusion), fusion:
+            for _, t in tensors(x):
+                tape.net_input(t)
+            with outputs.measured(), shortened(names.modules, fusion), fusion:
                 _call(net, x)
                 fusion.settle()
         except NonFinite:
@@ -68,7 +72,8 @@ def profile(net: Callable[..., Any], x: Any, *, stop_at_nonfinite: bool = False)
             raise
         finally:
             fusion.release()
-    return Report(tape.read())
+    recording = tape.read(names.paths(), list(map(type, names.modules)))
+    return Report(recording.read, skipped=list(outputs.skipped))
 
 
 def _call(net: Callable[..., Any], x: Any) -> Any:

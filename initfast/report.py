@@ -43,7 +43,7 @@ class Report:
     """The layers of a net, in execution order, with what was measured at each.
 
     Args:
-        layers: the layers, or a function that makes them when somebody first asks.
+        layers: the layers; or a function that makes them and the inputs when somebody first asks.
         inputs: the moments of the net's own inputs.
         skipped: what was not measured, and why.
         notes: what else a reader must know of how the net ran.
@@ -56,21 +56,34 @@ class Report:
 
     def __init__(
         self,
-        layers: Sequence[Layer] | Callable[[], Sequence[Layer]],
+        layers: Sequence[Layer] | Callable[[], tuple[Sequence[Layer], Sequence[Moments]]],
         inputs: Sequence[Moments] = (),
         skipped: Sequence[Skipped] = (),
         notes: Sequence[str] = (),
     ) -> None:
-        self._source = layers
-        self.inputs = tuple(inputs)
+        self._source = layers if callable(layers) else lambda: (layers, inputs)
         self.skipped = list(skipped)
         self.notes = list(notes)
 
     @cached_property
+    def _contents(self) -> tuple[list[Layer], tuple[Moments, ...]]:
+        layers, inputs = self._source()
+        del self._source
+        return list(layers), tuple(inputs)
+
+    def __getstate__(self) -> dict[str, Any]:
+        self._contents  # noqa: B018  (what makes it need not pickle)
+        return self.__dict__
+
+    @property
     def layers(self) -> list[Layer]:
         """One :class:`Layer` for each operator, in execution order."""
-        source = self._source
-        return list(source() if callable(source) else source)
+        return self._contents[0]
+
+    @property
+    def inputs(self) -> tuple[Moments, ...]:
+        """The moments of the net's own inputs."""
+        return self._contents[1]
 
     def __len__(self) -> int:
         return len(self.layers)

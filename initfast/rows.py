@@ -6,8 +6,8 @@ rows lie masks: which units of a layer are not zero over the whole batch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from functools import partial
+from collections.abc import Iterable
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -45,17 +45,12 @@ class Rows:
         self._masks.append(mask)
         return len(self._masks) - 1
 
-    def read(self) -> Callable[[], tuple[np.ndarray, list[int]]]:
-        """Copy everything from the devices, once from each.
-
-        Returns:
-            A function that makes of the copies the rows ``[count, 8]`` by address, and how many
-            entries of each mask are false.
-        """
+    def read(self) -> Copies:
+        """Copy everything from the devices, once from each."""
         tensors = [t for kept, _ in self._kept.values() for t in kept] + self._masks
         devices = {t.device for t in tensors}
         copies = [self._copy(device, len(devices) == 1) for device in devices]
-        return partial(_sort, self.count, len(self._masks), copies)
+        return Copies(self.count, len(self._masks), copies)
 
     def _copy(self, device: torch.device, only: bool) -> _Copy:
         def mine(tensors: Iterable[Tensor]) -> list[int]:
@@ -79,15 +74,30 @@ _Copy = tuple[np.ndarray, list[np.ndarray], list[tuple[int, int]]]
 """One device's bytes: rows, then masks; the rows' addresses; each mask's number and length."""
 
 
-def _sort(count: int, masks: int, copies: list[_Copy]) -> tuple[np.ndarray, list[int]]:
-    rows, false = np.empty((count, 8)), [0] * masks
-    for data, addresses, lengths in copies:
-        at = 0
-        for address in addresses:
-            end = at + _BYTES * len(address)
-            rows[address] = data[at:end].view(np.float64).reshape(-1, 8)
-            at = end
-        for i, length in lengths:
-            false[i] = length - int(np.count_nonzero(data[at : at + length]))
-            at += length
-    return rows, false
+class Copies(NamedTuple):
+    """What the devices held: how many rows and masks, and each device's part of them."""
+
+    rows: int
+    masks: int
+    parts: list[_Copy]
+
+    def nonfinite(self) -> bool:
+        """Whether any row counts a non-finite value."""
+        return any(
+            data[: _BYTES * sum(map(len, addresses))].view(np.float64)[1::8].any()
+            for data, addresses, _ in self.parts
+        )
+
+    def sort(self) -> tuple[np.ndarray, list[np.ndarray]]:
+        """The rows ``[count, 8]`` by address, and the masks."""
+        rows, masks = np.empty((self.rows, 8)), [np.empty(0, bool)] * self.masks
+        for data, addresses, lengths in self.parts:
+            at = 0
+            for address in addresses:
+                end = at + _BYTES * len(address)
+                rows[address] = data[at:end].view(np.float64).reshape(-1, 8)
+                at = end
+            for i, length in lengths:
+                masks[i] = data[at : at + length].view(bool)
+                at += length
+        return rows, masks

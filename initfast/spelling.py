@@ -176,3 +176,21 @@ HARMLESS = METADATA | _functions(
     "__matmul__ __mul__ __radd__ __rmul__ __rsub__ __sub__ __truediv__"
 )
 """The usual functions that neither write to a tensor nor lend its memory."""
+
+
+def _named(names: str, *owners: Any) -> dict[Any, str]:
+    """The functions of these names, in whatever place they stand, each with its name."""
+    found = {getattr(owner, n, None): n.strip("_") for owner in owners for n in names.split()}
+    found.pop(None, None)
+    return found
+
+
+SUMS = frozenset(_named("add add_ __add__ __radd__ __iadd__", torch, Tensor))
+"""A sum of two outputs is a residual connection."""
+
+MEASURED = _named(
+    "softmax log_softmax softmin gumbel_softmax glu prelu rrelu threshold hardshrink softshrink "
+    "tanhshrink",
+    *(torch, Tensor, F),
+)
+"""Activations that the operators do not know, by their names."""

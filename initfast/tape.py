@@ -8,23 +8,21 @@ tensor is measured twice and a layer's input need not be read again to know its 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from initfast import ops  # noqa: F401  (registers the operators)
-from initfast.layer import Layer, Weight
-from initfast.moments import Moments
+from initfast.events import Event, Recording
 from initfast.rows import Rows
 
 DTYPES = frozenset((torch.float32, torch.float64, torch.bfloat16, torch.float16))
 
 LINEAR_ACT = torch.ops.initfast.linear_act.default.redispatch
 ACT = torch.ops.initfast.act.default.redispatch
+ACT_IN_PLACE = torch.ops.initfast.act_.default.redispatch
 MOMENTS = torch.ops.initfast.moments.default.redispatch
 
 _keys_of = torch._C._dispatch_keys
@@ -63,24 +61,20 @@ class NonFinite(BaseException):
     """Ends a forward at its first non-finite value; no Exception, so that nets do not catch it."""
 
 
-class Event(NamedTuple):
-    """One operator: what ran, and the addresses of its rows and mask (see :class:`Rows`)."""
-
-    kind: str  # "linear", "act", or a module's type
-    act: str | None
-    name: str
-    input_shape: torch.Size | None
-    shape: torch.Size
-    dtype: torch.dtype
-    input: int | None
-    pre: int | None
-    post: int
-    weight: int | None
-    live: int | None
-
-
 Linear = tuple[Tensor, Tensor, "Tensor | None", Any, str]
 """A linear layer's call: x, weight, bias, the kernels' dispatch key, its name."""
+
+
+class Source(NamedTuple):
+    """What made a tensor, and the addresses of what it was made of."""
+
+    kind: str
+    name: str
+    input_shape: torch.Size | None = None
+    inputs: tuple[int | None, ...] = ()
+    weight: int | None = None
+    fans: tuple[int, int] | None = None
+    unit_dim: int = -1
 
 
 class Tape:
@@ -89,16 +83,26 @@ class Tape:
     Args:
         stop_at_nonfinite: look at each row as it comes, which waits for the device, and raise
             :class:`NonFinite` after the first operator that has a non-finite value.
+
+    Attributes:
+        stops: stop_at_nonfinite.
+        writes: how often a function ran that may have written to any tensor.
     """
 
     def __init__(self, stop_at_nonfinite: bool = False) -> None:
+        self.stops = stop_at_nonfinite
+        self.writes = 0
         self._events: list[tuple[Any, ...]] = []
         self._rows = Rows()
         # What was measured, by id: the tensor, its version then, the address of its row.
         self._known: dict[int, tuple[weakref.ref[Tensor], int, int]] = {}
-        self._stop = stop_at_nonfinite
-        self._end: int | None = None
-        self.writes = 0  # how often a function ran that may have written to any tensor
+        # By address: what was measured as an input only, as far as one looks at the rows already.
+        self._inputs: dict[int, Tensor] = {}
+        self._net_inputs: list[int] = []
+        self._also: dict[int, list[str]] = {}
+        self._end: int | None = None  # how many events there were when the profile stopped
+        # By the address of a function's non-finite result: the event of the function that made it.
+        self._makers: dict[int, tuple[Any, ...]] = {}
 
     # ---- running and writing ----
 
@@ -108,52 +112,68 @@ class Tape:
         x_row = self.row(x, key)
         y, _, rows, live = LINEAR_ACT(key, x, weight, bias, act, alpha, beta, False)
         pre = self._rows.add(rows, 3)
-        head = ("linear", act, name, x.shape, y.shape, y.dtype, x_row, pre, pre + 1, pre + 2)
-        self._record(head, y, rows, live)
+        event = ("linear", act, name, x.shape, y.shape, y.dtype, x_row, pre, pre + 1, pre + 2)
+        self._events.append((*event, self._rows.add_mask(live)))
+        self._keep(y, pre + 1)
+        if self.stops:
+            self._check(rows)
         return y
 
     def act(
         self,
-        name: str,
+        source: Source,
         key: Any,
         z: Tensor,
         act: str,
         alpha: float,
         beta: float,
-        layer: Linear | None = None,
+        in_place: bool = False,
         function: Callable[[], Tensor] | None = None,
     ) -> Tensor:
-        """Run an activation, of the layer that made z if one is given.
+        """Run an activation of z, which the source made.
 
         Where a function is given it makes the result, and the operator only measures.
         """
-        y, rows, live = ACT(key, z, act, alpha, beta, -1)
-        if function is not None:
-            y = function()
+        if in_place and function is None:
+            rows, live = ACT_IN_PLACE(key, z, act, alpha, beta, source.unit_dim)
+            if not z.is_inference():
+                torch.autograd.graph.increment_version(z)
+            y = z
+        else:
+            y, rows, live = ACT(key, z, act, alpha, beta, source.unit_dim)
+            y = y if function is None else function()
         pre = self._rows.add(rows, 2)
-        head: tuple[Any, ...] = ("act", act, name, z.shape)
-        x_row: int | None = pre
-        weight_row = None
-        if layer is not None:
-            x, weight = layer[:2]
-            head, x_row = ("linear", act, name, x.shape), self.row(x)
-            weight_row = self.row(weight) if weight.dim() == 2 else None
-        head = (*head, y.shape, y.dtype, x_row, pre, pre + 1, weight_row)
-        self._record(head, y, rows, live)
+        if y is not z and self.find(z) is None:
+            self._keep(z, pre)
+        self._keep(y, pre + 1)
+        if source.kind == "act":
+            source = source._replace(input_shape=z.shape, inputs=(pre,))
+        self._record(source, act, y, pre, pre + 1, self._rows.add_mask(live), rows)
         return y
 
-    def output(self, name: str, kind: str, x: Tensor | None, y: Tensor) -> None:
-        """Measure any other output y, made from x, unless it is known or cannot be measured."""
-        if self._find(y) is not None or (key := _kernels_of(y)) is None:
+    def output(self, source: Source, y: Tensor) -> None:
+        """Measure an output; one that is measured already is that of a further module.
+
+        What cannot be measured is left out.
+        """
+        address = self.find(y)
+        if address is not None and address not in self._inputs:
+            self._also.setdefault(address, []).append(source.name)
             return
-        rows = MOMENTS(key, y)
-        post = self._keep(y, self._rows.add(rows, 1))
-        shape, x_row = (None, None) if x is None else (x.shape, self.row(x))
-        self._events.append(
-            (kind, None, name, shape, y.shape, y.dtype, x_row, None, post, None, None)
-        )
-        if self._stop:
-            self._check(rows)
+        if address is None and (address := self.row(y)) is None:
+            return
+        rows = self._inputs.pop(address)
+        self._record(source, None, y, None, address, None, rows)
+
+    def also(self, name: str, y: Tensor) -> None:
+        """The output y is that of the module of this name too."""
+        if (address := self.find(y)) is not None:
+            self._also.setdefault(address, []).append(name)
+
+    def net_input(self, x: Tensor) -> None:
+        """Measure an input of the net itself."""
+        if (address := self.row(x)) is not None:
+            self._net_inputs.append(address)
 
     def row(self, t: Tensor, key: Any = None) -> int | None:
         """The address of t's row, measured now unless it is known; None where it cannot be.
@@ -162,12 +182,16 @@ class Tape:
             t: any tensor.
             key: its kernels' dispatch key, if the caller has it.
         """
-        address = self._find(t)
-        if address is not None or (key is None and (key := _kernels_of(t)) is None):
+        address = self.find(t)
+        if address is not None or (key is None and (key := kernels_of(t)) is None):
             return address
-        return self._keep(t, self._rows.add(MOMENTS(key, t), 1))
+        rows = MOMENTS(key, t)
+        address = self._keep(t, self._rows.add(rows, 1))
+        self._inputs[address] = rows
+        return address
 
-    def _find(self, t: Tensor) -> int | None:
+    def find(self, t: Tensor) -> int | None:
+        """The address of t's row; None where t has not been measured since it was written to."""
         entry = self._known.get(id(t))
         if entry is None or entry[0]() is not t or entry[1] != self._version(t):
             return None
@@ -184,67 +208,73 @@ class Tape:
         except RuntimeError:
             return self.writes
 
-    def _record(self, head: tuple[Any, ...], y: Tensor, rows: Tensor, live: Tensor) -> None:
-        self._events.append((*head, self._rows.add_mask(live)))
-        self._keep(y, head[8])
-        if self._stop:
+    def _record(
+        self,
+        source: Source,
+        act: str | None,
+        y: Tensor,
+        pre: int | None,
+        post: int,
+        live: int | None,
+        rows: Tensor,
+    ) -> None:
+        kind, name, shape, inputs, weight, fans, _ = source
+        first = inputs[0] if inputs else None
+        further = tuple(i for i in inputs[1:] if i is not None)
+        event = (kind, act, name, shape, y.shape, y.dtype, first, pre, post, weight, live)
+        self._events.append((*event, fans, further))
+        if self.stops:
             self._check(rows)
 
+    # ---- stopping ----
+
+    def function(self, source: Source, y: Tensor) -> None:
+        """Where the profile stops at the first non-finite value, see whether a function made it.
+
+        Its result need not end in any layer's (softmax forgets the infinities of a mask), so it is
+        remembered until a layer has non-finite values that come from it.
+        """
+        address = self.row(y)
+        rows = None if address is None else self._inputs.get(address)
+        if address is None or rows is None or not rows[1] > 0:
+            return
+        passed_on = [self._makers[i] for i in source.inputs if i is not None and i in self._makers]
+        kind, name, shape, inputs, *_ = source
+        further = tuple(i for i in inputs[1:] if i is not None)
+        first = inputs[0] if inputs else None
+        event = (kind, None, name, shape, y.shape, y.dtype, first, None, address, None, None)
+        self._makers[address] = passed_on[0] if passed_on else (*event, None, further)
+
     def _check(self, rows: Tensor) -> None:
-        if rows.view(-1, 8)[:2, 1].any():
-            self._end = len(self._events)
-            raise NonFinite
+        """Stop where the last event has a non-finite value, after the function that made it."""
+        if not rows.view(-1, 8)[:2, 1].any():
+            return
+        event = Event(*self._events[-1])
+        for address in (event.input, *event.further, event.post):
+            maker = self._makers.get(-1 if address is None else address)
+            # A module that is one function speaks for itself.
+            if maker is not None and (maker[8], maker[2]) != (event.post, event.name):
+                self._events.insert(-1, maker)
+                break
+        self._end = self._end or len(self._events)
+        raise NonFinite
 
     # ---- reading ----
 
-    def read(self) -> Callable[[], list[Layer]]:
-        """Copy everything from the devices; the function returned makes the layers, when called.
+    def read(self, names: Sequence[str], types: Sequence[type]) -> Recording:
+        """Copy everything from the devices.
 
         Making the layers takes ten times as long as copying their numbers, so it waits until
         somebody looks at them.
+
+        Args:
+            names: of the net's modules.
+            types: of each.
         """
-        return partial(_layers, self._events[: self._end], self._rows.read())
+        events, copies = self._events[: self._end], self._rows.read()
+        return Recording(events, copies, self._net_inputs, self._also, names, types)
 
 
-def _kernels_of(t: Tensor) -> Any:
+def kernels_of(t: Tensor) -> Any:
     """The dispatch key of the kernels for t; None where they do not take it."""
     return backend(t) if t.dtype in DTYPES else None
-
-
-def _layers(
-    recorded: list[tuple[Any, ...]], read: Callable[[], tuple[np.ndarray, list[int]]]
-) -> list[Layer]:
-    """The layers of the events, from what the devices held."""
-    rows, dead = read()
-    made: dict[int, Moments] = {}
-
-    def moments(address: int | None) -> Moments | None:
-        if address is None:
-            return None
-        if address not in made:
-            made[address] = Moments.from_row(rows[address].tolist())
-        return made[address]
-
-    return [_layer(Event(*event), moments, dead) for event in recorded]
-
-
-def _layer(event: Event, moments: Callable[[int | None], Moments | None], dead: list[int]) -> Layer:
-    has_pre = event.act is not None and event.act != "identity"
-    weights, weight = moments(event.weight), None
-    if weights is not None and event.input_shape is not None:
-        weight = Weight(event.input_shape[-1], event.shape[-1], weights)
-    op = event.kind if event.act is None else event.act
-    if event.kind == "linear":
-        op = f"linear + {event.act}" if has_pre else "linear"
-    return Layer(
-        name=event.name,
-        op=op,
-        input_shape=None if event.input_shape is None else tuple(event.input_shape),
-        shape=tuple(event.shape),
-        dtype=event.dtype,
-        post=moments(event.post) or Moments(),
-        pre=moments(event.pre) if has_pre else None,
-        input=moments(event.input),
-        weight=weight,
-        dead_units=None if event.live is None else dead[event.live],
-    )

@@ -3,7 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from profile_cases import linear, same, x_of
+from profile_cases import close, linear, run, same, x_of
 from torch import Tensor, nn
 
 from initfast.profiler import profile
@@ -87,13 +87,32 @@ def test_every_spelling_fuses_and_stands_alone(act, k):
         lambda z: z.clamp(max=0),
         lambda z: torch.clamp(z, min=torch.zeros(())),
         lambda z: torch._C._nn.elu(z, 1.0, 2.0),
-        lambda z: F.threshold(z, 0, 0),
         lambda z: torch.tanh(z, out=torch.empty(4, 7)),
     ],
 )
 def test_other_uses_are_not_taken_for_an_activation(function):
     layer = linear()
     same(lambda x: function(layer(x)), x_of(4, 5), ops=["linear"])
+
+
+@pytest.mark.parametrize(
+    "function, op",
+    [
+        (lambda z: F.softmax(z, -1), "softmax"),
+        (lambda z: z.softmax(-1), "softmax"),
+        (lambda z: torch.log_softmax(z, dim=0), "log_softmax"),
+        (lambda z: F.threshold(z, 0, 0), "threshold"),
+        (lambda z: F.prelu(z, torch.tensor([0.1])), "prelu"),
+        (lambda z: F.softshrink(z), "softshrink"),
+        (nn.Softmax(-1), "softmax"),
+        (nn.Hardshrink(), "hardshrink"),
+    ],
+)
+def test_activations_that_the_operators_do_not_know_are_measured(function, op):
+    layer = linear()
+    report = same(lambda x: function(layer(x)), x_of(4, 5), ops=["linear", op])
+    close(report.layers[1].post, run(lambda x: function(layer(x)), x_of(4, 5))[0].double())
+    assert report.layers[1].input == report.layers[0].post
 
 
 @pytest.mark.parametrize(

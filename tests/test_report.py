@@ -3,6 +3,7 @@
 import html
 import json
 import math
+import pickle
 import sys
 
 import pytest
@@ -85,9 +86,11 @@ def test_looking_up(report):
 
 def test_layers_are_made_when_asked_for():
     asked = []
-    report = Report(lambda: asked.append(1) or [layer()])
+    report = Report(lambda: asked.append(1) or ([layer()], [GOOD]))
     assert not asked
-    assert report.layers is report.layers and len(asked) == 1
+    assert report.layers is report.layers and report.inputs == (GOOD,) and len(asked) == 1
+    again = pickle.loads(pickle.dumps(Report(lambda: ([layer()], []))))
+    assert again.layers == [layer()]
 
 
 # ---- the table ----

@@ -1,0 +1,103 @@
+"""The layers of a report, from the events of a tape and the rows that it kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from initfast.layer import Layer, Weight
+from initfast.moments import Moments
+from initfast.rows import Copies
+
+
+class Event(NamedTuple):
+    """One operator: what ran, and the addresses of its rows and mask (see :class:`Rows`)."""
+
+    kind: str  # "linear", "act" (an activation that stands alone), a function or a module's type
+    act: str | None
+    name: str
+    input_shape: torch.Size | None
+    shape: torch.Size
+    dtype: torch.dtype
+    input: int | None
+    pre: int | None
+    post: int
+    weight: int | None
+    live: int | None
+    fans: tuple[int, int] | None = None  # of the weight; a linear layer's shapes tell them
+    further: tuple[int, ...] = ()  # the rows of its other inputs
+
+
+class Recording(NamedTuple):
+    """What a tape holds in the end.
+
+    Attributes:
+        events: what ran, in order; see :class:`Event`.
+        copies: the rows and masks.
+        inputs: the addresses of the net's own inputs.
+        also: by the address of an output, the modules whose output it is too.
+        names: of the net's modules.
+        types: of each.
+    """
+
+    events: Sequence[tuple[Any, ...]]
+    copies: Copies
+    inputs: Sequence[int]
+    also: Mapping[int, Sequence[str]]
+    names: Sequence[str]
+    types: Sequence[type]
+
+    def read(self) -> tuple[list[Layer], list[Moments]]:
+        """The layers, and the moments of the net's inputs."""
+        rows, masks = self.copies.sort()
+        made: dict[int, Moments] = {}
+
+        def moments(address: int) -> Moments:
+            if address not in made:
+                made[address] = Moments.from_row(rows[address].tolist())
+            return made[address]
+
+        types = {n: t.__name__ for n, t in zip(self.names, self.types, strict=True)}
+        layers = [self._layer(Event(*event), moments, masks, types) for event in self.events]
+        return layers, list(map(moments, self.inputs))
+
+    def _layer(
+        self,
+        event: Event,
+        moments: Callable[[int], Moments],
+        masks: list[np.ndarray],
+        types: Mapping[str, str],
+    ) -> Layer:
+        def known(address: int | None) -> Moments | None:
+            return None if address is None else moments(address)
+
+        shape = event.input_shape
+        has_pre = event.act is not None and event.act != "identity"
+        if event.kind == "act":
+            op = str(event.act)
+        else:
+            op = f"{event.kind} + {event.act}" if has_pre else event.kind
+        weight = None
+        if event.weight is not None and shape is not None:
+            fans = event.fans or (shape[-1], event.shape[-1])
+            weight = Weight(*fans, moments(event.weight))
+        live = None if event.live is None else masks[event.live]
+        return Layer(
+            name=event.name,
+            op=op,
+            input_shape=None if shape is None else tuple(shape),
+            shape=tuple(event.shape),
+            dtype=event.dtype,
+            post=moments(event.post),
+            pre=known(event.pre) if has_pre else None,
+            input=known(event.input),
+            weight=weight,
+            dead_units=None if live is None else int(np.count_nonzero(~live)),
+            type=types.get(event.name, ""),
+            also=tuple(n for n in self.also.get(event.post, ()) if n != event.name),
+            further_inputs=tuple(map(moments, event.further)),
+            live=live,
+        )

@@ -1,0 +1,28 @@
+"""The tensors in what a net takes and gives."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from torch import Tensor
+
+
+def tensors(value: Any, path: str = "") -> Iterator[tuple[str, Tensor]]:
+    """Every tensor in nested tuples, lists, mappings and dataclasses, with its path."""
+    if isinstance(value, Tensor):
+        yield path, value
+        return
+    items: Any = ()
+    if isinstance(value, Mapping):
+        items = ((f"[{key!r}]", item) for key, item in value.items())
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = dataclasses.fields(value)
+        items = ((f".{field.name}", getattr(value, field.name)) for field in fields)
+    elif isinstance(value, tuple) and hasattr(value, "_fields"):
+        items = ((f".{name}", item) for name, item in zip(value._fields, value, strict=True))
+    elif isinstance(value, (tuple, list)):
+        items = ((f"[{i}]", item) for i, item in enumerate(value))
+    for step, item in items:
+        yield from tensors(item, path + step)
