@@ -8,16 +8,21 @@ from __future__ import annotations
 
 from initfast import experiments, init, ops
 from initfast._library import LibraryInfo
+from initfast.diagnosis import Diagnosis, diagnose
+from initfast.findings import Finding
 from initfast.moments import Moments
 from initfast.profiler import profile
 from initfast.report import Layer, Report
 
 __all__ = [
+    "Diagnosis",
+    "Finding",
     "Layer",
     "LibraryInfo",
     "Moments",
     "Report",
     "build_info",
+    "diagnose",
     "experiments",
     "init",
     "ops",

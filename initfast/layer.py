@@ -32,6 +32,11 @@ class Weight:
         """The standard deviation of the weight's elements."""
         return self.moments.std
 
+    @property
+    def scale(self) -> float:
+        """The fan-in times the variance: by so much a linear layer multiplies the mean square."""
+        return self.fan_in * self.moments.var
+
 
 @dataclass(frozen=True)
 class Layer:

@@ -12,6 +12,8 @@ from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from initfast.diagnosis import Diagnosis, diagnose
+from initfast.findings import Finding, SkippedCheck, summary, summary_html
 from initfast.layer import Layer, Weight, moments_from_dict, moments_to_dict
 from initfast.merging import merge_layers, pairwise, with_shared_loss
 from initfast.moments import Moments
@@ -154,6 +156,20 @@ class Report:
         """Where the first NaN or infinity comes from, in a sentence; "" where there is none."""
         return origin(self.layers, self.inputs)
 
+    @cached_property
+    def _diagnosis(self) -> Diagnosis:
+        return diagnose(self)
+
+    @property
+    def findings(self) -> list[Finding]:
+        """What is wrong, worst first; :func:`initfast.diagnose` takes other thresholds."""
+        return self._diagnosis.findings
+
+    @property
+    def skipped_checks(self) -> list[SkippedCheck]:
+        """Each check that was not made, with its reason."""
+        return self._diagnosis.skipped
+
     def merge(self, other: Report) -> Report:
         """The report of the two batches as one: layers of the same name, op and call merge exactly.
 
@@ -188,7 +204,9 @@ class Report:
         return f"Report({len(self)} layers)"
 
     def __str__(self) -> str:
-        return "\n".join([Table(self.layers).text(), *(fill(s, WIDTH) for s in self._remarks())])
+        remarks = [fill(remark, WIDTH) for remark in self._remarks()]
+        found = [""] * bool(self.findings) + [summary(self.findings)]
+        return "\n".join([Table(self.layers).text(), *remarks, *found]).rstrip()
 
     def tree(self) -> str:
         """The table with the layers below the modules that contain them, as they nest."""
@@ -196,16 +214,16 @@ class Report:
 
     def _repr_html_(self) -> str:
         remarks = "".join(f"<p>{html.escape(remark)}</p>" for remark in self._remarks())
-        return Table(self.layers).html() + remarks
+        return Table(self.layers).html() + remarks + summary_html(self.findings)
 
     def _remarks(self) -> list[str]:
         """What stands below the table."""
-        remarks = [self.origin, *self.notes]
+        remarks = list(self.notes)
         if self.skipped:
             first = self.skipped[0]
             more = f" and {len(self.skipped) - 1} more" if len(self.skipped) > 1 else ""
             remarks.append(f"Not measured: {first.op} at {first.name!r} ({first.reason}){more}.")
-        return [remark for remark in remarks if remark]
+        return remarks
 
     def to_dict(self) -> dict[str, Any]:
         """Everything in the report as numbers, strings, lists and dicts."""
@@ -214,6 +232,8 @@ class Report:
             "inputs": [moments_to_dict(m) for m in self.inputs],
             "skipped": [list(item) for item in self.skipped],
             "notes": self.notes,
+            "findings": [finding.to_dict() for finding in self.findings],
+            "skipped_checks": [list(check) for check in self.skipped_checks],
         }
 
     @classmethod

@@ -1,0 +1,174 @@
+"""The net as the checks see it: its layers, how they follow one another, and the thresholds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import NamedTuple
+
+import torch
+
+from initfast import depth, initialisers
+from initfast.findings import Finding, Severity, SkippedCheck
+from initfast.layer import Layer
+from initfast.moments import Moments
+from initfast.thresholds import THRESHOLDS
+
+Outcome = Iterator[Finding | SkippedCheck]
+
+
+class Rule(NamedTuple):
+    """A check: what it looks for, and the function that looks."""
+
+    what: str
+    check: Callable[[Net], Outcome]
+
+
+class Net:
+    """A report's layers, with what several checks need to know of them.
+
+    Args:
+        layers: in execution order.
+        inputs: the moments of the net's own inputs.
+        limits: a value for each name in :data:`initfast.thresholds.THRESHOLDS`.
+    """
+
+    def __init__(
+        self, layers: Sequence[Layer], inputs: Sequence[Moments], limits: Mapping[str, float]
+    ) -> None:
+        self.layers = layers
+        self.inputs = inputs
+        self.limits = limits
+
+    @cached_property
+    def first_nonfinite(self) -> int | None:
+        """The place of the first layer with a NaN or an infinity."""
+        return next((i for i, layer in enumerate(self.layers) if layer.has_nonfinite), None)
+
+    @cached_property
+    def sound(self) -> Sequence[Layer]:
+        """The layers before the first non-finite value: behind it, scales mean nothing."""
+        return self.layers[: self.first_nonfinite]
+
+    @cached_property
+    def chains(self) -> list[list[int]]:
+        """See :func:`initfast.depth.chains`."""
+        return depth.chains(self.sound)
+
+    @cached_property
+    def sequences(self) -> list[list[int]]:
+        """The layers along which a trend in depth is looked for.
+
+        Of each chain the layers with weights, and the layers of each role.
+        """
+        found = [[i for i in chain if dense(self.sound[i])] for chain in self.chains]
+        found += depth.roles(self.sound)
+        return list(map(list, dict.fromkeys(tuple(s) for s in found if len(s) > 2)))
+
+    @cached_property
+    def blocks(self) -> dict[int, int]:
+        """How many layers play the role of each."""
+        return {i: len(role) for role in depth.roles(self.layers) for i in role}
+
+    @cached_property
+    def idle_norm(self) -> int | None:
+        """The first batch norm that passes its input on: running statistics never updated."""
+        for i, layer in enumerate(self.layers):
+            if "BatchNorm" in layer.op and layer.input is not None and layer.gain is not None:
+                is_passed_on = abs(layer.gain - 1) < 1e-3
+                if is_passed_on and abs(layer.input.std - 1) > 0.05:
+                    return i
+        return None
+
+    def initialiser(self, i: int) -> str | None:
+        """What layer i's weight was filled by, in words; None where nothing fits."""
+        layer = self.layers[i]
+        if layer.weight is None or not layer.weight.std > 0:
+            return None
+        weight, act = layer.weight, initialisers.activation_in(layer.op)
+        fans, n = (weight.fan_in, weight.fan_out), weight.moments.finite
+        tolerance = max(self.limits["initialiser"], 4 * math.sqrt(2 / max(n, 1)))
+        blocks = self.blocks.get(i, 1)
+        known = initialisers.recognise(weight.std**2, *fans, act, blocks, tolerance)
+        return known.name if known else None
+
+    def finding(
+        self,
+        rule: str,
+        severity: Severity,
+        span: tuple[int, int],
+        threshold: str,
+        value: float,
+        measured: str,
+        cause: str = "",
+        advice: str = "",
+        code: str = "",
+    ) -> Finding:
+        """A finding on the layers from span[0] to span[1], both included."""
+        first, last = span
+        return Finding(
+            rule=rule,
+            severity=severity,
+            first=first,
+            last=last,
+            names=(self.layers[first].name, self.layers[last].name),
+            measured=measured,
+            value=value,
+            threshold=self.limits[threshold],
+            source=THRESHOLDS[threshold].source,
+            cause=cause,
+            advice=advice,
+            code=code,
+        )
+
+
+def dense(layer: Layer) -> bool:
+    """Whether a layer is a linear layer or a convolution whose weight is known."""
+    return layer.weight is not None and layer.op.lower().startswith(("linear", "conv"))
+
+
+def is_constant(layer: Layer) -> bool:
+    """Whether all weights of a layer are one number."""
+    weight = layer.weight
+    return weight is not None and weight.moments.count > 1 and weight.moments.m2 == 0
+
+
+def units(layer: Layer) -> int:
+    """How many units a layer has: channels where it convolves, else the last dimension."""
+    if layer.op.lower().startswith(("conv", "batchnorm")) and len(layer.shape) > 1:
+        return layer.shape[1]
+    return layer.shape[-1] if layer.shape else 1
+
+
+def refill(first: int, last: int, init: str) -> str:
+    """Code that fills the weights of layers first to last anew; ``w`` in init is the weight."""
+    return (
+        f"for layer in report.layers[{first}:{last + 1}]:\n"
+        "    if layer.weight:\n"
+        "        w = net.get_submodule(layer.name).weight\n"
+        f"        {init}"
+    )
+
+
+def stretches(indices: Iterable[int]) -> Iterator[tuple[int, int]]:
+    """The first and last of each group of neighbouring places, at most two apart."""
+    first = last = -9
+    for i in sorted(indices):
+        if i - last > 2:
+            if first >= 0:
+                yield first, last
+            first = i
+        last = i
+    if first >= 0:
+        yield first, last
+
+
+def largest(m: Moments) -> float:
+    """The largest finite magnitude; 0 where there is none."""
+    return max(abs(m.min), abs(m.max)) if m.finite else 0.0
+
+
+def spell(dtype: torch.dtype) -> str:
+    """A dtype without its module."""
+    return str(dtype).removeprefix("torch.")

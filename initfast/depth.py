@@ -1,0 +1,152 @@
+"""How a number runs along the depth of a net: which layers follow which, and the trend.
+
+Theil's and Sen's slope, the median of the slopes between all pairs of points, is not moved by the
+few layers of a real net (a head, a narrow block) that lie off the line.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from initfast.layer import Layer
+from initfast.moments import Moments
+
+LEAST_RATE = math.log(1.1)
+"""A stretch of layers counts as growing where the logarithm grows by this much a layer.
+
+A sum of independent residual branches grows as the square root of the depth: by less than this from
+the fifth on.
+"""
+
+MOST_POINTS = 400
+"""Longer sequences are thinned out for the slope, which looks at all pairs."""
+
+
+# ---- which layers follow which ----
+
+
+def parents(layers: Sequence[Layer]) -> list[int | None]:
+    """For each layer the one whose output is its input, told by their moments."""
+    made: dict[tuple[float, ...], int] = {}
+    found: list[int | None] = []
+    for i, layer in enumerate(layers):
+        source = None if layer.input is None else made.get(_fingerprint(layer.input))
+        found.append(source)
+        if layer.post.finite > 1:
+            made[_fingerprint(layer.post)] = i
+    return found
+
+
+def _fingerprint(m: Moments) -> tuple[float, ...]:
+    """What tells tensors apart and stays the same where one is reshaped."""
+    return (m.count, m.nonfinite, m.zero, m.min, m.max, float(f"{m.std:.6g}"))
+
+
+def chains(layers: Sequence[Layer]) -> list[list[int]]:
+    """Runs of layers each of which takes the output of the one before; the longest first."""
+    source = parents(layers)
+    depth: list[int] = []
+    for before in source:
+        depth.append(0 if before is None else depth[before] + 1)
+    used: set[int] = set()
+    found = []
+    for end in sorted(range(len(layers)), key=lambda i: -depth[i]):
+        chain: list[int] = []
+        at: int | None = end
+        while at is not None and at not in used:
+            chain.append(at)
+            at = source[at]
+        used.update(chain)
+        if len(chain) > 1:
+            found.append(chain[::-1])
+    return found
+
+
+def roles(layers: Sequence[Layer]) -> list[list[int]]:
+    """Layers that play one role: their names differ only in numbers, and they run the same."""
+    found: dict[tuple[str, str], list[int]] = defaultdict(list)
+    for i, layer in enumerate(layers):
+        found[re.sub(r"\d+", "#", layer.name), layer.op].append(i)
+    return [members for members in found.values() if len(members) > 2]
+
+
+# ---- trends ----
+
+
+@dataclass(frozen=True)
+class Trend:
+    """A stretch along which a positive number grows or falls from step to step.
+
+    Attributes:
+        first, last: the ends of the stretch, as places in the sequence, both included.
+        rate: the factor from one step to the next.
+    """
+
+    first: int
+    last: int
+    rate: float
+
+    @property
+    def steps(self) -> int:
+        """How many steps the stretch has."""
+        return self.last - self.first
+
+    @property
+    def log_ratio(self) -> float:
+        """The logarithm of the factor from the first to the last."""
+        return math.log(self.rate) * self.steps
+
+
+def trends(values: Sequence[float]) -> Iterator[Trend]:
+    """The steady growth or decay of positive numbers, and the steepest stretch of each.
+
+    The whole sequence counts where neither of its halves goes less than half as fast as the other:
+    growth as a square root of the depth does not. The stretch is where growth exceeds
+    :data:`LEAST_RATE` by most in sum.
+
+    Args:
+        values: one a step; what is not positive and finite is passed over.
+    """
+    kept = [i for i, v in enumerate(values) if v > 0 and math.isfinite(v)]
+    if len(kept) < 3:
+        return
+    at, logs = np.array(kept), np.log([values[i] for i in kept])
+    middle = len(logs) // 2
+    halves = [_slope(at[half], logs[half]) for half in (slice(middle + 1), slice(middle, None))]
+    slow, fast = sorted(halves, key=abs)
+    if slow * fast > 0 and abs(slow) >= 0.5 * abs(fast):
+        yield Trend(kept[0], kept[-1], _exp(_slope(at, logs)))
+    for sign in (1.0, -1.0):
+        a, b = _steepest(sign * np.diff(logs) - LEAST_RATE * np.diff(at))
+        if b - a >= 2 and sign * (part := _slope(at[a : b + 1], logs[a : b + 1])) > 0:
+            yield Trend(kept[a], kept[b], _exp(part))
+
+
+def _exp(slope: float) -> float:
+    return math.exp(min(slope, 700.0))
+
+
+def _slope(x: np.ndarray, y: np.ndarray) -> float:
+    """Theil (1950) and Sen (1968): the median of the slopes between all pairs of points."""
+    step = -(-len(y) // MOST_POINTS)
+    x, y = x[::step], y[::step]
+    i, j = np.triu_indices(len(y), 1)
+    return float(np.median((y[j] - y[i]) / (x[j] - x[i])))
+
+
+def _steepest(gains: np.ndarray) -> tuple[int, int]:
+    """The stretch of the largest sum (Kadane), as the points a and b that it runs between."""
+    best, ends, total, start = 0.0, (0, 0), 0.0, 0
+    for i, gain in enumerate(gains):
+        if total <= 0:
+            total, start = 0.0, i
+        total += float(gain)
+        if total > best:
+            best, ends = total, (start, i + 1)
+    return ends

@@ -1,0 +1,311 @@
+"""Checks along the depth: does the signal, or its gradient, explode or vanish?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from torch import Tensor
+
+from initfast.checked import Net, Outcome, dense, is_constant, refill
+from initfast.depth import LEAST_RATE, Trend, trends
+from initfast.findings import Finding, Severity, SkippedCheck
+from initfast.initialisers import activation_in, call, needed
+from initfast.layer import Layer
+from initfast.reference import ACTIVATIONS
+from initfast.table import number
+from initfast.theory import expectation
+
+LEAST_LAYERS = 3
+"""A trend has at least so many points."""
+
+
+class Stretch(NamedTuple):
+    """Layers along which something grows or falls steadily."""
+
+    members: list[int]
+    trend: Trend
+
+    @property
+    def span(self) -> tuple[int, int]:
+        """Its first and last layer."""
+        return self.members[0], self.members[-1]
+
+
+def explosion(net: Net) -> Outcome:
+    """The scale of the signal grows by a factor at every layer."""
+    yield from _scale(net, "explosion", +1)
+
+
+def vanishing(net: Net) -> Outcome:
+    """The scale of the signal, or of what depends on the input, falls by a factor at every layer.
+
+    The second is what a plain run of linear layers and activations does to a small difference
+    between two inputs: it multiplies its square by fan_in Var(w) E[act'(z)^2] at each (Poole et al.
+    2016, eq. 5; Schoenholz et al. 2017). Biases hide this from the std. Gradients go the same way.
+    """
+    yield from _scale(net, "vanishing", -1)
+
+
+def _scale(net: Net, rule: str, sign: int) -> Outcome:
+    if (idle := net.idle_norm) is not None:
+        yield SkippedCheck(
+            rule,
+            f"layer {idle} ({net.layers[idle].name!r}) is a batch norm in evaluation mode that has "
+            "seen no data and passes its input on: profile the net after net.train()",
+        )
+        return
+    if len(net.sequences) == 0:
+        yield SkippedCheck(rule, f"no {LEAST_LAYERS} layers of one kind follow one another")
+        return
+    graded = [(_severity(net, s.trend), s) for s in _stretches(net, lambda x: x.std, sign)]
+    taken: list[tuple[int, int]] = []
+    yield from _trending(net, rule, [(g, s) for g, s in graded if g not in (None, "info")], taken)
+    if sign < 0:
+        yield from _lost_differences(net, taken)
+    yield from _trending(net, rule, [(g, s) for g, s in graded if g == "info"], taken)
+
+
+def _trending(
+    net: Net,
+    rule: str,
+    graded: Sequence[tuple[Severity | None, Stretch]],
+    taken: list[tuple[int, int]],
+) -> Outcome:
+    """A finding for each stretch that does not overlap one before; adds what it takes."""
+    for severity, stretch in graded:
+        if severity is None or _overlaps(stretch.span, taken):
+            continue
+        taken.append(stretch.span)
+        first, last = (net.layers[i].std for i in stretch.span)
+        rate, ratio = stretch.trend.rate, math.exp(min(2 * abs(stretch.trend.log_ratio), 700))
+        yield net.finding(
+            rule,
+            severity,
+            stretch.span,
+            "variance_ratio",
+            ratio,
+            f"the std {'grows' if rate > 1 else 'falls'} by {rate:.3g} a layer over "
+            f"{len(stretch.members)} layers, from {number(first)} to {number(last)}",
+            *_cause_and_cure(net, stretch.members, 1 if rate > 1 else -1),
+        )
+
+
+def _severity(net: Net, trend: Trend) -> Severity | None:
+    log_ratio = 2 * abs(trend.log_ratio)
+    if log_ratio <= math.log(net.limits["variance_ratio"]):
+        return None
+    is_mild = trend.steps + 1 < net.limits["short_net"] or abs(math.log(trend.rate)) < LEAST_RATE
+    if is_mild and log_ratio <= math.log(net.limits["short_variance_ratio"]):
+        return "info"
+    return "error" if log_ratio > math.log(net.limits["severe_variance_ratio"]) else "warning"
+
+
+def _stretches(net: Net, measure: Callable[[Layer], float], sign: int) -> list[Stretch]:
+    """Where the measure grows (sign +1) or falls (-1) along any sequence, the worst first."""
+    found = []
+    for members in net.sequences:
+        for trend in trends([measure(net.layers[i]) for i in members]):
+            if trend.log_ratio * sign > 0:
+                found.append(Stretch(members[trend.first : trend.last + 1], trend))
+    return sorted(found, key=lambda s: -abs(s.trend.log_ratio))
+
+
+def _overlaps(span: tuple[int, int], taken: Sequence[tuple[int, int]]) -> bool:
+    return any(a <= span[1] and span[0] <= b for a, b in taken)
+
+
+# ---- what mean-field theory says of the weights ----
+
+
+def _lost_differences(net: Net, taken: list[tuple[int, int]]) -> Outcome:
+    for run in _plain_runs(net):
+        logs = [_log_slope(net.layers[i]) for i in run[1:]]
+        log_ratio = sum(logs) / 2
+        if log_ratio > math.log(net.limits["gradient_vanishing"]) or _overlaps(
+            (run[0], run[-1]), taken
+        ):
+            continue
+        taken.append((run[0], run[-1]))
+        rate = math.exp(log_ratio / len(logs))
+        yield net.finding(
+            "vanishing",
+            "error",
+            (run[0], run[-1]),
+            "gradient_vanishing",
+            math.exp(max(log_ratio, -700)),
+            f"by their weights and slopes, these layers shrink the difference between two inputs, "
+            f"and gradients, by {rate:.3g} a layer; the std that remains comes from the biases",
+            *_cause_and_cure(net, run, -1),
+        )
+
+
+def _plain_runs(net: Net) -> list[list[int]]:
+    """Runs of linear layers or convolutions, each with its activation, and nothing between."""
+    runs = []
+    for chain in net.chains:
+        run: list[int] = []
+        for i in chain:
+            if dense(net.layers[i]) and not is_constant(net.layers[i]):
+                run.append(i)
+                continue
+            runs.append(run)
+            run = []
+        runs.append(run)
+    return [run for run in runs if len(run) >= LEAST_LAYERS]
+
+
+def _log_slope(layer: Layer) -> float:
+    """The logarithm of fan_in Var(w) E[act'(z)^2], z normal with the moments measured."""
+    if layer.weight is None:
+        return 0.0
+    square = 1.0
+    act = activation_in(layer.op)
+    if act is not None and layer.pre is not None and layer.pre.finite > 1:
+        mean, std = layer.pre.mean, layer.pre.std
+        alpha, beta = _parameters(act, layer)
+        slope = ACTIVATIONS[act].slope
+
+        def squared(z: Tensor) -> Tensor:
+            return slope(mean + std * z, alpha, beta).square()
+
+        square = expectation(squared)
+    return math.log(max(layer.weight.scale * square, 1e-300))
+
+
+def _parameters(act: str, layer: Layer) -> tuple[float, float]:
+    """Alpha and beta; a leaky ReLU's slope shows in the smallest values before and after it."""
+    if act == "leaky_relu" and layer.pre is not None and layer.pre.min < 0:
+        return layer.post.min / layer.pre.min, 0.0
+    return ACTIVATIONS[act].defaults
+
+
+# ---- gradients ----
+
+
+def gradient_explosion(net: Net) -> Outcome:
+    """Gradients grow by a factor at every layer on the way back."""
+    yield from _gradients(net, "gradient_explosion", +1)
+
+
+def gradient_vanishing(net: Net) -> Outcome:
+    """Gradients fall by a factor at every layer on the way back."""
+    yield from _gradients(net, "gradient_vanishing", -1)
+
+
+def _gradients(net: Net, rule: str, sign: int) -> Outcome:
+    if all(layer.grad is None for layer in net.layers):
+        how = "predicted from the weights only" if sign > 0 else "see vanishing for what weights do"
+        yield SkippedCheck(rule, f"no gradients were measured ({how}): pass loss= to profile")
+        if sign > 0:
+            yield from _chaos(net)
+        return
+    taken: list[tuple[int, int]] = []
+    for stretch in _stretches(net, _gradient_norm, -sign):
+        log_ratio = -stretch.trend.log_ratio  # first over last
+        bad = sign * log_ratio > sign * math.log(net.limits[rule])
+        if not bad or _overlaps(stretch.span, taken):
+            continue
+        taken.append(stretch.span)
+        first, last = (_gradient_norm(net.layers[i]) for i in stretch.span)
+        rate = 1 / stretch.trend.rate
+        yield net.finding(
+            rule,
+            "error" if sign * log_ratio > 2 * sign * math.log(net.limits[rule]) else "warning",
+            stretch.span,
+            rule,
+            math.exp(max(min(log_ratio, 700), -700)),
+            f"on the way back the gradient's norm {'grows' if sign > 0 else 'falls'} by "
+            f"{rate:.3g} a layer over {len(stretch.members)} layers, from {number(last)} to "
+            f"{number(first)}",
+            *_cause_and_cure(net, stretch.members, sign),
+        )
+
+
+def _gradient_norm(layer: Layer) -> float:
+    """Of the gradient at the output, over all its elements."""
+    grad = layer.grad
+    return grad.rms * math.sqrt(grad.finite) if grad is not None and grad.finite else math.nan
+
+
+def _chaos(net: Net) -> Outcome:
+    told = [f for f in explosion(net) if isinstance(f, Finding) and f.severity != "info"]
+    for run in _plain_runs(net):
+        if _overlaps((run[0], run[-1]), [(f.first, f.last) for f in told]):
+            continue  # the signal grows with it: one finding is enough
+        logs = [_log_slope(net.layers[i]) for i in run[1:]]
+        log_ratio = sum(logs) / 2
+        if log_ratio <= math.log(net.limits["gradient_explosion"]):
+            continue
+        rate = math.exp(log_ratio / len(logs))
+        yield net.finding(
+            "gradient_explosion",
+            "warning",
+            (run[0], run[-1]),
+            "gradient_explosion",
+            math.exp(min(log_ratio, 700)),
+            f"by their weights and slopes, these layers multiply a gradient on its way back by "
+            f"{rate:.3g} each, predicted: {math.exp(min(log_ratio, 700)):.2g} over all",
+            *_cause_and_cure(net, run, +1),
+        )
+
+
+# ---- causes ----
+
+
+def _cause_and_cure(net: Net, members: Sequence[int], sign: int) -> tuple[str, str, str]:
+    """Why the scale changes along these layers, what to do, and that in code."""
+    weighted = [i for i in members if dense(net.layers[i])]
+    if len(weighted) < len(members) / 2:
+        return _sums(sign)
+    acts = [activation_in(net.layers[i].op) for i in weighted]
+    act = max(set(acts), key=acts.count)
+    if act in ("sigmoid", "hardsigmoid"):
+        return (
+            f"{act}'s slope is at most 1/4, and its mean of 1/2 is passed on as a constant",
+            "use tanh, ReLU or a norm before each activation",
+            "",
+        )
+    scales = sorted(_weight_scale(net.layers[i]) for i in weighted)
+    scale, need = scales[len(scales) // 2], needed(act)
+    off = scale / need
+    if not (off > 1.25 if sign > 0 else off < 0.8):
+        is_plain = any(set(members) <= set(run) for run in _plain_runs(net))
+        return _too_deep(act, scale) if is_plain else _sums(sign)
+    name = net.initialiser(weighted[len(weighted) // 2])
+    holds = f"{act or 'a linear layer'} holds its scale at {need:.3g}"
+    cause = f"fan_in × Var(w) is {scale:.3g} ({name or 'no known initialiser'}); {holds}"
+    span = members[0], members[-1]
+    init = call(act)
+    what = init.removeprefix("initfast.init.").replace("(w, ", "(").replace("(w", "(")
+    return cause, f"use {what} on layers {span[0]} to {span[1]}", refill(*span, init)
+
+
+def _weight_scale(layer: Layer) -> float:
+    return 0.0 if layer.weight is None else layer.weight.scale
+
+
+def _sums(sign: int) -> tuple[str, str, str]:
+    if sign > 0:
+        return (
+            "the layers' weights alone do not do this: what is added to the signal between them, "
+            "or multiplied with it, does",
+            "normalise the input of each residual branch, scale the branches by 1 / √(their "
+            "number), or start the last weight of each at zero (Zhang, Dauphin & Ma 2019, Fixup)",
+            "",
+        )
+    return (
+        "the layers' weights alone do not do this",
+        "look at what lies between these layers; a norm before each would hold the scale",
+        "",
+    )
+
+
+def _too_deep(act: str | None, scale: float) -> tuple[str, str, str]:
+    return (
+        f"fan_in × Var(w) is {scale:.3g}, which suits {act or 'linear layers'}: what is left is "
+        "the depth itself",
+        "add residual connections or norms",
+        "",
+    )

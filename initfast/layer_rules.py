@@ -1,0 +1,253 @@
+"""Checks of single layers: non-finite values, saturation, dead units, collapse, drift."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from initfast.checked import (
+    Net,
+    Outcome,
+    dense,
+    is_constant,
+    largest,
+    refill,
+    spell,
+    stretches,
+    units,
+)
+from initfast.findings import SkippedCheck
+from initfast.initialisers import activation_in, call, needed
+from initfast.layer import Layer
+from initfast.moments import Moments
+from initfast.origin import origin
+from initfast.table import number, share
+
+CLAMPS = frozenset(("hardtanh", "hardsigmoid", "relu6"))
+"""Activations that are flat from a point on, where a standard normal already reaches."""
+
+CONFIDENCE = 0.95
+DEVIATIONS = 3.0
+"""How many standard deviations a count must exceed its threshold by."""
+
+
+def non_finite(net: Net) -> Outcome:
+    """A layer makes a NaN or an infinity from finite values."""
+    i = net.first_nonfinite
+    if i is None:
+        return
+    layer, later = net.layers[i], net.layers[i + 1 :]
+    bad = layer.post if layer.post.nonfinite or layer.pre is None else layer.pre
+    spread = sum(x.has_nonfinite for x in later)
+    yield net.finding(
+        "non_finite",
+        "error",
+        (i, i),
+        "nonfinite",
+        bad.nonfinite_share,
+        f"{origin(net.layers, net.inputs)} {share(bad.nonfinite_share)} of the values there; "
+        f"{spread} of the {len(later)} layers after it have such values too",
+        *_why_nonfinite(layer),
+    )
+
+
+def _why_nonfinite(layer: Layer) -> tuple[str, str]:
+    if any(m.nonfinite for m in layer.inputs):
+        return "its input has such values already", "look at the data, or at the code before it"
+    if layer.nonfinite_parameters or (layer.weight and layer.weight.moments.nonfinite):
+        return "its parameters have such values already", "initialise or load them anew"
+    limit, dtype = torch.finfo(layer.dtype).max, spell(layer.dtype)
+    reach = max(map(largest, layer.inputs), default=0.0)
+    if layer.weight is not None and layer.input is not None and dense(layer):
+        reach = max(reach, DEVIATIONS * math.sqrt(layer.weight.scale) * layer.input.rms)
+    if reach > limit / 16:
+        return (
+            f"what it sums reaches about {number(reach)}, and {dtype} ends at {number(limit)}",
+            "keep the scale in the layers before it, or use a wider dtype",
+        )
+    return (
+        f"its input is far from {dtype}'s {number(limit)}, so that it is no plain overflow",
+        "look for a division by zero, a log or a root of what is not positive",
+    )
+
+
+def saturation(net: Net) -> Outcome:
+    """An activation works where it is flat and passes no gradient."""
+    for act in dict.fromkeys(activation_in(layer.op) for layer in net.sound):
+        if act is None:
+            continue
+        kind = "clamp" if act in CLAMPS else "saturation"
+        early, severe = f"{kind}_early", f"{kind}_severe"
+        bad = [
+            i
+            for i, layer in enumerate(net.sound)
+            if activation_in(layer.op) == act and layer.saturated > net.limits[early]
+        ]
+        for first, last in stretches(bad):
+            members = [i for i in bad if first <= i <= last]
+            worst = max(members, key=lambda i: net.layers[i].saturated)
+            most = net.layers[worst].saturated
+            is_severe = most > net.limits[severe]
+            yield net.finding(
+                "saturation",
+                "error" if is_severe else "warning",
+                (first, last),
+                severe if is_severe else early,
+                most,
+                f"up to {share(most)} of {act}'s outputs are where it is flat (layer {worst})",
+                *_too_wide(net, worst, act, (first, last)),
+            )
+
+
+def _too_wide(net: Net, i: int, act: str, span: tuple[int, int]) -> tuple[str, str, str]:
+    """Why a pre-activation is too wide: the weight or the input."""
+    layer = net.layers[i]
+    wide = f"the pre-activation's std is {number(layer.pre.std)}" if layer.pre else ""
+    if layer.weight is None or layer.input is None:
+        return wide, "bring the input of the activation to a std of about 1", ""
+    scale, rms = layer.weight.scale, layer.input.rms
+    if rms > 3:
+        return (
+            f"{wide}: the input's root mean square is {number(rms)}",
+            "normalise the input: x = (x - x.mean()) / x.std()",
+            "",
+        )
+    return (
+        f"{wide}: fan_in × Var(w) is {scale:.3g} where {act} works at {needed(act):.3g}",
+        f"use an initialiser of variance {needed(act):.3g} / fan_in",
+        refill(*span, call(act)),
+    )
+
+
+def dead_units(net: Net) -> Outcome:
+    """Most units of a layer are zero over the whole batch."""
+    few: dict[int, int] = {}
+    for i, layer in enumerate(net.sound):
+        if layer.dead_units is None or activation_in(layer.op) is None or not layer.post.count:
+            continue
+        n = units(layer)
+        samples = layer.post.count // n
+        if layer.dead_units <= n * net.limits["dead_units"]:
+            continue
+        active = 1 - (1 - CONFIDENCE) ** (1 / samples)
+        if active > net.limits["unit_activity"]:
+            few[i] = samples
+            continue
+        limit = n * net.limits["dead_units"]
+        if layer.dead_units < n and layer.dead_units < limit + DEVIATIONS * math.sqrt(n) / 2:
+            continue
+        part = layer.dead_units / n
+        yield net.finding(
+            "dead_units",
+            "error" if part > 0.9 else "warning",
+            (i, i),
+            "dead_units",
+            part,
+            f"{layer.dead_units} of {n} units are zero on all {samples} samples: each is active "
+            f"on under {share(round(active, 4))} of inputs",
+            _why_dead(layer),
+            "start its bias at zero and its weight with mean zero; a leaky ReLU cannot die",
+            f"initfast.init.zeros_(net.get_submodule({layer.name!r}).bias)" if layer.weight else "",
+        )
+    if few:
+        samples = max(few.values())
+        need = math.ceil(math.log(1 - CONFIDENCE) / math.log(1 - net.limits["unit_activity"]))
+        yield SkippedCheck(
+            "dead_units",
+            f"{len(few)} layers have most units at zero, but {samples} samples tell too little: "
+            f"pass a batch of {need} or more",
+        )
+
+
+def _why_dead(layer: Layer) -> str:
+    if layer.pre is None:
+        return ""
+    mean, std = layer.pre.mean, layer.pre.std
+    return f"the pre-activation has mean {number(mean)} and std {number(std)}"
+
+
+def collapse(net: Net) -> Outcome:
+    """The output is constant, or nearly so beside its mean."""
+    for i, layer in enumerate(net.sound):
+        post, weight = layer.post, layer.weight
+        is_made_here = dense(layer) or activation_in(layer.op) is not None
+        if not is_made_here or post.finite < 8:
+            continue
+        if not post.std <= net.limits["collapse"] * abs(post.mean):
+            continue
+        if is_constant(layer):
+            continue  # a constant weight: symmetric_units speaks of it
+        if post.std == 0 and layer.input is not None and not layer.input.m2:
+            continue  # constant before
+        yield net.finding(
+            "collapse",
+            "error" if post.std == 0 else "warning",
+            (i, i),
+            "collapse",
+            post.std / abs(post.mean) if post.mean else 0.0,
+            f"the output is {number(post.mean)} with a std of {number(post.std)} only",
+            _why_dead(layer),
+            "start the bias at zero and the weight with the right variance",
+            refill(i, i, call(activation_in(layer.op))) if weight else "",
+        )
+
+
+def mean_drift(net: Net) -> Outcome:
+    """The mean before an activation is far from zero, so that units are all on or all off."""
+    bad: dict[int, float] = {}
+    for i, layer in enumerate(net.sound):
+        z = layer.pre or layer.post
+        if not dense(layer) or not z.std > 0:
+            continue
+        drift = abs(z.mean) / z.std
+        # The mean over n units of mean zero has a deviation of 1/√n of theirs.
+        if drift > max(net.limits["mean_shift"], 4 / math.sqrt(units(layer))):
+            bad[i] = drift
+    for first, last in stretches(bad):
+        worst = max((i for i in bad if first <= i <= last), key=bad.__getitem__)
+        layer = net.layers[worst]
+        z = layer.pre or layer.post
+        is_far = bad[worst] > net.limits["mean_drift"]
+        yield net.finding(
+            "mean_drift",
+            "warning" if is_far else "info",
+            (first, last),
+            "mean_drift" if is_far else "mean_shift",
+            bad[worst],
+            f"at layer {worst} the mean is {number(z.mean)} beside a std of {number(z.std)}",
+            *_why_drift(layer, z, (first, last)),
+        )
+
+
+def _why_drift(layer: Layer, z: Moments, span: tuple[int, int]) -> tuple[str, str, str]:
+    if layer.weight is None or layer.input is None:
+        return "", "", ""
+    part = layer.weight.fan_in * layer.weight.moments.mean * layer.input.mean
+    if part * z.mean > 0 and abs(part) > abs(z.mean) / 2:
+        return (
+            f"the weights have mean {number(layer.weight.moments.mean)}, the input "
+            f"{number(layer.input.mean)}, and each output sums {layer.weight.fan_in} products",
+            "use weights of mean zero",
+            refill(*span, call(activation_in(layer.op))),
+        )
+    return "the bias", "start the bias at zero", ""
+
+
+def unit_variance(net: Net) -> Outcome:
+    """The std before the activation is not 1, which LSUV makes it."""
+    stds = {i: (x.pre or x.post).std for i, x in enumerate(net.sound) if dense(x)}
+    off = {i: s for i, s in stds.items() if not abs(s - 1) <= net.limits["unit_std"]}
+    if not stds:
+        yield SkippedCheck("unit_variance", "no layer has a weight that was measured")
+    if off:
+        worst = max(off, key=lambda i: abs(math.log(off[i])) if off[i] > 0 else math.inf)
+        yield net.finding(
+            "unit_variance",
+            "info",
+            (min(off), max(off)),
+            "unit_std",
+            off[worst],
+            f"{len(off)} of {len(stds)} layers with weights have a pre-activation std that is not "
+            f"1 within {net.limits['unit_std']:g}; furthest: {number(off[worst])} at layer {worst}",
+        )

@@ -1,0 +1,89 @@
+"""Does a dtype hold the values? Checks of its largest and its smallest normal number."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import torch
+
+from initfast.checked import Net, Outcome, largest, spell
+from initfast.findings import Finding
+from initfast.layer import Layer
+from initfast.moments import Moments
+from initfast.table import number, share
+
+RANGES = (torch.float16, torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2)
+
+
+def dtype_range(net: Net) -> Outcome:
+    """Values beyond the largest, or mostly under the smallest normal, of a dtype."""
+    floating = [(i, x) for i, x in enumerate(net.sound) if x.dtype.is_floating_point]
+    for i, layer in floating:
+        yield from _own_range(net, i, layer)
+    for dtype in RANGES:
+        others = [(i, x) for i, x in floating if x.dtype is not dtype]
+        finfo = torch.finfo(dtype)
+        over = [i for i, x in others if largest(x.post) > finfo.max]
+        under = {i: _share_under(x.post, finfo.smallest_normal) for i, x in others}
+        lost = [i for i, part in under.items() if part > net.limits["dtype_lost"]]
+        if bad := sorted(over + lost):
+            worst = max(bad, key=lambda i: (i in over, under[i]))
+            yield net.finding(
+                "dtype_range",
+                "info",
+                (bad[0], bad[-1]),
+                "dtype_lost",
+                max((under[i] for i in lost), default=0.0),
+                f"{spell(dtype)} ({number(finfo.smallest_normal)} to {number(finfo.max)}) would "
+                f"overflow at {len(over)} layers and lose most values at {len(lost)}, worst at "
+                f"layer {worst}",
+                advice=f"scale these tensors before they are cast to {spell(dtype)}",
+            )
+
+
+def _own_range(net: Net, i: int, layer: Layer) -> Iterator[Finding]:
+    finfo, name = torch.finfo(layer.dtype), spell(layer.dtype)
+    for what, moments in (("output", layer.post), ("gradient", layer.grad)):
+        if moments is None:
+            continue
+        top, part = largest(moments), _share_under(moments, finfo.smallest_normal)
+        if top * net.limits["dtype_headroom"] > finfo.max:
+            yield net.finding(
+                "dtype_range",
+                "warning",
+                (i, i),
+                "dtype_headroom",
+                finfo.max / top,
+                f"the {what} reaches {number(top)}: {name} ends at {number(finfo.max)}",
+                advice="bring the scale down, or use bfloat16 or float32 here",
+            )
+        if part > net.limits["dtype_lost"]:
+            cure = "scale the loss (torch.amp.GradScaler)" if what == "gradient" else "scale it up"
+            yield net.finding(
+                "dtype_range",
+                "warning",
+                (i, i),
+                "dtype_lost",
+                part,
+                f"{share(round(part, 3))} of the {what} that is not zero lies under {name}'s "
+                f"smallest normal {number(finfo.smallest_normal)}",
+                advice=f"{cure}, or use bfloat16 or float32 here",
+            )
+
+
+def _share_under(m: Moments, line: float) -> float:
+    """The share of the values that are not zero and smaller than line, if they were normal."""
+    nonzero = m.finite - m.zero
+    if nonzero < 2 or not m.rms > 0:
+        return 0.0
+    if not m.m2:
+        return float(abs(m.mean) < line)
+    if m.zero == 0 and abs(m.mean) > m.std:
+        return _normal((line - m.mean) / m.std) - _normal((-line - m.mean) / m.std)
+    rms = m.rms * math.sqrt(m.finite / nonzero)
+    return math.erf(line / rms / math.sqrt(2))
+
+
+def _normal(x: float) -> float:
+    return 0.5 * math.erfc(-x / math.sqrt(2))

@@ -1,0 +1,111 @@
+"""Where the checks of a report draw their lines, and who drew them first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+
+class Threshold(NamedTuple):
+    """One line: its value, what it bounds, whose it is."""
+
+    value: float
+    what: str
+    source: str
+
+
+_OWN = "initfast's labelled nets (tests/labelled_nets.py)"
+
+THRESHOLDS: dict[str, Threshold] = {
+    "nonfinite": Threshold(
+        0.0, "the share of NaN and infinity", "AUTOTRAINER (2021); SageMaker Debugger"
+    ),
+    "variance_ratio": Threshold(
+        10.0,
+        "the ratio of the output's variances across layers",
+        "SageMaker Debugger, PoorWeightInitialization",
+    ),
+    "short_net": Threshold(
+        8,
+        "fewer layers than these may lose scale: torch's default costs ReLU a factor 6 of variance "
+        "a layer, and nets of a few layers train with it",
+        _OWN,
+    ),
+    "short_variance_ratio": Threshold(
+        1e4,
+        "the ratio of variances that is too much even for fewer layers, or at under 10 % a layer",
+        _OWN,
+    ),
+    "severe_variance_ratio": Threshold(
+        1e6, "the ratio of variances from which explosion and vanishing are errors", _OWN
+    ),
+    "gradient_explosion": Threshold(
+        70.0, "the norm of the first layer's gradient over that of the last", "AUTOTRAINER (2021)"
+    ),
+    "gradient_vanishing": Threshold(1e-3, "the same ratio, from below", "AUTOTRAINER (2021)"),
+    "saturation_early": Threshold(
+        0.25,
+        "the share of values where the activation is flat (tanh beyond 0.97): worth repairing",
+        "Karpathy, makemore lecture 4: 20 % in a good net, 48 % in a bad one",
+    ),
+    "saturation_severe": Threshold(0.5, "the same share: hardly learns", "Glorot & Bengio 2010"),
+    "clamp_early": Threshold(
+        0.5,
+        "the share of values at the clamp of hardtanh, hardsigmoid, relu6 (32 % of a standard "
+        "normal lies at hardtanh's)",
+        _OWN,
+    ),
+    "clamp_severe": Threshold(0.75, "the same share: hardly learns", _OWN),
+    "dead_units": Threshold(
+        0.5, "the share of a layer's units that are dead", "SageMaker Debugger, DeadRelu"
+    ),
+    "unit_activity": Threshold(
+        0.1,
+        "a unit that was never active is called dead where so many samples were seen that it is, "
+        "with 95 % confidence, active on less than this share of inputs",
+        "the binomial's bound 1 - 0.05^(1/n)",
+    ),
+    "collapse": Threshold(
+        1e-3, "the std over the mean: less is lost in bfloat16's 8 bits", "bfloat16's resolution"
+    ),
+    "mean_shift": Threshold(
+        1.0, "the mean over the std, before the activation", "Brock, De & Smith 2021, mean shift"
+    ),
+    "mean_drift": Threshold(3.0, "the same: most units are all on or all off", _OWN),
+    "unit_std": Threshold(0.1, "how far the std may lie from 1", "LSUV-pytorch's tolerance"),
+    "dtype_lost": Threshold(
+        0.5,
+        "the share of the values that are not zero and yet under the dtype's smallest normal",
+        "unit-scaling's range lines; torch.finfo",
+    ),
+    "dtype_headroom": Threshold(
+        16.0,
+        "how far the largest value stays below the largest of the net's own dtype",
+        "unit-scaling's range lines; torch.finfo",
+    ),
+    "initialiser": Threshold(
+        0.1, "how far a weight's variance may lie from an initialiser's, relative", _OWN
+    ),
+    "weight_variance": Threshold(
+        10.0,
+        "fan_in × Var(w) of a weight that no usual initialiser made, over what holds the scale",
+        _OWN,
+    ),
+}
+"""Every threshold, by its name."""
+
+
+def limits(overrides: Mapping[str, float] | None = None) -> dict[str, float]:
+    """The value of every threshold, some replaced.
+
+    Raises:
+        ValueError: no threshold has that name, or a value is not a number from zero up.
+    """
+    chosen = {name: float(t.value) for name, t in THRESHOLDS.items()}
+    for name, value in (overrides or {}).items():
+        if name not in chosen:
+            raise ValueError(f"no threshold is named {name!r}; expected one of {', '.join(chosen)}")
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
+            raise ValueError(f"threshold {name!r} is {value!r}; expected a number from zero up")
+        chosen[name] = float(value)
+    return chosen

@@ -1,0 +1,74 @@
+"""Checks of weights: constant ones, and those of no usual variance."""
+
+from __future__ import annotations
+
+from initfast.checked import Net, Outcome, dense, is_constant, refill, stretches, units
+from initfast.depth import parents
+from initfast.initialisers import activation_in, call, needed
+from initfast.table import number
+
+
+def symmetric_units(net: Net) -> Outcome:
+    """A constant weight: all units compute the same, and may learn the same for ever."""
+    source = parents(net.layers)
+    weighted = [i for i, layer in enumerate(net.layers) if dense(layer)]
+    constant = {i for i in weighted if is_constant(net.layers[i])}
+    fed = {source[i]: i for i in weighted}
+    for i in sorted(constant - {max(weighted, default=-1)}):
+        layer = net.layers[i]
+        value = layer.weight.moments.mean if layer.weight else 0.0
+        for_ever = fed.get(i) in constant
+        if value == 0 and not for_ever:
+            continue  # the usual start of a residual branch's last layer
+        stuck = "neither learns" if value == 0 else "their gradients are the same too, for ever"
+        breaks = "only the next layer's weights tell them apart"
+        yield net.finding(
+            "symmetric_units",
+            "error" if for_ever else "warning",
+            (i, i),
+            "initialiser",
+            value,
+            f"all weights are {number(value)}, so that its {units(layer)} units compute the same",
+            f"the next layer's weights are constant as well: {stuck}" if for_ever else breaks,
+            "draw the weights at random",
+            refill(i, i, call(activation_in(layer.op))),
+        )
+
+
+def weight_scale(net: Net) -> Outcome:
+    """The variance of a weight is that of no usual initialiser."""
+    odd, large = [], {}
+    for i, layer in enumerate(net.layers):
+        if not dense(layer) or layer.weight is None or not layer.weight.std > 0:
+            continue
+        if net.initialiser(i) is not None:
+            continue
+        off = layer.weight.scale / needed(activation_in(layer.op))
+        if off > net.limits["weight_variance"]:
+            large[i] = off
+        else:
+            odd.append(i)
+    for first, last in stretches(large):
+        worst = max((i for i in large if first <= i <= last), key=large.__getitem__)
+        act = activation_in(net.layers[worst].op)
+        yield net.finding(
+            "weight_scale",
+            "warning",
+            (first, last),
+            "weight_variance",
+            large[worst],
+            f"at layer {worst} fan_in × Var(w) is {large[worst]:.3g} times the {needed(act):.3g} "
+            f"at which {act or 'a linear layer'} holds its scale",
+            advice=f"use {call(act).removeprefix('initfast.init.')}",
+            code=refill(first, last, call(act)),
+        )
+    if odd:
+        yield net.finding(
+            "weight_scale",
+            "info",
+            (odd[0], odd[-1]),
+            "initialiser",
+            float(len(odd)),
+            f"the weights of {len(odd)} layers have the variance of no usual initialiser for "
+            "their activation",
+        )

@@ -1,0 +1,356 @@
+"""Findings: how precise they are, what they say, and that what they advise helps."""
+
+import json
+import math
+
+import pytest
+import torch
+from labelled_nets import BATCH, MADE, WIDTH, Residual, he, mlp, normal, torch_default
+from torch import nn
+from well_known_nets import WELL_KNOWN
+
+import initfast
+from initfast import profile
+from initfast.diagnosis import RULES, diagnose
+from initfast.findings import MOST_SHOWN, Finding
+from initfast.layer import Layer, Weight
+from initfast.moments import Moments
+from initfast.report import Report
+from initfast.thresholds import THRESHOLDS
+
+CASES = MADE + WELL_KNOWN
+
+
+def rules_of(report, least=("error", "warning")):
+    return {finding.rule for finding in report.findings if finding.severity in least}
+
+
+def report_of(build, seed=0, x=None):
+    torch.manual_seed(seed)
+    net = build()
+    return net, profile(net, torch.randn(BATCH, WIDTH) if x is None else x)
+
+
+# ---- precision ----
+
+
+@pytest.fixture(scope="module")
+def labelled():
+    """The rules that speak for each labelled net."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    found = []
+    for seed, case in enumerate(CASES):
+        torch.manual_seed(seed)
+        net = case.build().train(case.training)
+        found.append((case, profile(net, case.x())))
+    torch.set_num_threads(threads)
+    return found
+
+
+def test_the_labelled_nets_are_many_and_different():
+    assert len({case.name for case in CASES}) == len(CASES) >= 60
+    good = [case for case in CASES if not case.faults]
+    assert len(good) >= 30 and len(CASES) - len(good) >= 30
+
+
+def test_confusion(labelled):
+    """True and false positives and negatives of each rule; a case's `may` counts for neither."""
+    table = {rule: {"hit": 0, "miss": [], "false": [], "quiet": 0} for rule in RULES}
+    for case, report in labelled:
+        said = rules_of(report)
+        for rule, row in table.items():
+            if rule in case.faults:
+                if rule in said:
+                    row["hit"] += 1
+                else:
+                    row["miss"].append(case.name)
+            elif rule not in case.may:
+                if rule in said:
+                    row["false"].append(case.name)
+                else:
+                    row["quiet"] += 1
+    assert {rule: (row["miss"], row["false"]) for rule, row in table.items()} == {
+        rule: ([], []) for rule in RULES
+    }
+    unlabelled = {"unit_variance", "gradient_vanishing"}  # info only; needs a loss
+    assert {rule for rule, row in table.items() if row["hit"] == 0} == unlabelled
+    assert all(row["quiet"] >= 60 for row in table.values())
+
+
+def test_every_report_prints_within_its_width_and_keeps(labelled):
+    for _, report in labelled:
+        assert max(map(len, str(report).splitlines())) <= 100
+        for finding in report.findings:
+            assert max(map(len, str(finding).splitlines())) <= 100
+        kept = json.loads(report.to_json())
+        assert [f["rule"] for f in kept["findings"]] == [f.rule for f in report.findings]
+        again = Report.from_dict(kept)
+        assert [str(f) for f in again.findings] == [str(f) for f in report.findings]
+
+
+def test_findings_point_into_the_report(labelled):
+    for _, report in labelled:
+        order = ["error", "warning", "info"]
+        ranks = [order.index(f.severity) for f in report.findings]
+        assert ranks == sorted(ranks)
+        for finding in report.findings:
+            assert 0 <= finding.first <= finding.last < len(report)
+            ends = (report[finding.first].name, report[finding.last].name)
+            assert finding.names == ends
+            assert finding.rule in RULES and finding.measured and finding.source
+
+
+# ---- advice ----
+
+CURABLE = [
+    ("relu 40, torch's default", mlp(nn.ReLU, torch_default, 40, bias=None), "vanishing"),
+    ("gelu 40, torch's default", mlp(nn.GELU, torch_default, 40, bias=None), "vanishing"),
+    ("relu 25, N(0, 1)", mlp(nn.ReLU, nn.init.normal_, 25), "explosion"),
+    ("linear 25, N(0, 1e-4)", mlp(nn.Identity, normal(0.01), 25), "vanishing"),
+    ("tanh 10, N(0, 1)", mlp(nn.Tanh, nn.init.normal_, 10), "saturation"),
+    ("tanh 40, N(0, 1)", mlp(nn.Tanh, nn.init.normal_, 40), "gradient_explosion"),
+    ("relu, constant", mlp(nn.ReLU, lambda w: nn.init.constant_(w, 0.1), 3), "symmetric_units"),
+    ("relu 4, N(0, 1)", mlp(nn.ReLU, nn.init.normal_, 4), "weight_scale"),
+]
+
+
+@pytest.mark.parametrize("build, rule", [c[1:] for c in CURABLE], ids=[c[0] for c in CURABLE])
+def test_the_code_of_a_finding_cures_it(build, rule):
+    net, report = report_of(build)
+    cures = [f.code for f in report.findings if f.rule == rule and f.severity != "info"]
+    assert cures
+    for code in cures:
+        exec(code, {"net": net, "report": report, "initfast": initfast})
+    after = profile(net, torch.randn(BATCH, WIDTH))
+    assert rule not in rules_of(after)
+
+
+def test_what_is_said_of_a_deep_relu_net_of_torchs_default():
+    _, report = report_of(mlp(nn.ReLU, torch_default, 40, 256, bias=None, n_in=WIDTH))
+    worst = report.findings[0]
+    assert (worst.rule, worst.severity, worst.first, worst.last) == ("vanishing", "error", 0, 40)
+    # fan_in Var(w) is 1/3 and half of ReLU's slopes are 0: √(1/6) a layer.
+    assert worst.value == pytest.approx((1 / 6) ** 19.5 * 2**0.5, rel=0.5)
+    assert "kaiming_uniform_(a=√5)" in worst.cause and "relu holds its scale at 2" in worst.cause
+    assert 'kaiming_normal_(nonlinearity="relu") on layers 0 to 40' in worst.advice
+    assert worst.source.startswith("AUTOTRAINER")
+    text = str(report)
+    assert "error: vanishing in layers 0 to 40" in text and worst.code.splitlines()[0] in text
+
+
+def test_xavier_before_relu_loses_half_the_variance():
+    _, report = report_of(
+        mlp(nn.ReLU, nn.init.xavier_normal_, 40, 256, n_in=256), x=torch.randn(BATCH, 256)
+    )
+    worst = report.findings[0]
+    assert worst.rule == "vanishing" and math.log(worst.value) == pytest.approx(
+        40 * math.log(2), rel=0.1
+    )
+    assert "LeCun" in worst.cause or "Xavier" in worst.cause
+
+
+def test_residual_sums_are_told_from_weights():
+    _, report = report_of(lambda: Residual(24))
+    worst = report.findings[0]
+    assert worst.rule == "explosion" and "residual branch" in worst.advice and not worst.code
+
+
+# ---- single rules, from numbers ----
+
+
+def moments(n=10_000, mean=0.0, std=1.0, reach=4.0, **more):
+    ends = {"min": mean - reach * std, "max": mean + reach * std}
+    return Moments(n, **({"mean": mean, "m2": std * std * (n - 1)} | ends | more))
+
+
+def layer(op="linear", name="0", post=None, shape=(100, 100), dtype=torch.float32, **more):
+    return Layer(name, op, shape, shape, dtype, post or moments(), **more)
+
+
+def said(*layers, rule, thresholds=None):
+    found = diagnose(Report(list(layers)), thresholds).findings
+    return [f for f in found if f.rule == rule]
+
+
+@pytest.mark.parametrize(
+    "share, severity", [(0.2, None), (0.3, "warning"), (0.6, "error"), (1.0, "error")]
+)
+def test_saturation_is_early_or_severe(share, severity):
+    post = moments(saturated=int(share * 10_000))
+    found = said(layer("linear + tanh", post=post, pre=moments()), rule="saturation")
+    assert [f.severity for f in found] == ([severity] if severity else [])
+
+
+@pytest.mark.parametrize(
+    "samples, dead, expected",
+    [
+        (8, 90, False),
+        (28, 90, False),
+        (29, 90, True),
+        (29, 55, False),
+        (1000, 66, True),
+        (1000, 50, False),
+    ],
+)
+def test_dead_units_need_enough_samples_and_units(samples, dead, expected):
+    post = moments(samples * 100, zero=samples * dead)
+    one = layer("linear + relu", post=post, shape=(samples, 100), pre=moments(), dead_units=dead)
+    assert bool(said(one, rule="dead_units")) is expected
+    skipped = [s for s in diagnose(Report([one])).skipped if s.rule == "dead_units"]
+    assert bool(skipped) is (samples < 29)
+    if skipped:
+        assert f"{samples} samples tell too little: pass a batch of 29" in skipped[0].reason
+
+
+def test_channels_of_convolutions_are_units():
+    post = moments(4 * 40 * 49, zero=4 * 36 * 49)
+    one = layer("Conv2d + relu", post=post, shape=(4, 40, 7, 7), pre=moments(), dead_units=36)
+    assert said(one, rule="dead_units")[0].value == 0.9
+
+
+@pytest.mark.parametrize(
+    "dtype, scale, expected",
+    [
+        (torch.float16, 1.0, False),
+        (torch.float16, 2000.0, True),
+        (torch.float16, 1e-5, True),
+        (torch.bfloat16, 2000.0, False),
+        (torch.bfloat16, 1e-5, False),
+        (torch.float32, 1e38, True),
+    ],
+)
+def test_the_nets_own_dtype_is_a_risk_and_others_are_information(dtype, scale, expected):
+    found = said(layer(post=moments(std=scale), dtype=dtype), rule="dtype_range")
+    assert any(f.severity == "warning" for f in found) is expected
+    if dtype is torch.bfloat16 and scale != 1.0:
+        assert any(f.severity == "info" and "float" in f.measured for f in found)
+
+
+def test_gradients_that_underflow_ask_for_a_scaled_loss():
+    grad = moments(std=1e-6)
+    found = said(layer(dtype=torch.float16, grad=grad), rule="dtype_range")
+    assert "GradScaler" in found[0].advice
+
+
+@pytest.mark.parametrize(
+    "rate, rule",
+    [(1.3, "gradient_vanishing"), (0.75, "gradient_explosion"), (1.02, None), (0.98, None)],
+)
+def test_measured_gradients(rate, rule):
+    layers = [layer(name=f"b.{i}", grad=moments(std=1e-3 * rate**i)) for i in range(40)]
+    report = Report(layers)
+    assert rules_of(report) == ({rule} if rule else set())
+    if rule:
+        finding = report.findings[0]
+        assert finding.value == pytest.approx(rate**-39, rel=1e-3)
+        assert (finding.first, finding.last) == (0, 39)
+
+
+def test_what_was_not_checked_is_listed():
+    _, report = report_of(he())
+    reasons = {s.rule: s.reason for s in report.skipped_checks}
+    assert reasons.keys() == {"gradient_explosion", "gradient_vanishing"}
+    assert "pass loss= to profile" in reasons["gradient_explosion"]
+    net = Residual(12, nn.BatchNorm1d).eval()
+    reasons = {s.rule: s.reason for s in profile(net, torch.randn(BATCH, WIDTH)).skipped_checks}
+    assert "net.train()" in reasons["explosion"] and "net.train()" in reasons["vanishing"]
+
+
+def test_the_first_non_finite_value():
+    net = he(6)()
+    with torch.no_grad():
+        net[6].weight[0, 0] = math.inf
+    report = profile(net, torch.randn(BATCH, WIDTH))
+    worst = report.findings[0]
+    assert (worst.rule, worst.severity, worst.first) == ("non_finite", "error", 3)
+    assert report.origin in worst.measured and "parameters" in worst.cause
+    assert "3 of the 3 layers after it" in worst.measured
+
+
+def test_weights_of_no_usual_initialiser():
+    odd = Weight(256, 256, moments(65536, std=(0.7 / 256) ** 0.5))
+    found = said(layer("linear + relu", weight=odd), rule="weight_scale")
+    assert [f.severity for f in found] == ["info"]
+    large = Weight(256, 256, moments(65536, std=1.0))
+    found = said(layer("linear + relu", weight=large), rule="weight_scale")
+    assert found[0].severity == "warning" and found[0].value == pytest.approx(128, rel=1e-3)
+
+
+# ---- thresholds ----
+
+
+def test_thresholds_can_be_replaced():
+    _, report = report_of(mlp(nn.Tanh, normal(2.0), 3))
+    assert not said(*report, rule="saturation")
+    strict = diagnose(report, {"saturation_early": 0.01}).findings
+    assert [f.threshold for f in strict if f.rule == "saturation"] == [0.01]
+    _, deep = report_of(mlp(nn.ReLU, torch_default, 40, bias=None))
+    relaxed = diagnose(deep, {"gradient_vanishing": 1e-30}).findings
+    assert "vanishing" not in {f.rule for f in relaxed if f.severity != "info"}
+
+
+def test_unknown_thresholds_are_refused():
+    report = Report([])
+    with pytest.raises(ValueError, match="no threshold is named 'saturation'; expected one"):
+        diagnose(report, {"saturation": 1.0})
+    for value in (-1.0, math.nan, "1", True):
+        with pytest.raises(ValueError, match="threshold 'unit_std' is"):
+            diagnose(report, {"unit_std": value})
+
+
+def test_every_threshold_has_a_source_and_a_use():
+    _, report = report_of(he())
+    assert all(t.what and t.source for t in THRESHOLDS.values())
+    assert report.findings == diagnose(report).findings == initfast.diagnose(report).findings
+    assert diagnose(Report([])).findings == []
+
+
+# ---- printing ----
+
+
+def finding(**more):
+    plain = {
+        "rule": "collapse",
+        "severity": "warning",
+        "first": 3,
+        "last": 3,
+        "names": ("a", "a"),
+        "measured": "m",
+        "value": 1.0,
+        "threshold": 2.0,
+        "source": "s",
+    }
+    return Finding(**(plain | more))
+
+
+def test_a_finding_in_words():
+    assert finding().where == "layer 3 ('a')"
+    assert finding(last=5, names=("", "b")).where == "layers 3 to 5 (the net to 'b')"
+    text = str(finding(cause="c", advice="d", code="x = 1"))
+    assert text.splitlines() == [
+        "warning: collapse in layer 3 ('a')",
+        "    m [s]",
+        "    Why: c",
+        "    Do: d",
+        "        x = 1",
+    ]
+
+
+def test_only_the_worst_findings_are_spelled_out():
+    layers = [
+        layer(
+            "linear + tanh",
+            name=f"{i}{'x' * i}",
+            post=moments(saturated=9000),
+            pre=moments(std=10.0),
+        )
+        for i in range(4)
+    ]
+    layers = [m for one in layers for m in (one, *[layer("Other")] * 3)]
+    report = Report(layers * 3)
+    serious = [f for f in report.findings if f.severity != "info"]
+    assert len(serious) == 12
+    assert str(report).count("error: saturation") == MOST_SHOWN
+    assert "also in report.findings: 8 error saturation" in str(report)
+    assert "error: saturation" in report._repr_html_()

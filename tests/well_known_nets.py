@@ -1,0 +1,339 @@
+"""Well-known architectures, small, as their authors and torch initialise them: nothing is wrong."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from labelled_nets import WIDTH, Case, add, normal
+from torch import Tensor, nn
+
+WELL_KNOWN: list[Case] = []
+case = partial(add, WELL_KNOWN)
+
+
+def images(n=16, channels=3, size=32):
+    return lambda: torch.randn(n, channels, size, size)
+
+
+def tokens(n=4, length=32, vocabulary=100):
+    return lambda: torch.randint(vocabulary, (n, length))
+
+
+def lenet(act):
+    return lambda: nn.Sequential(
+        nn.Conv2d(1, 6, 5, padding=2),
+        act(),
+        nn.AvgPool2d(2),
+        nn.Conv2d(6, 16, 5),
+        act(),
+        nn.AvgPool2d(2),
+        nn.Flatten(),
+        nn.Linear(400, 120),
+        act(),
+        nn.Linear(120, 84),
+        act(),
+        nn.Linear(84, 10),
+    )
+
+
+case("LeNet, relu", lenet(nn.ReLU), x=images(channels=1, size=28))
+case("LeNet, tanh", lenet(nn.Tanh), x=images(channels=1, size=28))
+
+
+def vgg():
+    layers, c = [], 3
+    for width in (32, 32, "M", 64, 64, "M", 128, 128, "M", 256, 256):
+        if width == "M":
+            layers.append(nn.MaxPool2d(2))
+            continue
+        conv = nn.Conv2d(c, width, 3, padding=1)
+        nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+        nn.init.zeros_(conv.bias)
+        layers += [conv, nn.ReLU()]
+        c = width
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(256, 10))
+
+
+def alexnet():
+    return nn.Sequential(
+        nn.Conv2d(3, 32, 5, 2, 2),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(32, 96, 5, padding=2),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(96, 192, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(192, 128, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(128, 128, 3, padding=1),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Dropout(),
+        nn.Linear(2048, 512),
+        nn.ReLU(),
+        nn.Dropout(),
+        nn.Linear(512, 512),
+        nn.ReLU(),
+        nn.Linear(512, 10),
+    )
+
+
+case("VGG", vgg, x=images(8))
+case("AlexNet", alexnet, x=images())
+
+
+class Block(nn.Module):
+    """ResNet's basic block."""
+
+    def __init__(self, a, b, stride):
+        super().__init__()
+        self.conv1 = nn.Conv2d(a, b, 3, stride, 1, bias=False)
+        self.bn1, self.bn2 = nn.BatchNorm2d(b), nn.BatchNorm2d(b)
+        self.conv2 = nn.Conv2d(b, b, 3, 1, 1, bias=False)
+        self.down = (
+            nn.Sequential(nn.Conv2d(a, b, 1, stride, bias=False), nn.BatchNorm2d(b))
+            if stride > 1
+            else nn.Identity()
+        )
+        for conv in (self.conv1, self.conv2):
+            nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, x):
+        y = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
+        return F.relu(y + self.down(x))
+
+
+def resnet():
+    blocks = [
+        Block(a, b, s) for a, b, s in ((16, 16, 1),) * 5 + ((16, 32, 2),) + ((32, 32, 1),) * 5
+    ]
+    return nn.Sequential(
+        nn.Conv2d(3, 16, 3, 1, 1, bias=False),
+        nn.BatchNorm2d(16),
+        nn.ReLU(),
+        *blocks,
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(32, 10),
+    )
+
+
+case("ResNet, training mode", resnet, x=images(8, size=16))
+case("ResNet, evaluation mode", resnet, x=images(8, size=16), training=False)
+
+
+class UNet(nn.Module):
+    def __init__(self, norm):
+        super().__init__()
+
+        def double(a, b):
+            convs = (nn.Conv2d(a, b, 3, padding=1), nn.Conv2d(b, b, 3, padding=1))
+            if not norm:
+                for conv in convs:
+                    nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
+            bn = nn.BatchNorm2d if norm else nn.Identity
+            return nn.Sequential(*[m for c in convs for m in (c, bn(b), nn.ReLU())])
+
+        self.down = nn.ModuleList(double(a, b) for a, b in ((3, 16), (16, 32), (32, 64)))
+        self.up = nn.ModuleList(nn.ConvTranspose2d(2 * c, c, 2, 2) for c in (32, 16))
+        self.join = nn.ModuleList(double(2 * c, c) for c in (32, 16))
+        self.head = nn.Conv2d(16, 2, 1)
+
+    def forward(self, x):
+        skips = []
+        for i, down in enumerate(self.down):
+            x = down(F.max_pool2d(x, 2) if i else x)
+            skips.append(x)
+        for up, join, skip in zip(self.up, self.join, skips[-2::-1], strict=True):
+            x = join(torch.cat([up(x), skip], 1))
+        return self.head(x)
+
+
+case("U-Net, batch norm", lambda: UNet(True), x=images(4))
+case("U-Net, He", lambda: UNet(False), x=images(4))
+
+
+class Attention(nn.Module):
+    def __init__(self, d, heads):
+        super().__init__()
+        self.heads = heads
+        self.c_attn, self.c_proj = nn.Linear(d, 3 * d), nn.Linear(d, d)
+
+    def forward(self, x):
+        q, k, v = (
+            t.unflatten(-1, (self.heads, -1)).transpose(1, 2) for t in self.c_attn(x).chunk(3, -1)
+        )
+        y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        return self.c_proj(y.transpose(1, 2).flatten(2))
+
+
+class GPTBlock(nn.Module):
+    def __init__(self, d):
+        super().__init__()
+        self.ln_1, self.ln_2 = nn.LayerNorm(d), nn.LayerNorm(d)
+        self.attn = Attention(d, 4)
+        self.mlp = nn.Sequential(
+            nn.Linear(d, 4 * d), nn.GELU(approximate="tanh"), nn.Linear(4 * d, d)
+        )
+
+    def forward(self, x):
+        x = x + self.attn(self.ln_1(x))
+        return x + self.mlp(self.ln_2(x))
+
+
+class GPT(nn.Module):
+    """GPT-2's initialisation: 0.02, and 0.02 / √(2 blocks) at the end of each branch."""
+
+    def __init__(self, depth=12, d=128, vocabulary=100, std=0.02):
+        super().__init__()
+        self.wte, self.wpe = nn.Embedding(vocabulary, d), nn.Embedding(64, d)
+        self.h = nn.ModuleList(GPTBlock(d) for _ in range(depth))
+        self.ln_f, self.lm_head = nn.LayerNorm(d), nn.Linear(d, vocabulary, bias=False)
+        for module in self.modules():
+            if isinstance(module, (nn.Linear, nn.Embedding)):
+                nn.init.normal_(module.weight, 0.0, std)
+            if isinstance(module, nn.Linear) and module.bias is not None:
+                nn.init.zeros_(module.bias)
+        for block in self.h:
+            for last in (block.attn.c_proj, block.mlp[-1]):
+                nn.init.normal_(last.weight, 0.0, std / math.sqrt(2 * depth))
+        self.lm_head.weight = self.wte.weight
+
+    def forward(self, ids):
+        x = self.wte(ids) + self.wpe(torch.arange(ids.shape[1]))
+        for block in self.h:
+            x = block(x)
+        return self.lm_head(self.ln_f(x))
+
+
+case("GPT-2", GPT, x=tokens())
+case("GPT-2, 24 blocks, evaluation mode", lambda: GPT(24), x=tokens(), training=False)
+case("GPT-2, N(0, 1)", lambda: GPT(6, std=1.0), "weight_scale", "explosion dtype_range", x=tokens())
+
+
+class ViT(nn.Module):
+    """Patches, torch's encoder layers, a head of zeros."""
+
+    def __init__(self, norm_first=True, depth=6, d=96):
+        super().__init__()
+        self.patch = nn.Conv2d(3, d, 4, 4)
+        self.position = nn.Parameter(0.02 * torch.randn(1, 64, d))
+        layer = [
+            nn.TransformerEncoderLayer(
+                d, 4, 4 * d, 0.1, F.gelu, batch_first=True, norm_first=norm_first
+            )
+            for _ in range(depth)
+        ]
+        self.layers, self.norm, self.head = nn.ModuleList(layer), nn.LayerNorm(d), nn.Linear(d, 10)
+        nn.init.zeros_(self.head.weight)
+
+    def forward(self, x):
+        x = self.patch(x).flatten(2).transpose(1, 2) + self.position
+        for layer in self.layers:
+            x = layer(x)
+        return self.head(self.norm(x).mean(1))
+
+
+case("ViT", ViT, x=images(4))
+case("ViT, evaluation mode", ViT, x=images(4), training=False)
+case("Transformer, post-norm", lambda: ViT(norm_first=False), x=images(4))
+
+
+class Mixer(nn.Module):
+    def __init__(self, depth=8, d=96, n=64):
+        super().__init__()
+        self.patch = nn.Conv2d(3, d, 4, 4)
+        self.norms = nn.ModuleList(nn.LayerNorm(d) for _ in range(2 * depth))
+        self.tokens = nn.ModuleList(mixing(n, 48) for _ in range(depth))
+        self.channels = nn.ModuleList(mixing(d, 4 * d) for _ in range(depth))
+        self.head = nn.Linear(d, 10)
+
+    def forward(self, x):
+        x = self.patch(x).flatten(2).transpose(1, 2)
+        for i, (tokens, channels) in enumerate(zip(self.tokens, self.channels, strict=True)):
+            x = x + tokens(self.norms[2 * i](x).transpose(1, 2)).transpose(1, 2)
+            x = x + channels(self.norms[2 * i + 1](x))
+        return self.head(x.mean(1))
+
+
+def mixing(a, b):
+    return nn.Sequential(nn.Linear(a, b), nn.GELU(), nn.Linear(b, a))
+
+
+case("MLP-Mixer", Mixer, x=images(4))
+
+
+class Recurrent(nn.Module):
+    def __init__(self, kind):
+        super().__init__()
+        self.embed, self.head = nn.Embedding(100, 64), nn.Linear(128, 100)
+        self.rnn = kind(64, 128, 2, batch_first=True)
+
+    def forward(self, ids):
+        return self.head(self.rnn(self.embed(ids))[0])
+
+
+class Cell(nn.Module):
+    """A tanh recurrence written out, one call of the same layer a step."""
+
+    def __init__(self, variance):
+        super().__init__()
+        self.inner, self.outer = nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, WIDTH, bias=False)
+        normal(variance)(self.inner.weight)
+
+    def forward(self, x):
+        h = torch.zeros_like(x)
+        for _ in range(30):
+            h = torch.tanh(self.inner(h) + self.outer(x))
+        return h
+
+
+case("LSTM", lambda: Recurrent(nn.LSTM), x=tokens())
+case("GRU", lambda: Recurrent(nn.GRU), x=tokens())
+case("a recurrence of 30 steps", lambda: Cell(1.0))
+
+
+def generator():
+    sizes = (64, 128, 64, 32, 3)
+    layers = []
+    for i, (a, b) in enumerate(itertools.pairwise(sizes)):
+        conv = nn.ConvTranspose2d(a, b, 4, 2 if i else 1, 1 if i else 0, bias=False)
+        nn.init.normal_(conv.weight, 0.0, 0.02)
+        layers += [conv, nn.BatchNorm2d(b), nn.ReLU()] if i < 3 else [conv, nn.Tanh()]
+    return nn.Sequential(*layers)
+
+
+case("DCGAN's generator", generator, x=lambda: torch.randn(16, 64, 1, 1))
+
+
+class ConvNeXt(nn.Module):
+    """Depthwise convolutions, layer norm, and branches scaled by 1e-6."""
+
+    def __init__(self, depth=8, d=64):
+        super().__init__()
+        self.stem = nn.Conv2d(3, d, 4, 4)
+        self.depthwise = nn.ModuleList(
+            nn.Conv2d(d, d, 7, padding=3, groups=d) for _ in range(depth)
+        )
+        self.norms = nn.ModuleList(nn.LayerNorm(d) for _ in range(depth))
+        self.mlps = nn.ModuleList(mixing(d, 4 * d) for _ in range(depth))
+        self.scale = nn.Parameter(torch.full((d,), 1e-6))
+        self.head = nn.Linear(d, 10)
+        for module in self.modules():
+            if isinstance(module, (nn.Conv2d, nn.Linear)):
+                nn.init.trunc_normal_(module.weight, std=0.02)
+                nn.init.zeros_(module.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        for conv, norm, mlp in zip(self.depthwise, self.norms, self.mlps, strict=True):
+            x = x + (self.scale * mlp(norm(conv(x).permute(0, 2, 3, 1)))).permute(0, 3, 1, 2)
+        return self.head(x.mean((2, 3)))
+
+
+case("ConvNeXt", ConvNeXt, x=images(4))
