@@ -141,15 +141,15 @@ using LinearMoments = std::array<Moments, 3>;
 
 // The kernel of our own: float32, both operands read along depth.
 LinearMoments linear_act_tiles(const LinearOperands& in, const Activation& activation, Tensor& y,
-                               Tensor* z, Tensor& live) {
+                               Tensor* z, uint8_t* live) {
   LinearActArgs args{activation,
                      static_cast<const float*>(in.x.const_data_ptr()),
                      static_cast<const float*>(in.weight.const_data_ptr()),
                      in.bias ? static_cast<const float*>(in.bias->const_data_ptr()) : nullptr,
                      z ? static_cast<float*>(z->mutable_data_ptr()) : nullptr,
                      static_cast<float*>(y.mutable_data_ptr()),
-                     in.rows, in.cols, in.depth, in.x.stride(0), in.weight.stride(0),
-                     static_cast<uint8_t*>(live.mutable_data_ptr()), nullptr, nullptr};
+                     in.rows, in.cols, in.depth, in.x.stride(0), in.weight.stride(0), live, nullptr,
+                     nullptr};
   std::vector<Moments> slots(2 * args.tiles() + args.tiles_across());
   args.partial = slots.data();
   args.weight_partial = slots.data() + 2 * args.tiles();
@@ -173,7 +173,7 @@ bool tiles_are_faster(const LinearOperands& in) {
 // The library's matrix product in panels of rows, each followed by the fused activation and
 // moments while it is in cache.
 LinearMoments linear_act_panels(const LinearOperands& in, const Activation& activation, Tensor& y,
-                                Tensor* z, Tensor& live, Dtype dtype) {
+                                Tensor* z, uint8_t* live, Dtype dtype) {
   std::vector<Moments> partial;
   for (int64_t row = 0; row < in.rows && in.cols > 0; row += kPanelRows) {
     const int64_t rows = std::min(kPanelRows, in.rows - row);
@@ -182,8 +182,7 @@ LinearMoments linear_act_panels(const LinearOperands& in, const Activation& acti
     Tensor x = in.x;  // narrow takes a reference it may change
     linear_out(torch::stable::narrow(x, 0, row, rows), in.weight, in.bias, z_panel);
     ActArgs args{dtype, activation, z_panel.const_data_ptr(), y_panel.mutable_data_ptr(),
-                 rows * in.cols, {in.cols, 1, static_cast<uint8_t*>(live.mutable_data_ptr())},
-                 nullptr};
+                 rows * in.cols, {in.cols, 1, live}, nullptr};
     const size_t done = partial.size();
     partial.resize(done + 2 * args.tiles());
     args.partial = partial.data() + done;
@@ -193,26 +192,74 @@ LinearMoments linear_act_panels(const LinearOperands& in, const Activation& acti
   return {pre, post, measure(in.weight, dtype)};
 }
 
+// y [rows, cols] and, where it is kept, z.
+LinearMoments linear_act_rows(const LinearOperands& in, const Activation& activation, Tensor y,
+                              Tensor* z, uint8_t* live, Dtype dtype) {
+  const bool has_tiles = in.rows > 0 && in.cols > 0;
+  return has_tiles && dtype == Dtype::kFloat32 && tiles_are_faster(in)
+             ? linear_act_tiles(in, activation, y, z, live)
+             : linear_act_panels(in, activation, y, z, live, dtype);
+}
+
+std::vector<int64_t> output_sizes(const Tensor& x, const LinearOperands& in) {
+  std::vector<int64_t> sizes = to_vector(x.sizes());
+  sizes.back() = in.cols;
+  return sizes;
+}
+
+Tensor as_rows(const Tensor& y, const LinearOperands& in) {
+  return y.dim() == 2 ? y : torch::stable::view(y, {in.rows, in.cols});
+}
+
 std::tuple<Tensor, Tensor, Tensor, Tensor> linear_act(Tensor x, Tensor weight,
                                                       std::optional<Tensor> bias, std::string name,
                                                       double alpha, double beta, bool save_z) {
   const Activation activation = parse_activation(name, alpha, beta);
   const Dtype dtype = dtype_of(x, "linear_act", "x");
   const LinearOperands in = linear_operands(x, weight, bias);
-  std::vector<int64_t> sizes = to_vector(x.sizes());
-  sizes.back() = in.cols;
+  const std::vector<int64_t> sizes = output_sizes(x, in);
   Tensor y = new_tensor(sizes, x.scalar_type(), x);
   Tensor z = new_tensor(save_z ? sizes : std::vector<int64_t>{0}, x.scalar_type(), x);
   Tensor live = no_units_live(in.cols, x);
-  Tensor y_rows = x.dim() == 2 ? y : torch::stable::view(y, {in.rows, in.cols});
-  Tensor z_rows = !save_z || x.dim() == 2 ? z : torch::stable::view(z, {in.rows, in.cols});
-  Tensor* kept = save_z ? &z_rows : nullptr;
-  const bool has_tiles = in.rows > 0 && in.cols > 0;
+  Tensor z_rows = save_z ? as_rows(z, in) : z;
   const LinearMoments moments =
-      has_tiles && dtype == Dtype::kFloat32 && tiles_are_faster(in)
-          ? linear_act_tiles(in, activation, y_rows, kept, live)
-          : linear_act_panels(in, activation, y_rows, kept, live, dtype);
+      linear_act_rows(in, activation, as_rows(y, in), save_z ? &z_rows : nullptr,
+                      static_cast<uint8_t*>(live.mutable_data_ptr()), dtype);
   return {y, z, moment_rows(moments, x), live};
+}
+
+// A chain of them, each the next one's input, in one call: between small layers, the way through
+// Python and the dispatcher costs as much as the layer.
+std::tuple<Tensor, Tensor, Tensor> linear_act_chain(Tensor x, std::vector<Tensor> weights,
+                                                    std::vector<std::optional<Tensor>> biases,
+                                                    std::vector<std::string> names,
+                                                    std::vector<double> alphas,
+                                                    std::vector<double> betas) {
+  const Dtype dtype = dtype_of(x, "linear_act_chain", "x");
+  const size_t n = weights.size();
+  STD_TORCH_CHECK(n > 0 && biases.size() == n && names.size() == n && alphas.size() == n &&
+                      betas.size() == n,
+                  "initfast::linear_act_chain: ", n, " weights, ", biases.size(), " biases, ",
+                  names.size(), " activations, ", alphas.size(), " alphas and ", betas.size(),
+                  " betas; expected as many of each, and at least one");
+  int64_t units = 0;
+  for (const Tensor& weight : weights) units += weight.dim() > 0 ? weight.size(0) : 0;
+  Tensor moments = new_tensor({int64_t(n), 3, 8}, ScalarType::Double, x);
+  Tensor live = no_units_live(units, x);
+  double* row = static_cast<double*>(moments.mutable_data_ptr());
+  uint8_t* flags = static_cast<uint8_t*>(live.mutable_data_ptr());
+  for (size_t i = 0; i < n; ++i) {
+    const Activation activation = parse_activation(names[i], alphas[i], betas[i]);
+    const LinearOperands in = linear_operands(x, weights[i], biases[i]);
+    Tensor y = new_tensor(output_sizes(x, in), x.scalar_type(), x);
+    for (const Moments& m : linear_act_rows(in, activation, as_rows(y, in), nullptr, flags, dtype)) {
+      write_moments(m, row);
+      row += 8;
+    }
+    flags += in.cols;
+    x = y;
+  }
+  return {x, moments, live};
 }
 
 }  // namespace
@@ -224,4 +271,5 @@ STABLE_TORCH_LIBRARY_IMPL(initfast, CPU, m) {
   m.impl("act_", TORCH_BOX(&initfast::act_));
   m.impl("act_backward", TORCH_BOX(&initfast::act_backward));
   m.impl("linear_act", TORCH_BOX(&initfast::linear_act));
+  m.impl("linear_act_chain", TORCH_BOX(&initfast::linear_act_chain));
 }

@@ -19,8 +19,8 @@ class Event(NamedTuple):
     kind: str  # "linear", "act" (an activation that stands alone), a function or a module's type
     act: str | None
     name: str
-    input_shape: torch.Size | None
-    shape: torch.Size
+    input_shape: tuple[int, ...] | None
+    shape: tuple[int, ...]
     dtype: torch.dtype
     input: int | None
     pre: int | None

@@ -255,22 +255,24 @@ class Fusion(TorchFunctionMode):
         Returns:
             The last result (or x), and how many pairs have run.
         """
-        done = 0
         with torch._C.DisableTorchFunction():
             x = x.resolve() if type(x) is Pending else x
             if type(x) is not Tensor or _transforms() is not None or _watched():
                 return x, 0
-            for linear, (act, alpha, beta, _) in pairs:
+            key = backend(x)
+            if key is None or x.dim() == 0 or x.dtype not in DTYPES:
+                return x, 0
+            layers, width = [], x.shape[-1]
+            for linear, call in pairs:
                 own = linear._parameters
                 if "weight" not in own or "bias" not in own:
                     break  # a buffer or a plain attribute: the module's own forward reads it
                 weight, bias = own["weight"], own["bias"]
-                if weight is None or (key := _kernels(x, weight, bias)) is None:
+                if weight is None or not _fits(weight, bias, x, width, key):
                     break
-                layer = (x, weight, bias, key, self._names.name(linear))
-                x = self._tape.linear_act(layer, act, alpha, beta)
-                done += 1
-        return x, done
+                layers.append((weight, bias, self._names.name(linear), call))
+                width = weight.shape[0]
+            return (self._tape.linear_act_chain(x, key, layers) if layers else x), len(layers)
 
     # ---- activations ----
 
@@ -372,16 +374,22 @@ class Fusion(TorchFunctionMode):
 
 def _kernels(x: Tensor, weight: Tensor, bias: Tensor | None) -> Any:
     """The dispatch key of the kernels for a linear layer, or None where they do not do it."""
-    key, dtype, fans = backend(x), x.dtype, weight.shape
-    if key is None or dtype not in DTYPES or len(fans) != 2 or x.dim() == 0:
+    key = backend(x)
+    if key is None or x.dtype not in DTYPES or x.dim() == 0:
         return None
-    if x.shape[-1] != fans[1] or weight.dtype is not dtype or not _matches(weight, x, key):
-        return None
-    if bias is not None and (
-        bias.dtype is not dtype or bias.shape != fans[:1] or not _matches(bias, x, key)
-    ):
-        return None
-    return key
+    return key if _fits(weight, bias, x, x.shape[-1], key) else None
+
+
+def _fits(weight: Tensor, bias: Tensor | None, x: Tensor, width: int, key: Any) -> bool:
+    """Whether the kernels do a linear layer of inputs like x, but of this width."""
+    fans, dtype = weight.shape, x.dtype
+    if len(fans) != 2 or fans[1] != width or weight.dtype is not dtype:
+        return False
+    if not _matches(weight, x, key):
+        return False
+    if bias is None:
+        return True
+    return bias.dtype is dtype and bias.shape == fans[:1] and _matches(bias, x, key)
 
 
 def _matches(t: Tensor, x: Tensor, key: Any) -> bool:

@@ -26,6 +26,8 @@ _ACT = "str act, float alpha, float beta"
 _SCHEMAS = {
     "linear_act": f"(Tensor x, Tensor weight, Tensor? bias, {_ACT}, bool save_z)"
     " -> (Tensor y, Tensor z, Tensor moments, Tensor live)",
+    "linear_act_chain": "(Tensor x, Tensor[] weights, Tensor?[] biases, str[] acts, "
+    "float[] alphas, float[] betas) -> (Tensor y, Tensor moments, Tensor live)",
     "act": f"(Tensor z, {_ACT}, int unit_dim) -> (Tensor y, Tensor moments, Tensor live)",
     "act_backward": f"(Tensor grad_y, Tensor z, {_ACT}) -> (Tensor grad_z, Tensor moments)",
     "moments": "(Tensor x) -> Tensor",
@@ -49,6 +51,24 @@ def _(
     y = x.new_empty((*x.shape[:-1], weight.shape[0]))
     z = y.new_empty(y.shape if save_z else 0)
     return y, z, x.new_empty((3, 8), dtype=torch.float64), _live(x, weight.shape[0])
+
+
+@torch.library.register_fake("initfast::linear_act_chain", lib=_definitions)
+def _(
+    x: Tensor,
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor | None],
+    acts: Sequence[str],
+    alphas: Sequence[float],
+    betas: Sequence[float],
+) -> tuple[Tensor, Tensor, Tensor]:
+    reference.check_chain(weights, biases, acts, alphas, betas)
+    for weight, bias, act, alpha, beta in zip(weights, biases, acts, alphas, betas, strict=True):
+        reference.check_activation(act, alpha, beta)
+        reference.check_linear(x, weight, bias)
+        x = x.new_empty((*x.shape[:-1], weight.shape[0]))
+    rows = x.new_empty((len(weights), 3, 8), dtype=torch.float64)
+    return x, rows, _live(x, sum(weight.shape[0] for weight in weights))
 
 
 @torch.library.register_fake("initfast::act", lib=_definitions)
@@ -144,6 +164,12 @@ def _no_double_backward(ctx: Any, *_: Any) -> None:
     )
 
 
+def _no_chain_gradient(ctx: Any, *_: Any) -> None:
+    raise NotImplementedError(
+        "initfast::linear_act_chain has no gradient: where one is wanted, call linear_act for each"
+    )
+
+
 torch.library.register_autograd(
     "initfast::linear_act", _linear_act_gradient, setup_context=_keep_linear, lib=_definitions
 )
@@ -154,6 +180,7 @@ torch.library.register_autograd(
     "initfast::moments", _moments_gradient, setup_context=_keep_moments, lib=_definitions
 )
 torch.library.register_autograd("initfast::act_backward", _no_double_backward, lib=_definitions)
+torch.library.register_autograd("initfast::linear_act_chain", _no_chain_gradient, lib=_definitions)
 
 
 # ---- to call them by ----

@@ -9,8 +9,8 @@ is judged before that rounding.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -241,6 +241,16 @@ def check_linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> None:
             )
 
 
+def check_chain(weights: Sequence[Tensor], *others: Sequence[Any]) -> None:
+    """Raise RuntimeError unless there are as many of each, and at least one."""
+    counts = [len(weights), *map(len, others)]
+    if counts[0] == 0 or len(set(counts)) > 1:
+        raise RuntimeError(
+            "initfast::linear_act_chain: {} weights, {} biases, {} activations, {} alphas and {} "
+            "betas; expected as many of each, and at least one".format(*counts)
+        )
+
+
 def _wide(t: Tensor) -> Tensor:
     """Detached, 16-bit floats as float32: what the kernels compute with."""
     t = t.detach()
@@ -333,3 +343,21 @@ def linear_act(
     y, pair, live = globals()["act"](z, act, alpha, beta, -1)
     moments = torch.cat([pair, _row(weight)[None]])
     return y, z if save_z else z.new_empty(0), moments, live
+
+
+def linear_act_chain(
+    x: Tensor,
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor | None],
+    acts: Sequence[str],
+    alphas: Sequence[float],
+    betas: Sequence[float],
+) -> tuple[Tensor, Tensor, Tensor]:
+    """linear_act after linear_act: the last y, the moments of each, the live units of all."""
+    check_chain(weights, biases, acts, alphas, betas)
+    moments, live = [], []
+    for layer in zip(weights, biases, acts, alphas, betas, strict=True):
+        x, _, rows, units = linear_act(x, *layer, False)
+        moments.append(rows)
+        live.append(units)
+    return x, torch.stack(moments), torch.cat(live)

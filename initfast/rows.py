@@ -6,7 +6,7 @@ rows lie masks: which units of a layer are not zero over the whole batch.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -27,7 +27,9 @@ class Rows:
         self.count = 0
         # By rows a tensor: the tensors, and the address of each one's first row.
         self._kept: dict[int, tuple[list[Tensor], list[int]]] = {}
-        self._masks: list[Tensor] = []
+        # The tensors of masks, what each is made of where that is several, the first one's number.
+        self._masks: list[tuple[Tensor, Sequence[int] | None, int]] = []
+        self._mask_count = 0
 
     def add(self, rows: Tensor, count: int) -> int:
         """Keep a tensor of that many rows; the address of its first."""
@@ -40,17 +42,18 @@ class Rows:
         self.count = address + count
         return address
 
-    def add_mask(self, mask: Tensor) -> int:
-        """Keep a mask; its number."""
-        self._masks.append(mask)
-        return len(self._masks) - 1
+    def add_mask(self, mask: Tensor, lengths: Sequence[int] | None = None) -> int:
+        """Keep a mask, or several of these lengths one after the other; the first one's number."""
+        number = self._mask_count
+        self._masks.append((mask, lengths, number))
+        self._mask_count = number + (1 if lengths is None else len(lengths))
+        return number
 
     def read(self) -> Copies:
         """Copy everything from the devices, once from each."""
-        tensors = [t for kept, _ in self._kept.values() for t in kept] + self._masks
-        devices = {t.device for t in tensors}
+        devices = {t.device for kept, _ in self._kept.values() for t in kept}
         copies = [self._copy(device, len(devices) == 1) for device in devices]
-        return Copies(self.count, len(self._masks), copies)
+        return Copies(self.count, self._mask_count, copies)
 
     def _copy(self, device: torch.device, only: bool) -> _Copy:
         def mine(tensors: Iterable[Tensor]) -> list[int]:
@@ -63,11 +66,16 @@ class Rows:
                 parts.append(torch.stack([tensors[i] for i in here]))
                 at = np.array([first[i] for i in here])
                 addresses.append((at[:, None] + np.arange(count)).ravel())
-        masks = mine(self._masks)
+        masks = [self._masks[i] for i in mine(mask for mask, *_ in self._masks)]
         if masks:
-            parts.append(torch.cat([self._masks[i] for i in masks]))
+            parts.append(torch.cat([mask for mask, *_ in masks]))
         data = torch.cat([part.view(torch.uint8).view(-1) for part in parts]).cpu().numpy()
-        return data, addresses, [(i, self._masks[i].numel()) for i in masks]
+        lengths = [
+            (first + i, length)
+            for mask, several, first in masks
+            for i, length in enumerate(several or (mask.numel(),))
+        ]
+        return data, addresses, lengths
 
 
 _Copy = tuple[np.ndarray, list[np.ndarray], list[tuple[int, int]]]

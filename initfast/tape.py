@@ -17,10 +17,12 @@ from torch import Tensor
 from initfast import ops  # noqa: F401  (registers the operators)
 from initfast.events import Event, Recording
 from initfast.rows import Rows
+from initfast.spelling import Call
 
 DTYPES = frozenset((torch.float32, torch.float64, torch.bfloat16, torch.float16))
 
 LINEAR_ACT = torch.ops.initfast.linear_act.default.redispatch
+LINEAR_ACT_CHAIN = torch.ops.initfast.linear_act_chain.default.redispatch
 ACT = torch.ops.initfast.act.default.redispatch
 ACT_IN_PLACE = torch.ops.initfast.act_.default.redispatch
 MOMENTS = torch.ops.initfast.moments.default.redispatch
@@ -117,6 +119,36 @@ class Tape:
         self._keep(y, pre + 1)
         if self.stops:
             self._check(rows)
+        return y
+
+    def linear_act_chain(
+        self, x: Tensor, key: Any, layers: Sequence[tuple[Tensor, Tensor | None, str, Call]]
+    ) -> Tensor:
+        """Run linear layers and their activations, each the next one's input, as one operator.
+
+        Args:
+            x: the first one's input.
+            key: the kernels' dispatch key.
+            layers: weight, bias, name and activation of each.
+        """
+        if self.stops:
+            for weight, bias, name, call in layers:
+                x = self.linear_act((x, weight, bias, key, name), *call[:3])
+            return x
+        weights, biases, names, calls = zip(*layers, strict=True)
+        acts, alphas, betas, _ = zip(*calls, strict=True)
+        x_row, dtype = self.row(x, key), x.dtype
+        y, rows, live = LINEAR_ACT_CHAIN(key, x, weights, biases, acts, alphas, betas)
+        row = self._rows.add(rows.view(-1, 8), 3 * len(layers))
+        leading = tuple(x.shape[:-1])
+        shapes = [x.shape, *((*leading, weight.shape[0]) for weight in weights)]
+        mask = self._rows.add_mask(live, [shape[-1] for shape in shapes[1:]])
+        for i, (act, name) in enumerate(zip(acts, names, strict=True)):
+            head = ("linear", act, name, shapes[i], shapes[i + 1], dtype, x_row, row, row + 1)
+            self._events.append((*head, row + 2, mask + i))
+            x_row = row + 1
+            row += 3
+        self._keep(y, row - 2)
         return y
 
     def act(
