@@ -7,7 +7,10 @@ from types import FrameType
 
 from torch import Tensor, nn
 
+from initfast.spelling import MODULES
+
 _NOTE = "initfast.profile: raised in layer"
+_ACTIVATIONS = {id(kind.forward.__code__) for kind in MODULES}  # type: ignore[attr-defined]
 
 
 class NetNames:
@@ -44,6 +47,10 @@ class NetNames:
         """The path of every module, in the order of `modules`."""
         return list(self._names.values())
 
+    def module(self, path: str) -> nn.Module | None:
+        """The module of a path; None where that is not a module's."""
+        return dict(zip(self._names.values(), self.modules, strict=True)).get(path)
+
     def name(self, module: nn.Module) -> str:
         """The path of a module of the net."""
         return self._names[id(module)]
@@ -63,6 +70,15 @@ class NetNames:
             frame = frame.f_back
         self._nameless += 1
         return str(self._nameless - 1)
+
+    def activation(self, depth: int = 6) -> str | None:
+        """The path of the activation module that calls, within so many frames; None without one."""
+        frame: FrameType | None = sys._getframe(2)
+        while frame is not None and depth > 0:
+            if id(frame.f_code) in _ACTIVATIONS and (module := self._running(frame)) is not None:
+                return self.name(module)
+            frame, depth = frame.f_back, depth - 1
+        return None
 
     def _running(self, frame: FrameType) -> nn.Module | None:
         """The module that a frame runs a method of."""
@@ -85,9 +101,29 @@ class NetNames:
 
     def blame_running(self, error: Exception) -> None:
         """Likewise, naming the innermost module that the error passed through."""
-        trace, module = error.__traceback__, None
+        trace, module, frame = error.__traceback__, None, None
         while trace is not None:
-            module = self._running(trace.tb_frame) or module
+            running = self._running(trace.tb_frame)
+            if running is not None:
+                module, frame = running, trace.tb_frame
             trace = trace.tb_next
-        if module is not None:
-            self.blame(error, self.name(module), f"in {type(module).__name__}")
+        if module is not None and frame is not None:
+            self.blame(error, self.name(module), _situation(module, frame))
+
+
+def _situation(module: nn.Module, frame: FrameType) -> str:
+    """What a module was running on."""
+    code = frame.f_code
+    arguments = [frame.f_locals.get(name) for name in code.co_varnames[: code.co_argcount]]
+    given = next((_described(a) for a in arguments if isinstance(a, Tensor)), None)
+    own = next(iter(module._parameters.values()), None)
+    text = f"in {type(module).__name__}"
+    if given is not None:
+        text += f"; its input has shape {given}"
+    if own is not None:
+        text += f"; its first parameter has shape {_described(own)}"
+    return text
+
+
+def _described(t: Tensor) -> str:
+    return f"{list(t.shape)}, {t.dtype}, on {t.device}"

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
 
 from initfast.layer import Layer
 from initfast.moments import Moments
@@ -27,6 +31,34 @@ def origin(layers: Sequence[Layer], inputs: Sequence[Moments]) -> str:
     what = f"The first non-finite value: in the {where} of {_name(layer)}"
     cause = _cause(layer, layers[i - 1] if i else None, inputs)
     return "; ".join([what, *_ranges(layer)]) + "." + cause
+
+
+def with_parameters(
+    layers: Sequence[Layer], module: Callable[[str], nn.Module | None]
+) -> list[Layer]:
+    """The layers, the first non-finite one with the names of the parameters that were so before.
+
+    Args:
+        layers: of a report.
+        module: gives the module of a path.
+    """
+    found = list(layers)
+    for i, layer in enumerate(found):
+        if layer.has_nonfinite:
+            its = module(layer.name)
+            own = {} if its is None else {**its._parameters, **its._buffers}
+            bad = tuple(key for key, t in own.items() if t is not None and _has_nonfinite(t))
+            found[i] = replace(layer, nonfinite_parameters=bad)
+            break
+    return found
+
+
+def _has_nonfinite(t: Tensor) -> bool:
+    plain = t.layout is torch.strided and t.dtype in (
+        *(torch.float32, torch.float64),
+        *(torch.bfloat16, torch.float16),
+    )
+    return plain and Moments.of(t).nonfinite > 0
 
 
 def _cause(layer: Layer, before: Layer | None, inputs: Sequence[Moments]) -> str:

@@ -47,6 +47,8 @@ def _forward(sequential: nn.Sequential, fusion: Fusion, input: Any) -> Any:
     while i < len(children):
         if untouched and type(children[i]) is nn.Linear:
             x, done = fusion.run_pairs(_pairs(children, i), x)
+            if done:
+                fusion.name_pairs(children[i + 1 : i + 2 * done : 2])
             i += 2 * done
             if i == len(children):
                 break

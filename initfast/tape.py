@@ -123,21 +123,18 @@ class Tape:
 
     def linear_act_chain(
         self, x: Tensor, key: Any, layers: Sequence[tuple[Tensor, Tensor | None, str, Call]]
-    ) -> tuple[Tensor, Sequence[int]]:
+    ) -> Tensor:
         """Run linear layers and their activations, each the next one's input, as one operator.
 
         Args:
             x: the first one's input.
             key: the kernels' dispatch key.
             layers: weight, bias, name and activation of each.
-
-        Returns:
-            The last result, and the address of each one's row.
         """
         if self.stops:
             for weight, bias, name, call in layers:
                 x = self.linear_act((x, weight, bias, key, name), *call[:3])
-            return x, ()
+            return x
         weights, biases, names, calls = zip(*layers, strict=True)
         acts, alphas, betas, _ = zip(*calls, strict=True)
         x_row, dtype = self.row(x, key), x.dtype
@@ -151,9 +148,8 @@ class Tape:
             self._events.append((*head, row + 2, mask + i))
             x_row = row + 1
             row += 3
-        first = row - 3 * len(layers)
         self._keep(y, row - 2)
-        return y, range(first + 1, row, 3)
+        return y
 
     def act(
         self,
@@ -194,7 +190,7 @@ class Tape:
         """
         address = self.find(y)
         if address is not None and address not in self._inputs:
-            self.also_at(address, source.name)
+            self._also.setdefault(address, []).append(source.name)
             return
         if address is None and (address := self.row(y)) is None:
             return
@@ -204,11 +200,12 @@ class Tape:
     def also(self, name: str, y: Tensor) -> None:
         """The output y is that of the module of this name too."""
         if (address := self.find(y)) is not None:
-            self.also_at(address, name)
+            self._also.setdefault(address, []).append(name)
 
-    def also_at(self, address: int, name: str) -> None:
-        """Likewise, of the output whose row has this address."""
-        self._also.setdefault(address, []).append(name)
+    def also_last(self, names: Sequence[str]) -> None:
+        """The last outputs are those of the modules of these names too, one each."""
+        for event, name in zip(self._events[-len(names) :], names, strict=True):
+            self._also.setdefault(event[8], []).append(name)
 
     def net_input(self, x: Tensor) -> None:
         """Measure an input of the net itself."""

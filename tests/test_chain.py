@@ -92,6 +92,7 @@ def test_a_sequential_reports_what_its_modules_called_one_by_one_do(stop):
     for a, b in zip(ours, theirs, strict=True):
         one, other = a.to_dict(), b.to_dict()
         assert other.pop("name") == f"layers.{one.pop('name')}"
+        one["also"] = [f"layers.{name}" if name else name for name in one["also"]]
         assert one == other
 
 

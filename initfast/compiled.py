@@ -1,0 +1,30 @@
+"""Nets that torch.compile has changed: a profile runs them as they were written."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+NOTE = "The net is compiled; it was profiled eagerly, so fused kernels may round differently."
+
+
+def is_compiled(modules: Iterable[nn.Module]) -> bool:
+    """Whether any of the modules runs compiled code."""
+    if "torch._dynamo" not in sys.modules:
+        return False
+    wrapper = torch._dynamo.OptimizedModule
+    return any(m._compiled_call_impl is not None or isinstance(m, wrapper) for m in modules)
+
+
+@contextmanager
+def eagerly() -> Iterator[None]:
+    """Nothing runs compiled for as long as this lasts; hooks and function modes see everything."""
+    if "torch._dynamo" not in sys.modules:  # nothing is compiled, and the import takes a second
+        yield
+        return
+    with torch.compiler.set_stance("force_eager"):
+        yield

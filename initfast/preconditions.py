@@ -1,0 +1,31 @@
+"""What a net must be before it can run, told by the name of the layer that is not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from torch import nn
+from torch.nn.parameter import is_lazy
+
+
+def check_ready(modules: Iterable[tuple[str, nn.Module]]) -> None:
+    """Raise ValueError where a parameter or a buffer has no values.
+
+    Args:
+        modules: of the net, each with its path.
+    """
+    for name, module in modules:
+        for key, t in (*module._parameters.items(), *module._buffers.items()):
+            if t is None:
+                continue
+            what = f"profile: layer {name or 'the net'!r} ({type(module).__name__}): its {key}"
+            if is_lazy(t):
+                raise ValueError(
+                    f"{what} is not initialised yet; expected a net that has run once: call it on "
+                    "one input first, and lazy modules take their shapes from it"
+                )
+            if t.is_meta:
+                raise ValueError(
+                    f"{what} is on the meta device and has no values; expected real parameters: "
+                    "net.to_empty(device=...) and an initialiser make them"
+                )
