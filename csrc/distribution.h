@@ -50,6 +50,17 @@ INITFAST_INLINE int64_t magnitude(int64_t i) { return i < 0 ? int64_t(0ull - uin
 INITFAST_INLINE float look_up(const float* row, int32_t octave) { return row[octave & 31]; }
 INITFAST_INLINE double look_up(const double* row, int64_t octave) { return row[octave & 63]; }
 
+// Whether every octave is in the upper half of the table, which may be faster to look up: all but one
+// number in 2^14 are. A SIMD vector's answer may differ; see cpu/simd_words.h.
+template <class I>
+INITFAST_INLINE constexpr bool all_upper(I) {
+  return false;
+}
+template <class S, class I>
+INITFAST_INLINE auto look_up_upper(const S* row, I octave) {
+  return look_up(row, octave);
+}
+
 // x of the word read as a signed integer w: the host scales by the interval over 2^32 (or 2^64).
 template <class V>
 INITFAST_INLINE V uniform(IntOf<V> w, const Affine<ScalarOf<V>>& affine) {
@@ -74,9 +85,14 @@ INITFAST_INLINE V quantile(IntOf<V> w, Shape shape, const ScalarOf<V>* table,
   const I octave = v >> kFraction;
   const V fraction = bit_cast<V>((v & kFractionMask) | bit_cast<IntOf<S>>(S(1))) - S(1.5);
   if (shape != Shape::kSkewed) {
-    V x = look_up(table, octave);
-  INITFAST_UNROLL(32)
-    for (int d = 1; d <= kDegree<S>; ++d) x = fma(x, fraction, look_up(table + d * kOctaves<S>, octave));
+    const auto polynomial = [&](auto coefficient) {
+      V x = coefficient(table);
+      INITFAST_UNROLL(32)
+      for (int d = 1; d <= kDegree<S>; ++d) x = fma(x, fraction, coefficient(table + d * kOctaves<S>));
+      return x;
+    };
+    V x = all_upper(octave) ? polynomial([&](const S* row) { return look_up_upper(row, octave); })
+                            : polynomial([&](const S* row) { return look_up(row, octave); });
     if (shape == Shape::kSymmetric) x = bit_cast<V>(bit_cast<I>(x) ^ (w & kSign));
     return bounded(x, affine);
   }

@@ -29,11 +29,8 @@ void sample_(Tensor out, std::string shape, std::optional<Tensor> table, double 
   args.key = uint64_t(key);
   args.offset = uint64_t(offset);
   args.dims = merge_dimensions(out, strides, args.dim);
-  args.segment = 1;
-  for (int d = args.dims - 1; d >= 0 && args.dim[d].global == args.segment; --d) {
-    args.segment *= args.dim[d].size;
-  }
   if (args.numel == 0) return;
+  args.plan();
   args.out = out.mutable_data_ptr();
   run_tiles(kernels().sample, args, kRunsPerThread);
 }

@@ -16,6 +16,8 @@ constexpr int kPhiloxRounds = 10;
 INITFAST_INLINE uint64_t mul_low(uint64_t a, uint64_t b) {
   return uint64_t(uint32_t(a)) * uint32_t(b);
 }
+// The high half, in the place of the low one; what is in the high half then does not matter.
+INITFAST_INLINE uint64_t high_half(uint64_t a) { return a >> 32; }
 INITFAST_INLINE uint64_t xor3(uint64_t a, uint64_t b, uint64_t c) { return a ^ b ^ c; }
 // The low halves of both, `first` below `second`.
 INITFAST_INLINE uint64_t pack_low(uint64_t first, uint64_t second) {
@@ -55,7 +57,7 @@ INITFAST_INLINE void philox(const PhiloxKeys<W>& key, const W (&low)[kBlocks], W
     const W product = mul_low(low[b], m0);
     c0[b] = high ^ key.first[0];
     c1[b] = W{};
-    c2[b] = (product >> 32) ^ key.second[0];
+    c2[b] = high_half(product) ^ key.second[0];
     c3[b] = product;
   }
   INITFAST_UNROLL(16)
@@ -64,8 +66,8 @@ INITFAST_INLINE void philox(const PhiloxKeys<W>& key, const W (&low)[kBlocks], W
     for (int b = 0; b < kBlocks; ++b) {
       const W p0 = mul_low(c0[b], m0);
       const W p1 = mul_low(c2[b], m1);
-      c0[b] = xor3(p1 >> 32, c1[b], key.first[r]);
-      c2[b] = xor3(p0 >> 32, c3[b], key.second[r]);
+      c0[b] = xor3(high_half(p1), c1[b], key.first[r]);
+      c2[b] = xor3(high_half(p0), c3[b], key.second[r]);
       c1[b] = p1;
       c3[b] = p0;
     }

@@ -20,9 +20,10 @@ its activation.
 
 from __future__ import annotations
 
+import math
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any, Protocol
 
@@ -34,6 +35,7 @@ from torch.nn.parameter import Parameter
 from torch.overrides import TorchFunctionMode
 from torch.utils import swap_tensors
 
+from initfast.pending import Link, Pending, autocast_enabled, resolved, transforms, undisturbed
 from initfast.spelling import (
     FORMS,
     HARMLESS,
@@ -48,64 +50,8 @@ from initfast.structure import tensors
 from initfast.tape import DTYPES, LINEAR_ACT, Linear, Source, Tape, backend, kernels_of
 
 _linear = F.linear
-_make_wrapper = Tensor._make_wrapper_subclass
 _grad_enabled = torch.is_grad_enabled
-_autocast_enabled = torch._C._is_any_autocast_enabled
 _dispatch_modes = torch._C._len_torch_dispatch_stack
-_transforms = torch._C._functorch.peek_interpreter_stack
-
-
-class Pending(Tensor):
-    """The result of a linear layer that has not run yet; an ordinary tensor to whoever looks.
-
-    value: the result, once something needed it. layer: what to compute it from, until then.
-    """
-
-    value: Tensor | None = None
-    layer: Linear
-    fusion: Fusion
-
-    def resolve(self) -> Tensor:
-        """The values, computed at the first call."""
-        value = self.value
-        if value is None:
-            with _undisturbed():
-                value = self.fusion.evaluate(self)
-            self.settle(value)
-        return value
-
-    def settle(self, value: Tensor) -> None:
-        """Be this value from now on."""
-        self.value = value
-        self.fusion.settled.append(weakref.ref(self))
-        del self.layer, self.fusion
-
-    @classmethod
-    def __torch_function__(
-        cls, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        if func in METADATA and all(type(a) is not Pending or a.value is None for a in args):
-            with torch._C.DisableTorchFunctionSubclass():
-                return func(*args, **(kwargs or {}))
-        return func(*resolved(args), **resolved(kwargs or {}))
-
-    @classmethod
-    def __torch_dispatch__(  # type: ignore[override]
-        cls, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        return func(*resolved(args), **resolved(kwargs or {}))
-
-
-def resolved(value: Any) -> Any:
-    """The same arguments, with the values of every Pending among them."""
-    kind = type(value)
-    if kind is Pending:
-        return value.resolve()
-    if kind is tuple or kind is list:
-        return kind([resolved(v) for v in value])
-    if kind is dict:
-        return {k: resolved(v) for k, v in value.items()}
-    return value
 
 
 _ORDINARY = frozenset((Tensor, Parameter, Pending))
@@ -143,6 +89,8 @@ class Fusion(TorchFunctionMode):
         # Results that nothing has used yet, by id, kept alive by their entry: linear layers that
         # have not run, and what has its values and is not measured.
         self._waiting: dict[int, tuple[Tensor, Any]] = {}
+        # Linear layers and their activations that have not run, in order.
+        self._deferred: list[Link] = []
         self._also: dict[int, list[str]] = {}  # whose output a waiting result is too
         self._unit_dims: dict[int, int] = {}  # of the last layer, by its count of dimensions
         # Pre-activations without a value whose activation has run; then those with a value.
@@ -152,7 +100,7 @@ class Fusion(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        if (not types or _ORDINARY.issuperset(types)) and _transforms() is None:
+        if (not types or _ORDINARY.issuperset(types)) and transforms() is None:
             if func is _linear:
                 return self._defer(*args, **(kwargs or {}))
             form = FORMS.get(func)
@@ -162,10 +110,14 @@ class Fusion(TorchFunctionMode):
 
     def awaits(self, t: Tensor, name: str | None = None) -> bool:
         """Whether t will be measured when it is used; it then is the named module's output too."""
-        if id(t) not in self._waiting:
+        if isinstance(t, Pending) and t.is_deferred():
+            also = t.link.also
+        elif id(t) in self._waiting:
+            also = self._also.setdefault(id(t), [])
+        else:
             return False
         if name is not None:
-            self._also.setdefault(id(t), []).append(name)
+            also.append(name)
         return True
 
     def made(self, source: Source, y: Tensor) -> None:
@@ -175,10 +127,17 @@ class Fusion(TorchFunctionMode):
         self._unit_dims[y.dim()] = source.unit_dim
 
     def record(self) -> None:
-        """Measure what has its values and waits, in the order in which it was made."""
+        """Run and measure what waits, but for linear layers whose activation may follow, in order.
+
+        Results with values and deferred layers never wait at the same time.
+        """
+        if self._deferred:
+            with undisturbed():
+                self._run_deferred()
+            return
         plain = [(z, source) for z, source in self._waiting.values() if type(z) is not Pending]
         if plain:
-            with _undisturbed():
+            with undisturbed():
                 for z, source in plain:
                     del self._waiting[id(z)]
                     self._tape.output(source, z)
@@ -201,6 +160,7 @@ class Fusion(TorchFunctionMode):
         self._waiting, self._consumed, self.settled, self._also = {}, [], [], {}
         held = [z for z, _ in waiting if type(z) is Pending]
         held += [z for ref in refs if (z := ref()) is not None]
+        held += [z for link in self._deferred if (z := link.tensor()) is not None]
         refs.clear()
         for pending in held:
             # What the layer cannot compute now, it raises when the tensor is used; a tensor that
@@ -213,16 +173,20 @@ class Fusion(TorchFunctionMode):
     # ---- linear layers ----
 
     def _defer(self, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        x = input.resolve() if type(input) is Pending else input
+        x: Tensor | Link = input
+        if type(input) is Pending:
+            x = input.link if input.is_deferred() and not _watched() else input.resolve()
         name = self._names.of(weight)
         key = _kernels(x, weight, bias)
         if key is None or _watched():
+            x = input.resolve() if type(input) is Pending else input
             return self._run_plainly(x, weight, bias, name)
-        shape = (*x.shape[:-1], weight.shape[0])
-        z = _make_wrapper(Pending, shape, dtype=x.dtype, device=x.device)
-        z.fusion = self
-        z.layer = layer = (x, weight, bias, key, name)
-        self._waiting[id(z)] = (z, layer)
+        link = Link(x, weight, bias, key, name, None, (*x.shape[:-1], weight.shape[0]))
+        z = link.stand_in(self)
+        if isinstance(x, Link):
+            x.readers += 1
+            x.reader = link.tensor
+        self._waiting[id(z)] = (z, link)
         return z
 
     def _run_plainly(self, x: Tensor, weight: Tensor, bias: Tensor | None, name: str) -> Tensor:
@@ -237,15 +201,45 @@ class Fusion(TorchFunctionMode):
         return z
 
     def evaluate(self, pending: Pending) -> Tensor:
-        """Run the linear layer alone; record it unless an activation has run it before."""
-        layer = pending.layer
-        if self._waiting.pop(id(pending), None) is None:
-            x, weight, bias, key, _ = layer
-            return LINEAR_ACT(key, x, weight, bias, "identity", 0.0, 0.0, False)[0]
-        self.record()
-        y = self._tape.linear_act(layer, "identity", 0.0, 0.0)
+        """Run what a Pending stands for; record it unless that has been done."""
+        link, waits = pending.link, self._waiting.pop(id(pending), None) is not None
+        if waits or self._deferred:
+            self.record()
+        if not waits:
+            return self._value(link)
+        y = self._tape.linear_act(self._layer(link), "identity", 0.0, 0.0)
         self._named(pending, y)
         return y
+
+    def _layer(self, link: Link) -> Linear:
+        x = self._value(link.x) if isinstance(link.x, Link) else link.x
+        return x, link.weight, link.bias, link.key, link.name
+
+    def _value(self, link: Link) -> Tensor:
+        """The result of a link, computed without a record where it is not known."""
+        if link.value is None:
+            x, weight, bias, key, _ = self._layer(link)
+            act, alpha, beta, _ = link.call or _NO_CALL
+            link.value = LINEAR_ACT(key, x, weight, bias, act, alpha, beta, False)[0]
+        return link.value
+
+    def _run_deferred(self) -> None:
+        """Run what is deferred: each stretch that feeds but itself as one operator."""
+        links, self._deferred = self._deferred, []
+        start = 0
+        for end, link in enumerate(links, start=1):
+            if end < len(links) and link.feeds_only(links[end]):
+                continue
+            chain = links[start:end]
+            x, key = self._layer(chain[0])[0], chain[0].key
+            layers = [(a.weight, a.bias, a.name, a.call or _NO_CALL) for a in chain]
+            link.value, addresses = self._tape.linear_act_chain(x, key, layers)
+            for a, address in zip(chain, addresses, strict=True):
+                for name in a.also:
+                    self._tape.also_at(address, name)
+            if (pending := link.tensor()) is not None:
+                pending.settle(link.value)
+            start = end
 
     def _named(self, z: Tensor, y: Tensor) -> None:
         """The modules whose output z is too have the layer that y is the output of."""
@@ -260,13 +254,12 @@ class Fusion(TorchFunctionMode):
         """
         with torch._C.DisableTorchFunction():
             x = x.resolve() if type(x) is Pending else x
-            if type(x) is not Tensor or _transforms() is not None or _watched():
+            if type(x) is not Tensor or transforms() is not None or _watched():
                 return x, 0
             key = backend(x)
             if key is None or x.dim() == 0 or x.dtype not in DTYPES:
                 return x, 0
-            if self._waiting:
-                self.record()
+            self.record()
             layers, width = [], x.shape[-1]
             for linear, call in pairs:
                 own = linear._parameters
@@ -277,7 +270,9 @@ class Fusion(TorchFunctionMode):
                     break
                 layers.append((weight, bias, self._names.name(linear), call))
                 width = weight.shape[0]
-            return (self._tape.linear_act_chain(x, key, layers) if layers else x), len(layers)
+            if layers:
+                x, _ = self._tape.linear_act_chain(x, key, layers)
+            return x, len(layers)
 
     def name_pairs(self, activations: Sequence[nn.Module]) -> None:
         """The activation modules of the pairs that ran last."""
@@ -295,15 +290,18 @@ class Fusion(TorchFunctionMode):
         z, (act, alpha, beta, in_place) = args[0] if args else kwargs["input"], call
         if type(z) is Pending:
             # It carries no gradient, so that of what is watched only a cast concerns it.
-            if not _autocast_enabled() and (entry := self._waiting.pop(id(z), None)) is not None:
+            if not autocast_enabled() and (entry := self._waiting.pop(id(z), None)) is not None:
+                link = entry[1]
+                if not in_place:
+                    self._consumed.append(link.tensor)
+                    if not self._tape.stops and _is_small(link):
+                        return self._chain(z, link, call)
                 self.record()
-                y = self._tape.linear_act(entry[1], act, alpha, beta)
+                y = self._tape.linear_act(self._layer(link), act, alpha, beta)
                 self._named(z, y)
                 self._name_activation(y)
                 if in_place:
                     z.settle(y)
-                else:
-                    self._consumed.append(weakref.ref(z))
                 return y
             z = z.resolve()
         key = kernels_of(z)
@@ -327,6 +325,18 @@ class Fusion(TorchFunctionMode):
             self._name_activation(y)
         return y
 
+    def _chain(self, z: Pending, link: Link, call: Call) -> Pending:
+        """Defer the activation of a linear layer too."""
+        if not self._deferred:
+            self.record()
+        pair = Link(link.x, link.weight, link.bias, link.key, link.name, call, link.shape)
+        if self._also:
+            pair.also += self._also.pop(id(z), ())
+        if (name := self._names.activation()) is not None:
+            pair.also.append(name)
+        self._deferred.append(pair)
+        return pair.stand_in(self)
+
     def _name_activation(self, y: Tensor) -> None:
         if (name := self._names.activation()) is not None:
             self._tape.also(name, y)
@@ -348,7 +358,7 @@ class Fusion(TorchFunctionMode):
         if func in SUMS:
             return self._sum(func, args, kwargs)
         kind = MEASURED.get(func)
-        if kind is None or _transforms() is not None:
+        if kind is None or transforms() is not None:
             return func(*args, **kwargs)
         self.record()
         source = self._source(kind, args, kwargs)
@@ -376,7 +386,7 @@ class Fusion(TorchFunctionMode):
 
     def _watch(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Call a function whose name is wanted where it makes a non-finite value."""
-        if _transforms() is not None:
+        if transforms() is not None:
             return func(*args, **kwargs)
         self.record()
         name = getattr(func, "__name__", type(func).__name__).strip("_")
@@ -388,8 +398,22 @@ class Fusion(TorchFunctionMode):
         return y
 
 
-def _kernels(x: Tensor, weight: Tensor, bias: Tensor | None) -> Any:
+_MULTIPLY_ADDS = 1 << 23
+"""Of a layer that takes Python as long as the processor, or less: some hundred microseconds."""
+
+_NO_CALL = Call("identity", 0.0, 0.0, False)
+
+
+def _is_small(link: Link) -> bool:
+    """Whether the way through Python costs as much as the layer, and nothing runs meanwhile."""
+    work = math.prod(link.shape) * link.weight.shape[1]
+    return work < _MULTIPLY_ADDS and link.weight.is_cpu
+
+
+def _kernels(x: Tensor | Link, weight: Tensor, bias: Tensor | None) -> Any:
     """The dispatch key of the kernels for a linear layer, or None where they do not do it."""
+    if isinstance(x, Link):
+        return x.key if _fits(weight, bias, x.weight, x.shape[-1], x.key) else None
     key = backend(x)
     if key is None or x.dtype not in DTYPES or x.dim() == 0:
         return None
@@ -419,31 +443,10 @@ def _watched() -> bool:
     """Whether more than plain values is asked of the operators: gradients, casts, traces."""
     return (
         _grad_enabled()
-        or _autocast_enabled()
+        or autocast_enabled()
         or _dispatch_modes() > 0
         or forward_ad._current_level >= 0
     )
-
-
-def _undisturbed() -> AbstractContextManager[Any]:
-    """No function mode, transform or cast applies to what runs here."""
-    if _transforms() is None and not _autocast_enabled():
-        return torch._C.DisableTorchFunction()
-    return _without_transforms_and_casts()
-
-
-@contextmanager
-def _without_transforms_and_casts() -> Iterator[None]:
-    with ExitStack() as stack:
-        stack.enter_context(torch._C.DisableTorchFunction())
-        if _transforms() is not None:
-            from torch._functorch.pyfunctorch import temporarily_clear_interpreter_stack
-
-            stack.enter_context(temporarily_clear_interpreter_stack())
-        if _autocast_enabled():
-            for device in ("cpu", "cuda"):
-                stack.enter_context(torch.autocast(device, enabled=False))
-        yield
 
 
 def _mismatch(x: Tensor, weight: Tensor) -> str:

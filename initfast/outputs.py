@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from initfast.fusion import Fusion, Pending
+from initfast.fusion import Fusion
 from initfast.names import NetNames
+from initfast.pending import Pending
 from initfast.report import Skipped
 from initfast.scaling import fan_in_and_fan_out
 from initfast.spelling import MODULES

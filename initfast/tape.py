@@ -123,18 +123,21 @@ class Tape:
 
     def linear_act_chain(
         self, x: Tensor, key: Any, layers: Sequence[tuple[Tensor, Tensor | None, str, Call]]
-    ) -> Tensor:
+    ) -> tuple[Tensor, Sequence[int]]:
         """Run linear layers and their activations, each the next one's input, as one operator.
 
         Args:
             x: the first one's input.
             key: the kernels' dispatch key.
             layers: weight, bias, name and activation of each.
+
+        Returns:
+            The last result, and the address of each one's row.
         """
         if self.stops:
             for weight, bias, name, call in layers:
                 x = self.linear_act((x, weight, bias, key, name), *call[:3])
-            return x
+            return x, ()
         weights, biases, names, calls = zip(*layers, strict=True)
         acts, alphas, betas, _ = zip(*calls, strict=True)
         x_row, dtype = self.row(x, key), x.dtype
@@ -148,8 +151,9 @@ class Tape:
             self._events.append((*head, row + 2, mask + i))
             x_row = row + 1
             row += 3
+        first = row - 3 * len(layers)
         self._keep(y, row - 2)
-        return y
+        return y, range(first + 1, row, 3)
 
     def act(
         self,
@@ -190,7 +194,7 @@ class Tape:
         """
         address = self.find(y)
         if address is not None and address not in self._inputs:
-            self._also.setdefault(address, []).append(source.name)
+            self.also_at(address, source.name)
             return
         if address is None and (address := self.row(y)) is None:
             return
@@ -200,12 +204,16 @@ class Tape:
     def also(self, name: str, y: Tensor) -> None:
         """The output y is that of the module of this name too."""
         if (address := self.find(y)) is not None:
-            self._also.setdefault(address, []).append(name)
+            self.also_at(address, name)
+
+    def also_at(self, address: int, name: str) -> None:
+        """Likewise, of the output whose row has this address."""
+        self._also.setdefault(address, []).append(name)
 
     def also_last(self, names: Sequence[str]) -> None:
         """The last outputs are those of the modules of these names too, one each."""
         for event, name in zip(self._events[-len(names) :], names, strict=True):
-            self._also.setdefault(event[8], []).append(name)
+            self.also_at(event[8], name)
 
     def net_input(self, x: Tensor) -> None:
         """Measure an input of the net itself."""

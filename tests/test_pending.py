@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from profile_cases import linear, same, x_of
 from torch import Tensor, nn
 
-from initfast.fusion import Pending
+from initfast.pending import Pending
 from initfast.profiler import profile
 
 # ---- in-place changes, one hazard at a time ----

@@ -176,12 +176,37 @@ def test_large_run_is_the_same_in_pieces():
     assert same_bits(whole, torch.cat(pieces))
 
 
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize(
+    "shape, order",
+    [
+        ((1, 2000), (1, 0)),
+        ((500, 401), (1, 0)),
+        ((7, 130, 9), (0, 2, 1)),  # as channels_last
+        ((3, 50, 21, 19), (3, 0, 2, 1)),
+        ((20_000, 3), (1, 0)),
+    ],
+)
+def test_layouts_of_many_boxes(shape, order, dtype):
+    """The dimension that is adjacent in memory is not the last one: drawn and stored in boxes."""
+    distribution = arguments("skewed", dtype, 1.3, 0.1)
+    memory = torch.empty([shape[d] for d in order], dtype=dtype)
+    out = memory.permute([order.index(d) for d in range(len(shape))])
+    plain = native(torch.empty(shape, dtype=dtype), distribution, 6, 2**32 - 77)
+    assert same_bits(native(out, distribution, 6, 2**32 - 77), plain)
+    out[1:] = 0
+    start = 2**32 - 77 + contiguous(shape)[0]
+    native(out[1:], distribution, 6, start, contiguous(shape))
+    assert same_bits(out, plain)
+
+
 @pytest.mark.parametrize("threads", [1, 2, 3, 7])
 def test_threads_do_not_matter(threads):
     torch.set_num_threads(1)
     one = init.normal_(torch.empty(301, 1007), key=9)
     torch.set_num_threads(threads)
     assert same_bits(one, init.normal_(torch.empty(301, 1007), key=9))
+    assert same_bits(one, init.normal_(torch.empty(1007, 301).t(), key=9))
 
 
 def test_sixteen_bits_are_rounded_float32():
@@ -285,7 +310,9 @@ def test_operator_refuses():
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("rows, cols, count", [(1, 1, 1), (40, 37, 0), (40, 37, 40), (300, 50, 77)])
+@pytest.mark.parametrize(
+    "rows, cols, count", [(1, 1, 1), (40, 37, 0), (40, 37, 40), (300, 50, 77), (9, 530, 4)]
+)
 def test_zero_rows_reference(rows, cols, count, dtype):
     a, b = torch.ones(rows, cols, dtype=dtype), torch.ones(cols, rows, dtype=dtype).t()
     truth = torch.ones(rows, cols, dtype=dtype)

@@ -79,11 +79,16 @@ struct LinearActArgs {
 };
 
 constexpr int64_t kSampleTile = 4096;
+constexpr int64_t kBoxElements = 9216;  // of float: most of an L1 cache
+constexpr int64_t kBoxCols = 192;
 constexpr int kMaxDims = 16;
 
 // Elements of `out` are drawn from the stream of `key`. A dimension has its size, its stride in
 // memory and its stride in the global tensor, where the first element has index `offset`; `segment`
 // elements at a time are consecutive there. table: see distribution.h, of float for 16-bit dtypes.
+//
+// Tiles follow the logical order, unless another dimension than the last, box_dim, is adjacent in
+// memory and the last is consecutive in the global tensor: then they are boxes in those two.
 struct SampleArgs {
   Dtype dtype;
   void* out;
@@ -98,18 +103,40 @@ struct SampleArgs {
   struct Dim {
     int64_t size, memory, global;
   } dim[kMaxDims];
-  INITFAST_INLINE int64_t tiles() const { return ceil_div(numel, kSampleTile); }
+  int box_dim;
+  int64_t box_rows, box_cols;
+
+  // Settle what follows from the dimensions.
+  void plan() {
+    const Dim& last = dim[dims - 1];
+    segment = 1;
+    for (int d = dims - 1; d >= 0 && dim[d].global == segment; --d) segment *= dim[d].size;
+    box_dim = dims - 1;
+    for (int d = dims - 1; d >= 0 && last.global == 1; --d) {
+      if (dim[d].memory < dim[box_dim].memory) box_dim = d;
+    }
+    box_cols = last.size < kBoxCols ? last.size : kBoxCols;
+    box_rows = kBoxElements / box_cols;
+  }
+  INITFAST_INLINE bool boxed() const { return box_dim != dims - 1; }
+  INITFAST_INLINE int64_t tiles() const {
+    if (!boxed()) return ceil_div(numel, kSampleTile);
+    const int64_t rows = dim[box_dim].size, cols = dim[dims - 1].size;
+    return numel / (rows * cols) * ceil_div(rows, box_rows) * ceil_div(cols, box_cols);
+  }
 };
 
-// Zero `count` elements in each column of `out`; one tile per kZeroCols columns.
+// Zero `count` elements in each column of `out`; one tile per strip of columns, chosen kZeroCols at a
+// time.
 constexpr int64_t kZeroCols = 16;
+constexpr int64_t kStripCols = 16 * kZeroCols;
 struct ZeroRowsArgs {
   Dtype dtype;
   void* out;
   int64_t rows, cols, row_stride, col_stride;
   int64_t count;
   uint64_t key;
-  INITFAST_INLINE int64_t tiles() const { return ceil_div(cols, kZeroCols); }
+  INITFAST_INLINE int64_t tiles() const { return ceil_div(cols, kStripCols); }
 };
 
 // One instruction set's kernels; each runs tiles [begin, end).

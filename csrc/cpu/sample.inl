@@ -1,8 +1,10 @@
 // The sampler: random words become numbers in registers, then go to memory in whatever layout it
 // has.
 
-constexpr int64_t kSampleRun = 1024;
-constexpr int kGroups = 4;  // registers of block numbers that advance together
+// Registers of block numbers that advance together: enough to hide the products' latency, few enough
+// for the register file.
+constexpr int kGroups = INITFAST_LANES == 16 ? 6 : 4;
+constexpr int64_t kSampleRun = 1536;  // whole batches of these
 
 // One register of random words as signed integers.
 template <class Word>
@@ -46,9 +48,14 @@ INITFAST_INLINE void generate_span(const PhiloxKeys<U64>& key, uint64_t first, i
     if (skip == 0 && count >= kPerBatch) {
       write_blocks<kGroups>(key, low, high, to, number);
     } else {
-      const bool short_end = skip + count <= kPerRegister;
-      if (short_end) write_blocks<1>(key, low, high, spare, number);
-      if (!short_end) write_blocks<kGroups>(key, low, high, spare, number);
+      const int64_t registers = (min(skip + count, kPerBatch) + kPerRegister - 1) / kPerRegister;
+      if (registers == 1) {
+        write_blocks<1>(key, low, high, spare, number);
+      } else if (registers <= kGroups / 2) {
+        write_blocks<kGroups / 2>(key, low, high, spare, number);
+      } else {
+        write_blocks<kGroups>(key, low, high, spare, number);
+      }
       n = min(count, kPerBatch - skip);
       memcpy(to, spare + skip, size_t(n) * sizeof(T));
     }
@@ -137,12 +144,14 @@ struct Walk {
   int64_t left_in_row() const { return args.dim[args.dims - 1].size - at[args.dims - 1]; }
 };
 
+// Numbers as they are stored.
 template <class T>
-INITFAST_INLINE void put(const float* from, T* to, int64_t n) {
-  narrow(from, to, n);
+INITFAST_INLINE const T* as_stored(const float* from, T* scratch, int64_t n) {
+  narrow(from, scratch, n);
+  return scratch;
 }
-INITFAST_INLINE void put(const float* from, float* to, int64_t n) { memcpy(to, from, 4 * n); }
-INITFAST_INLINE void put(const double* from, double* to, int64_t n) { memcpy(to, from, 8 * n); }
+INITFAST_INLINE const float* as_stored(const float* from, float*, int64_t) { return from; }
+INITFAST_INLINE const double* as_stored(const double* from, double*, int64_t) { return from; }
 
 // Elements [begin, end) in logical order. Consecutive elements of the global tensor are sampled
 // together, whatever their place in memory.
@@ -151,39 +160,78 @@ void sample_elements(const SampleArgs& args, int64_t begin, int64_t end) {
   using S = typename ComputeOf<T>::Type;
   const Sampler<S> sampler(args);
   alignas(64) S numbers[kSampleRun];
-  T narrowed[kSampleRun];
+  T scratch[kSampleRun];
   T* const out = static_cast<T*>(args.out);
   Walk walk(args, begin);
   const int64_t row_memory = args.dim[args.dims - 1].memory;
-  const bool direct = std::is_same_v<S, T> && row_memory == 1;
   while (begin < end) {
     int64_t n = min(end - begin, args.segment - begin % args.segment);
-    if (!direct || n > walk.left_in_row()) n = min(n, kSampleRun);
-    if (direct && n <= walk.left_in_row()) {
-      sampler.run(walk.index, n, reinterpret_cast<S*>(out + walk.memory));
-      walk.advance(n);
-    } else {
-      sampler.run(walk.index, n, numbers);
-      put(numbers, narrowed, n);
-      for (int64_t i = 0; i < n;) {
-        const int64_t piece = min(n - i, walk.left_in_row());
-        T* const to = out + walk.memory;
-        if (row_memory == 1) {
-          memcpy(to, narrowed + i, piece * sizeof(T));
-        } else {
-          for (int64_t j = 0; j < piece; ++j) to[j * row_memory] = narrowed[i + j];
-        }
-        walk.advance(piece);
-        i += piece;
-      }
-    }
+    const bool adjacent = row_memory == 1 && n <= walk.left_in_row();
+    if (!(adjacent && kInPlace<T>)) n = min(n, kSampleRun);
     begin += n;
+    if (adjacent) {
+      T* const to = out + walk.memory;
+      if constexpr (kInPlace<T>) {
+        sampler.run(walk.index, n, to);
+      } else {
+        sampler.run(walk.index, n, numbers);
+        narrow(numbers, to, n);
+      }
+      walk.advance(n);
+      continue;
+    }
+    sampler.run(walk.index, n, numbers);
+    const T* const stored = as_stored(numbers, scratch, n);
+    for (int64_t i = 0; i < n;) {
+      const int64_t piece = min(n - i, walk.left_in_row());
+      T* const to = out + walk.memory;
+      for (int64_t j = 0; j < piece; ++j) to[j * row_memory] = stored[i + j];
+      walk.advance(piece);
+      i += piece;
+    }
+  }
+}
+
+// One box of a tensor whose last dimension is not the one that is adjacent in memory: drawn along
+// the last, where the stream is consecutive, and stored along the other.
+template <class T>
+void sample_box(const SampleArgs& args, int64_t tile) {
+  using S = typename ComputeOf<T>::Type;
+  const Sampler<S> sampler(args);
+  alignas(64) S numbers[kBoxElements];
+  T scratch[kBoxElements];
+  const SampleArgs::Dim &rows = args.dim[args.box_dim], &cols = args.dim[args.dims - 1];
+  const int64_t col = tile % ceil_div(cols.size, args.box_cols) * args.box_cols;
+  tile /= ceil_div(cols.size, args.box_cols);
+  const int64_t row = tile % ceil_div(rows.size, args.box_rows) * args.box_rows;
+  tile /= ceil_div(rows.size, args.box_rows);
+  const int64_t height = min(args.box_rows, rows.size - row);
+  const int64_t width = min(args.box_cols, cols.size - col);
+  uint64_t index = args.offset + uint64_t(row * rows.global + col);
+  T* to = static_cast<T*>(args.out) + row * rows.memory + col * cols.memory;
+  for (int d = args.dims - 1; d-- > 0;) {
+    if (d == args.box_dim) continue;
+    const int64_t at = tile % args.dim[d].size;
+    tile /= args.dim[d].size;
+    index += uint64_t(at * args.dim[d].global);
+    to += at * args.dim[d].memory;
+  }
+  const int64_t run = rows.global == width ? height * width : width;
+  for (int64_t i = 0; i < height * width; i += run, index += uint64_t(rows.global)) {
+    sampler.run(index, run, numbers + i);
+  }
+  const T* const stored = as_stored(numbers, scratch, height * width);
+  for (int64_t j = 0; j < width; ++j, to += cols.memory) {
+    for (int64_t i = 0; i < height; ++i) to[i * rows.memory] = stored[i * width + j];
   }
 }
 
 void sample(const SampleArgs& args, int64_t begin, int64_t end) {
   with_dtype(args.dtype, [&](auto* typed) {
     using T = std::remove_pointer_t<decltype(typed)>;
-    sample_elements<T>(args, begin * kSampleTile, min(end * kSampleTile, args.numel));
+    if (!args.boxed()) {
+      return sample_elements<T>(args, begin * kSampleTile, min(end * kSampleTile, args.numel));
+    }
+    for (int64_t tile = begin; tile < end; ++tile) sample_box<T>(args, tile);
   });
 }

@@ -13,6 +13,8 @@ INITFAST_INLINE void broadcast(U64& lanes, uint64_t value) { lanes = U64{} + val
 #if INITFAST_LANES == 16
 
 INITFAST_INLINE U64 mul_low(U64 a, U64 b) { return (U64)_mm512_mul_epu32((__m512i)a, (__m512i)b); }
+// A shuffle: more units do those than shifts.
+INITFAST_INLINE U64 high_half(U64 a) { return (U64)_mm512_shuffle_epi32((__m512i)a, (_MM_PERM_ENUM)0xF5); }
 INITFAST_INLINE U64 xor3(U64 a, U64 b, U64 c) {
   return (U64)_mm512_ternarylogic_epi64((__m512i)a, (__m512i)b, (__m512i)c, 0x96);
 }
@@ -36,10 +38,19 @@ INITFAST_INLINE F32 look_up(const float* row, I32 octave) {
 INITFAST_INLINE F64 look_up(const double* row, I64 octave) {
   return (F64)_mm512_i64gather_pd((__m512i)(octave & 63), row, 8);
 }
+// The last sixteen numbers of a row fit two registers.
+INITFAST_INLINE bool all_upper(I64 octave) {
+  return _mm512_cmpge_epu64_mask((__m512i)(octave & 63), _mm512_set1_epi64(48)) == 0xFF;
+}
+INITFAST_INLINE F64 look_up_upper(const double* row, I64 octave) {
+  return (F64)_mm512_permutex2var_pd(_mm512_loadu_pd(row + 48), (__m512i)octave,
+                                     _mm512_loadu_pd(row + 56));
+}
 
 #elif INITFAST_LANES == 8
 
 INITFAST_INLINE U64 mul_low(U64 a, U64 b) { return (U64)_mm256_mul_epu32((__m256i)a, (__m256i)b); }
+INITFAST_INLINE U64 high_half(U64 a) { return (U64)_mm256_shuffle_epi32((__m256i)a, 0xF5); }
 INITFAST_INLINE U64 xor3(U64 a, U64 b, U64 c) { return a ^ b ^ c; }
 INITFAST_INLINE U64 pack_low(U64 first, U64 second) {
   return (U64)_mm256_blend_epi32((__m256i)first, _mm256_slli_epi64((__m256i)second, 32), 0xAA);
@@ -84,6 +95,7 @@ INITFAST_INLINE U64 mul_low(U64 a, U64 b) { return (a & 0xffffffffu) * (b & 0xff
 INITFAST_INLINE U64 even_lanes(U64 a, U64 b) { return U64{a[0], b[0]}; }
 INITFAST_INLINE U64 odd_lanes(U64 a, U64 b) { return U64{a[1], b[1]}; }
 #endif
+INITFAST_INLINE U64 high_half(U64 a) { return a >> 32; }
 INITFAST_INLINE U64 xor3(U64 a, U64 b, U64 c) { return a ^ b ^ c; }
 INITFAST_INLINE U64 pack_low(U64 first, U64 second) {
   return (first & 0xffffffffu) | (second << 32);

@@ -27,26 +27,36 @@ INITFAST_INLINE void zero_chosen(T* row, int64_t stride, uint32_t chosen) {
   for (; chosen != 0; chosen &= chosen - 1) memset(row + __builtin_ctz(chosen) * stride, 0, sizeof(T));
 }
 
-// The columns of a tile lie side by side in memory, as a rule: they are chosen first, then each row
-// of the tile is visited once.
+// The columns of a strip lie side by side in memory, as a rule: they are chosen first, in an array
+// that the nearest cache holds, and gathered row by row; then each row of the strip is visited once.
 template <class T>
-void zero_tiles(const ZeroRowsArgs& args, int64_t begin, int64_t end) {
+void zero_strips(const ZeroRowsArgs& args, int64_t begin, int64_t end) {
+  constexpr int64_t kGroupsOfStrip = kStripCols / kZeroCols;
   const PhiloxKeys<U64> key(args.key);
   uint16_t* const chosen = new uint16_t[size_t(args.rows)];
+  uint16_t* const strip = new uint16_t[size_t(args.rows * kGroupsOfStrip)];
   T* const out = static_cast<T*>(args.out);
-  for (int64_t first = begin * kZeroCols; first < min(end * kZeroCols, args.cols); first += kZeroCols) {
-    const int cols = int(min(kZeroCols, args.cols - first));
-    memset(chosen, 0, size_t(args.rows) * sizeof(uint16_t));
-    for (int c = 0; c < cols; ++c) choose_rows(args, key, first + c, c, chosen);
+  for (int64_t first = begin * kStripCols; first < min(end * kStripCols, args.cols); first += kStripCols) {
+    const int64_t groups = ceil_div(min(kStripCols, args.cols - first), kZeroCols);
+    for (int64_t g = 0; g < groups; ++g) {
+      const int64_t column = first + g * kZeroCols, columns = min(kZeroCols, args.cols - column);
+      memset(chosen, 0, size_t(args.rows) * sizeof(uint16_t));
+      for (int c = 0; c < columns; ++c) choose_rows(args, key, column + c, c, chosen);
+      for (int64_t row = 0; row < args.rows; ++row) strip[row * groups + g] = chosen[row];
+    }
     for (int64_t row = 0; row < args.rows; ++row) {
-      zero_chosen(out + row * args.row_stride + first * args.col_stride, args.col_stride, chosen[row]);
+      T* const to = out + row * args.row_stride + first * args.col_stride;
+      for (int64_t g = 0; g < groups; ++g) {
+        zero_chosen(to + g * kZeroCols * args.col_stride, args.col_stride, strip[row * groups + g]);
+      }
     }
   }
+  delete[] strip;
   delete[] chosen;
 }
 
 void zero_rows(const ZeroRowsArgs& args, int64_t begin, int64_t end) {
   with_dtype(args.dtype, [&](auto* typed) {
-    zero_tiles<std::remove_pointer_t<decltype(typed)>>(args, begin, end);
+    zero_strips<std::remove_pointer_t<decltype(typed)>>(args, begin, end);
   });
 }

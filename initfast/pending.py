@@ -1,0 +1,164 @@
+"""What has been asked for and has not run yet: linear layers, and chains of them with activations.
+
+A :class:`Link` says what to compute; a :class:`Pending` is the tensor that stands for its result.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from initfast.spelling import METADATA, Call
+
+if TYPE_CHECKING:
+    from initfast.fusion import Fusion
+
+transforms = torch._C._functorch.peek_interpreter_stack
+autocast_enabled = torch._C._is_any_autocast_enabled
+_make_wrapper = Tensor._make_wrapper_subclass
+
+
+class Link:
+    """A linear layer, or one and its activation, that has not run yet.
+
+    Attributes:
+        x: its input, or the link that makes it.
+        weight, bias, key, name: as in :data:`initfast.tape.Linear`.
+        call: the activation; None where the layer is alone.
+        shape: of the result.
+        value: the result, where it has run and somebody could still ask for it.
+        tensor: the Pending that stands for the result, weakly.
+        readers: how many layers take the result as their input.
+        reader: the pre-activation of the last of them, weakly.
+        also: the modules whose output the result is too.
+    """
+
+    __slots__ = (
+        *("x", "weight", "bias", "key", "name", "call"),
+        *("shape", "value", "tensor", "readers", "reader", "also"),
+    )
+
+    def __init__(
+        self,
+        x: Tensor | Link,
+        weight: Tensor,
+        bias: Tensor | None,
+        key: Any,
+        name: str,
+        call: Call | None,
+        shape: tuple[int, ...],
+    ) -> None:
+        self.x = x
+        self.weight = weight
+        self.bias = bias
+        self.key = key
+        self.name = name
+        self.call = call
+        self.shape = shape
+        self.value: Tensor | None = None
+        self.readers = 0
+        self.reader: weakref.ref[Pending] | None = None
+        self.also: list[str] = []
+
+    def stand_in(self, fusion: Fusion) -> Pending:
+        """The tensor that stands for the result."""
+        pending = _make_wrapper(
+            Pending, self.shape, dtype=self.weight.dtype, device=self.weight.device
+        )
+        pending.fusion = fusion
+        pending.link = self
+        self.tensor = weakref.ref(pending)
+        return pending
+
+    def feeds_only(self, after: Link) -> bool:
+        """Whether nobody but the link after it can ever ask for the result."""
+        return (
+            after.x is self
+            and self.readers == 1
+            and self.tensor() is None
+            and (self.reader is None or self.reader() is None)
+        )
+
+
+class Pending(Tensor):
+    """The result of a link; an ordinary tensor to whoever looks.
+
+    value: the result, once something needed it. link: what to compute it from, until then.
+    """
+
+    value: Tensor | None = None
+    link: Link
+    fusion: Fusion
+
+    def is_deferred(self) -> bool:
+        """Whether an activation and the layer before it have not run yet."""
+        return self.value is None and self.link.call is not None
+
+    def resolve(self) -> Tensor:
+        """The values, computed at the first call."""
+        value = self.value
+        if value is None:
+            with undisturbed():
+                value = self.fusion.evaluate(self)
+            if self.value is None:
+                self.settle(value)
+        return value
+
+    def settle(self, value: Tensor) -> None:
+        """Be this value from now on."""
+        self.value = value
+        self.fusion.settled.append(weakref.ref(self))
+        del self.link, self.fusion
+
+    @classmethod
+    def __torch_function__(
+        cls, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func in METADATA and all(type(a) is not Pending or a.value is None for a in args):
+            with torch._C.DisableTorchFunctionSubclass():
+                return func(*args, **(kwargs or {}))
+        return func(*resolved(args), **resolved(kwargs or {}))
+
+    @classmethod
+    def __torch_dispatch__(  # type: ignore[override]
+        cls, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        return func(*resolved(args), **resolved(kwargs or {}))
+
+
+def resolved(value: Any) -> Any:
+    """The same arguments, with the values of every Pending among them."""
+    kind = type(value)
+    if kind is Pending:
+        return value.resolve()
+    if kind is tuple or kind is list:
+        return kind([resolved(v) for v in value])
+    if kind is dict:
+        return {k: resolved(v) for k, v in value.items()}
+    return value
+
+
+def undisturbed() -> AbstractContextManager[Any]:
+    """No function mode, transform or cast applies to what runs here."""
+    if transforms() is None and not autocast_enabled():
+        return torch._C.DisableTorchFunction()
+    return _without_transforms_and_casts()
+
+
+@contextmanager
+def _without_transforms_and_casts() -> Iterator[None]:
+    with ExitStack() as stack:
+        stack.enter_context(torch._C.DisableTorchFunction())
+        if transforms() is not None:
+            from torch._functorch.pyfunctorch import temporarily_clear_interpreter_stack
+
+            stack.enter_context(temporarily_clear_interpreter_stack())
+        if autocast_enabled():
+            for device in ("cpu", "cuda"):
+                stack.enter_context(torch.autocast(device, enabled=False))
+        yield
