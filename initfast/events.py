@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import reduce
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -41,6 +42,8 @@ class Recording(NamedTuple):
         also: by the address of an output, the modules whose output it is too.
         names: of the net's modules.
         types: of each.
+        gradients: by the address of a tensor, those of its gradients, and of what they are scaled
+            by if they are.
     """
 
     events: Sequence[tuple[Any, ...]]
@@ -49,6 +52,7 @@ class Recording(NamedTuple):
     also: Mapping[int, Sequence[str]]
     names: Sequence[str]
     types: Sequence[type]
+    gradients: Mapping[int, tuple[Sequence[int], int | None]]
 
     def read(self) -> tuple[list[Layer], list[Moments]]:
         """The layers, and the moments of the net's inputs."""
@@ -73,6 +77,13 @@ class Recording(NamedTuple):
     ) -> Layer:
         def known(address: int | None) -> Moments | None:
             return None if address is None else moments(address)
+
+        def gradient(address: int | None) -> Moments | None:
+            if address is None or address not in self.gradients:
+                return None
+            found, scale = self.gradients[address]
+            total = reduce(Moments.merge, map(moments, found))
+            return total if scale is None else total.scaled(1 / moments(scale).mean)
 
         shape = event.input_shape
         has_pre = event.act is not None and event.act != "identity"
@@ -100,4 +111,6 @@ class Recording(NamedTuple):
             also=tuple(n for n in self.also.get(event.post, ()) if n != event.name),
             further_inputs=tuple(map(moments, event.further)),
             live=live,
+            grad=gradient(event.post),
+            weight_grad=gradient(event.weight),
         )

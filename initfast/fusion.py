@@ -52,6 +52,7 @@ from initfast.tape import DTYPES, LINEAR_ACT, Linear, Source, Tape, backend, ker
 _linear = F.linear
 _grad_enabled = torch.is_grad_enabled
 _dispatch_modes = torch._C._len_torch_dispatch_stack
+_saved_tensor_hooks = torch._C._autograd._top_saved_tensors_default_hooks
 
 
 _ORDINARY = frozenset((Tensor, Parameter, Pending))
@@ -196,7 +197,7 @@ class Fusion(TorchFunctionMode):
             self._names.blame(error, name, _mismatch(x, weight))
             raise
         if kernels_of(z) is not None:
-            row = self._tape.row(weight) if weight.dim() == 2 else None
+            row = self._tape.weight(weight) if weight.dim() == 2 else None
             self._waiting[id(z)] = (z, Source("linear", name, x.shape, (self._tape.row(x),), row))
         return z
 
@@ -254,7 +255,10 @@ class Fusion(TorchFunctionMode):
         """
         with torch._C.DisableTorchFunction():
             x = x.resolve() if type(x) is Pending else x
-            if type(x) is not Tensor or transforms() is not None or _watched():
+            if type(x) is not Tensor or transforms() is not None or _observed():
+                return x, 0
+            graph = _grad_enabled()
+            if graph and not self._makes_graphs():
                 return x, 0
             key = backend(x)
             if key is None or x.dim() == 0 or x.dtype not in DTYPES:
@@ -270,9 +274,16 @@ class Fusion(TorchFunctionMode):
                     break
                 layers.append((weight, bias, self._names.name(linear), call))
                 width = weight.shape[0]
-            if layers:
+            if layers and graph:
+                x = self._tape.linear_act_with_graph(x, key, layers)
+            elif layers:
                 x, _ = self._tape.linear_act_chain(x, key, layers)
             return x, len(layers)
+
+    def _makes_graphs(self) -> bool:
+        """Whether the operator may take part in a graph: no checkpoint looks at what it saves."""
+        gradients = self._tape.gradients
+        return gradients is not None and gradients.fuse and _saved_tensor_hooks(True) is None
 
     def name_pairs(self, activations: Sequence[nn.Module]) -> None:
         """The activation modules of the pairs that ran last."""
@@ -294,7 +305,7 @@ class Fusion(TorchFunctionMode):
                 link = entry[1]
                 if not in_place:
                     self._consumed.append(link.tensor)
-                    if not self._tape.stops and _is_small(link):
+                    if not (self._tape.stops or _grad_enabled()) and _is_small(link):
                         return self._chain(z, link, call)
                 self.record()
                 y = self._tape.linear_act(self._layer(link), act, alpha, beta)
@@ -441,12 +452,12 @@ def _matches(t: Tensor, x: Tensor, key: Any) -> bool:
 
 def _watched() -> bool:
     """Whether more than plain values is asked of the operators: gradients, casts, traces."""
-    return (
-        _grad_enabled()
-        or autocast_enabled()
-        or _dispatch_modes() > 0
-        or forward_ad._current_level >= 0
-    )
+    return _grad_enabled() or _observed()
+
+
+def _observed() -> bool:
+    """Likewise, gradients aside."""
+    return autocast_enabled() or _dispatch_modes() > 0 or forward_ad._current_level >= 0
 
 
 def _mismatch(x: Tensor, weight: Tensor) -> str:

@@ -102,10 +102,9 @@ def _live(like: Tensor, units: int) -> Tensor:
 
 
 def _keep_linear(ctx: Any, inputs: Any, output: Any) -> None:
-    x, weight, bias, ctx.act, ctx.alpha, ctx.beta, save_z = inputs
+    x, weight, _, ctx.act, ctx.alpha, ctx.beta, save_z = inputs
     _, z, moments, live = output
     ctx.mark_non_differentiable(z, moments, live)
-    ctx.has_bias = bias is not None
     ctx.has_z = save_z
     ctx.save_for_backward(x, weight, z)
 
@@ -120,13 +119,18 @@ def _linear_act_gradient(ctx: Any, grad_y: Tensor, *_: Any) -> tuple[Any, ...]:
                 "expected save_z=True where an argument requires a gradient"
             )
         grad_z, _moments = torch.ops.initfast.act_backward(grad_y, z, ctx.act, ctx.alpha, ctx.beta)
-    needs_x, needs_weight, needs_bias = ctx.needs_input_grad[:3]
+    return (*linear_gradients(grad_z, x, weight, ctx.needs_input_grad), None, None, None, None)
+
+
+def linear_gradients(
+    grad_z: Tensor, x: Tensor, weight: Tensor, needed: Sequence[bool]
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """The gradients of a linear layer's x, weight and bias, those that are needed."""
     count = math.prod(x.shape[:-1])  # reshape cannot tell a -1 beside a dimension of 0
     rows = grad_z.reshape(count, weight.shape[0])
-    grad_x = (rows @ weight).reshape(x.shape) if needs_x else None
-    grad_weight = rows.t() @ x.reshape(count, weight.shape[1]) if needs_weight else None
-    grad_bias = rows.sum(0) if ctx.has_bias and needs_bias else None
-    return grad_x, grad_weight, grad_bias, None, None, None, None
+    grad_x = (rows @ weight).reshape(x.shape) if needed[0] else None
+    grad_weight = rows.t() @ x.reshape(count, weight.shape[1]) if needed[1] else None
+    return grad_x, grad_weight, rows.sum(0) if needed[2] else None
 
 
 def _keep_act(ctx: Any, inputs: Any, output: Any) -> None:

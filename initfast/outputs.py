@@ -116,7 +116,7 @@ class Outputs:
         )
         shape = inputs[0].shape if inputs else None
         fans = _fans(module, shape, y.shape)
-        row = None if fans is None else self._tape.row(module.weight)  # type: ignore[arg-type]
+        row = None if fans is None else self._tape.weight(module.weight)  # type: ignore[arg-type]
         return Source(kind, name, shape, rows, row, fans)
 
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
+from typing import Any, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from initfast.fusion import Fusion
+from initfast.gradients import Gradients
+from initfast.loss import NOTHING, check_loss, loss_of, plain_checkpoints, run_backward
 from initfast.names import NetNames
 from initfast.outputs import Outputs
+from initfast.ranks import local
 from initfast.report import Report
 from initfast.sequential import shortened
 from initfast.state import unchanged
@@ -18,8 +22,16 @@ from initfast.structure import tensors
 from initfast.tape import NonFinite, Tape
 
 
-def profile(net: Callable[..., Any], x: Any, *, stop_at_nonfinite: bool = False) -> Report:
-    """Run net once on x, without gradients, and measure the signal at every layer.
+def profile(
+    net: Callable[..., Any],
+    x: Any,
+    *,
+    loss: Callable[..., Any] | None = None,
+    targets: Any = NOTHING,
+    scaler: Any = None,
+    stop_at_nonfinite: bool = False,
+) -> Report:
+    """Run net once on x and measure the signal at every layer; with a loss its gradients too.
 
     A linear layer and the activation that follows it, as a module, a function or a method, are one
     layer of the report and run as one operator. Activations that stand alone and the outputs of all
@@ -31,10 +43,19 @@ def profile(net: Callable[..., Any], x: Any, *, stop_at_nonfinite: bool = False)
     raises. What else the forward itself writes stays, as after any forward. Scripted modules run
     unmeasured.
 
+    The backward leaves nothing in `.grad`, and what is there stays. The user's own hooks run as in
+    any backward, but for those that wait for `.grad` to change (post-accumulate hooks). Reentrant
+    activation checkpoints run as the others do. Under DistributedDataParallel the report is that of
+    the batch that all ranks have together; every rank must call.
+
     Args:
         net: a module, a bound method of one, or any callable. In a plain callable's report an
             operator is named by its position.
         x: the input: a tensor, a tuple of arguments or a dict of keyword arguments.
+        loss: makes a scalar of the output; None: run without gradients.
+        targets: loss is called as loss(output, targets), as torch's criteria are.
+        scaler: a torch.amp.GradScaler: the loss is multiplied by its scale before the backward, as
+            in training, and what is reported is divided by it. What overflows is non-finite.
         stop_at_nonfinite: end the forward after the first layer with a NaN or an infinity, even
             inside a module that catches exceptions. This waits for the device at every layer.
 
@@ -42,38 +63,89 @@ def profile(net: Callable[..., Any], x: Any, *, stop_at_nonfinite: bool = False)
         The :class:`Report`: one :class:`Layer` for each operator, in execution order.
 
     Raises:
-        TypeError: net cannot be called.
-        Exception: whatever the forward raises, with a note that names the layer.
+        TypeError: net cannot be called, or the loss is no real number.
+        ValueError: the loss is no scalar, or no gradient flows from it.
+        Exception: whatever the forward, the loss or the backward raises, with a note that says
+            where.
 
     Example:
         >>> net = nn.Sequential(nn.Linear(256, 256), nn.Tanh(), nn.Linear(256, 10))
         >>> report = profile(net, torch.randn(16, 256))
         >>> [layer.op for layer in report.layers]
         ['linear + tanh', 'linear']
+        >>> y = torch.randint(10, (16,))
+        >>> report = profile(net, torch.randn(16, 256), loss=nn.CrossEntropyLoss(), targets=y)
+        >>> report["0"].grad.std < report["2"].grad.std
+        True
     """
     if not callable(net):
         raise TypeError(f"profile: net is a {type(net).__name__}; expected a module or a callable")
+    check_loss(loss, targets, scaler)
+    net, group = local(net)
     root = net if isinstance(net, nn.Module) else getattr(net, "__self__", None)
     names = NetNames(root if isinstance(root, nn.Module) else None)
-    tape = Tape(stop_at_nonfinite)
-    fusion = Fusion(tape, names)
-    outputs = Outputs(names, tape, fusion)
-    with torch.no_grad(), unchanged(names.modules):
+    gradients = None if loss is None else Gradients(fuse=True, group=group)
+    watch = Watch(names, Tape(stop_at_nonfinite, gradients))
+    with ExitStack() as stack:
+        stack.enter_context(unchanged(names.modules))
+        if gradients is None:
+            stack.enter_context(torch.no_grad())
+        else:
+            stack.callback(gradients.release)
+            stack.enter_context(torch.inference_mode(False))
+            stack.enter_context(torch.enable_grad())
+            stack.enter_context(plain_checkpoints())
         try:
-            for _, t in tensors(x):
-                tape.net_input(t)
-            with outputs.measured(), shortened(names.modules, fusion), fusion:
-                _call(net, x)
-                fusion.settle()
+            given = [t for _, t in tensors(x)]
+            output = watch.run(lambda: _call(net, x), given)
+            if loss is not None and gradients is not None:
+                value = loss_of(loss, output, targets)
+                ends = [p for m in names.modules for p in m._parameters.values() if p is not None]
+                run_backward(value, [*ends, *given], gradients, scaler)
         except NonFinite:
             pass
         except Exception as error:
             names.blame_running(error)
             raise
+    report = watch.report()
+    return report if group is None else report.all_reduce(group)
+
+
+T = TypeVar("T")
+
+
+class Watch:
+    """One forward of a net, recorded on a tape.
+
+    Args:
+        names: of the net's modules.
+        tape: records it.
+    """
+
+    def __init__(self, names: NetNames, tape: Tape) -> None:
+        self._names = names
+        self._tape = tape
+        self._fusion = Fusion(tape, names)
+        self._outputs = Outputs(names, tape, self._fusion)
+
+    def run(self, forward: Callable[[], T], inputs: Iterable[Tensor]) -> T:
+        """What the forward returns."""
+        fusion = self._fusion
+        try:
+            for t in inputs:
+                self._tape.net_input(t)
+            with self._outputs.measured(), shortened(self._names.modules, fusion), fusion:
+                output = forward()
+                fusion.settle()
+            return output
         finally:
             fusion.release()
-    recording = tape.read(names.paths(), list(map(type, names.modules)))
-    return Report(recording.read, skipped=list(outputs.skipped))
+
+    def report(self) -> Report:
+        """What was measured so far, copied from the devices."""
+        names = self._names
+        recording = self._tape.read(names.paths(), list(map(type, names.modules)))
+        return Report(recording.read, skipped=list(self._outputs.skipped))
 
 
 def _call(net: Callable[..., Any], x: Any) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, TypeVar
 
 import torch
+from torch import nn
 
 T = TypeVar("T")
 
@@ -37,3 +38,13 @@ def gather(value: T, group: Any = None) -> list[T]:
 def is_distributed() -> bool:
     """Whether this process has a default group."""
     return torch.distributed.is_available() and torch.distributed.is_initialized()
+
+
+def local(net: Any) -> tuple[Any, Any]:
+    """The net within a DistributedDataParallel, and the group whose ranks hold copies of it.
+
+    Of any other net itself and None.
+    """
+    if isinstance(net, nn.parallel.DistributedDataParallel):
+        return net.module, net.process_group
+    return net, None

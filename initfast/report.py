@@ -193,11 +193,11 @@ class Report:
             group: of torch.distributed's; None: the default group. Where there is none, nothing
                 is merged.
         """
-        ranks = gather((self.layers, self.inputs, self.skipped, self.notes), group)
+        ranks = gather(self, group)
         if len(ranks) == 1:
             return self
-        whole = reduce(Report.merge, [Report(*parts) for parts in ranks])
-        layers = with_shared_loss(whole.layers, [parts[0] for parts in ranks])
+        whole = reduce(Report.merge, ranks)
+        layers = with_shared_loss(whole.layers, [rank.layers for rank in ranks])
         return Report(layers, whole.inputs, whole.skipped, whole.notes)
 
     def __repr__(self) -> str:

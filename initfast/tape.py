@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,6 +18,9 @@ from initfast import ops  # noqa: F401  (registers the operators)
 from initfast.events import Event, Recording
 from initfast.rows import Rows
 from initfast.spelling import Call
+
+if TYPE_CHECKING:
+    from initfast.gradients import Gradients
 
 DTYPES = frozenset((torch.float32, torch.float64, torch.bfloat16, torch.float16))
 
@@ -85,14 +88,16 @@ class Tape:
     Args:
         stop_at_nonfinite: look at each row as it comes, which waits for the device, and raise
             :class:`NonFinite` after the first operator that has a non-finite value.
+        gradients: what measures the gradients of a forward that makes a graph.
 
     Attributes:
         stops: stop_at_nonfinite.
         writes: how often a function ran that may have written to any tensor.
     """
 
-    def __init__(self, stop_at_nonfinite: bool = False) -> None:
+    def __init__(self, stop_at_nonfinite: bool = False, gradients: Gradients | None = None) -> None:
         self.stops = stop_at_nonfinite
+        self.gradients = gradients
         self.writes = 0
         self._events: list[tuple[Any, ...]] = []
         self._rows = Rows()
@@ -154,6 +159,26 @@ class Tape:
         first = row - 3 * len(layers)
         self._keep(y, row - 2)
         return y, range(first + 1, row, 3)
+
+    def linear_act_with_graph(
+        self, x: Tensor, key: Any, layers: Sequence[tuple[Tensor, Tensor | None, str, Call]]
+    ) -> Tensor:
+        """The same one by one, with a graph whose backward measures the gradients."""
+        gradients = self.gradients
+        assert gradients is not None
+        for weight, bias, name, (act, alpha, beta, _) in layers:
+            x_row, row = self.row(x, key), self._rows.count
+            layer = (x, weight, bias, key, name)
+            y, rows, live = gradients.linear_act(layer, (act, alpha, beta), row + 1)
+            self._rows.add(rows, 3)
+            gradients.weight(row + 2, weight)
+            event = ("linear", act, name, x.shape, y.shape, y.dtype, x_row, row, row + 1, row + 2)
+            self._events.append((*event, self._rows.add_mask(live)))
+            self._keep(y, row + 1)
+            if self.stops:
+                self._check(rows)
+            x = y
+        return x
 
     def act(
         self,
@@ -235,6 +260,13 @@ class Tape:
         self._inputs[address] = rows
         return address
 
+    def weight(self, weight: Tensor) -> int | None:
+        """The address of a weight's row; its gradient is measured too where a graph is made."""
+        address = self.row(weight)
+        if self.gradients is not None and address is not None:
+            self.gradients.weight(address, weight)
+        return address
+
     def find(self, t: Tensor) -> int | None:
         """The address of t's row; None where t has not been measured since it was written to."""
         entry = self._known.get(id(t))
@@ -268,6 +300,8 @@ class Tape:
         further = tuple(i for i in inputs[1:] if i is not None)
         event = (kind, act, name, shape, y.shape, y.dtype, first, pre, post, weight, live)
         self._events.append((*event, fans, further))
+        if self.gradients is not None:
+            self.gradients.output(post, y)
         if self.stops:
             self._check(rows)
 
@@ -316,8 +350,9 @@ class Tape:
             names: of the net's modules.
             types: of each.
         """
+        gradients = {} if self.gradients is None else self.gradients.addresses(self._rows)
         events, copies = self._events[: self._end], self._rows.read()
-        return Recording(events, copies, self._net_inputs, self._also, names, types)
+        return Recording(events, copies, self._net_inputs, self._also, names, types, gradients)
 
 
 def kernels_of(t: Tensor) -> Any:

@@ -71,7 +71,7 @@ def assert_equal(report, expected):
     for a, b in zip(report, expected, strict=True):
         for role in ROLES:
             assert close(getattr(a, role), getattr(b, role)), (a.name, role)
-        facts = [(x.op, x.shape, x.input_shape, x.dtype, x.weight) for x in (a, b)]
+        facts = [(x.op, x.shape, x.input_shape, x.dtype, x.dead_units, x.weight) for x in (a, b)]
         assert facts[0] == facts[1], a.name
 
 
@@ -95,6 +95,24 @@ def check_forward(rank, ranks):
     assert_equal(report, initfast.profile(net(), whole_batch()))
 
 
+def check_backward(rank, ranks):
+    """Under DistributedDataParallel, as alone: the mean loss of the whole batch."""
+    targets = torch.arange(BATCH) % 3
+    criterion = nn.CrossEntropyLoss()
+    own = targets.chunk(ranks)[rank]
+    wrapped = nn.parallel.DistributedDataParallel(net())
+    before = {n: p.grad for n, p in wrapped.named_parameters()}
+    report = initfast.profile(wrapped, part(rank, ranks), loss=criterion, targets=own)
+    assert {n: p.grad for n, p in wrapped.named_parameters()} == before
+    assert same_on_all_ranks(report.to_json())
+    alone = initfast.profile(net(), whole_batch(), loss=criterion, targets=targets)
+    assert report[0].grad is not None and report[0].weight_grad is not None
+    assert_equal(report, alone)
+    # The wrapped net trains on as it would have.
+    wrapped(part(rank, ranks)).sum().backward()
+    assert same_on_all_ranks(wrapped.module[0].weight.grad.tolist())
+
+
 def check_ranks_that_differ(rank, ranks):
     class Branching(nn.Module):
         def __init__(self):
@@ -111,4 +129,4 @@ def check_ranks_that_differ(rank, ranks):
     assert report["last"].post.count == 12 * ranks and report["first"].post.count == 12
 
 
-CHECKS = [check_moments, check_forward, check_ranks_that_differ]
+CHECKS = [check_moments, check_forward, check_backward, check_ranks_that_differ]

@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.multiprocessing as mp
 from merge_ranks import BATCH, CHECKS, assert_equal, close, net, whole_batch, work
+from torch import nn
 
 import initfast
 from initfast.moments import Moments
@@ -20,6 +21,18 @@ def test_batches_merge_to_the_whole(sizes):
     for part in parts[1:]:
         merged = merged.merge(part)
     assert_equal(merged, initfast.profile(net(), whole_batch()))
+
+
+def test_a_unit_is_dead_where_no_batch_wakes_it():
+    x = torch.eye(4)
+    layer = nn.Linear(4, 4, bias=False)
+    nn.init.eye_(layer.weight)
+    relu = nn.Sequential(layer, nn.ReLU())
+    first, second = initfast.profile(relu, x[:1]), initfast.profile(relu, x[1:3])
+    assert (first[0].dead_units, second[0].dead_units) == (3, 2)
+    assert first.merge(second)[0].dead_units == 1
+    kept = Report.from_dict(first.to_dict())
+    assert kept.merge(second)[0].dead_units is None  # its masks were not kept
 
 
 def test_new_layers_come_where_they_ran():
