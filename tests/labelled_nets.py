@@ -312,3 +312,32 @@ case(
     training=False,
 )
 case("residual 24, batch norm in training mode", lambda: Residual(24, nn.BatchNorm1d))
+
+
+def images():
+    return torch.randn(4, 3, 32, 32)
+
+
+def deep_convs(fill):
+    def build():
+        convs = [nn.Conv2d(3 if i == 0 else 32, 32, 3, padding=1) for i in range(16)]
+        for conv in convs:
+            fill(conv.weight)
+        return nn.Sequential(*[m for conv in convs for m in (conv, nn.ReLU())])
+
+    return build
+
+
+case(
+    "16 convolutions, He",
+    deep_convs(lambda w: nn.init.kaiming_normal_(w, nonlinearity="relu")),
+    x=images,
+)
+case("16 convolutions, N(0, 1)", deep_convs(nn.init.normal_), "explosion weight_scale", x=images)
+case(
+    "16 convolutions, N(0, 1e-4)",
+    deep_convs(lambda w: nn.init.normal_(w, 0, 0.01)),
+    "vanishing",
+    x=images,
+)
+case("16 convolutions, torch's default", deep_convs(torch_default), "vanishing", x=images)
