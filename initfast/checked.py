@@ -52,19 +52,25 @@ class Net:
         return self.layers[: self.first_nonfinite]
 
     @cached_property
-    def chains(self) -> list[list[int]]:
-        """See :func:`initfast.depth.chains`."""
-        return depth.chains(self.sound)
+    def runs(self) -> list[list[int]]:
+        """Runs of linear layers or convolutions, each with its activation, and nothing between."""
+        found: list[list[int]] = []
+        for chain in depth.chains(self.sound):
+            run: list[int] = []
+            for i in chain:
+                layer = self.sound[i]
+                if dense(layer) and not is_constant(layer):
+                    run.append(i)
+                    continue
+                found.append(run)
+                run = []
+            found.append(run)
+        return [run for run in found if len(run) >= depth.LEAST_POINTS]
 
     @cached_property
     def sequences(self) -> list[list[int]]:
-        """The layers along which a trend in depth is looked for.
-
-        Of each chain the layers with weights, and the layers of each role.
-        """
-        found = [[i for i in chain if dense(self.sound[i])] for chain in self.chains]
-        found += depth.roles(self.sound)
-        return list(map(list, dict.fromkeys(tuple(s) for s in found if len(s) > 2)))
+        """The layers along which a trend is looked for: the runs, and the layers of each role."""
+        return self.runs + depth.roles(self.sound)
 
     @cached_property
     def blocks(self) -> dict[int, int]:
@@ -75,10 +81,11 @@ class Net:
     def idle_norm(self) -> int | None:
         """The first batch norm that passes its input on: running statistics never updated."""
         for i, layer in enumerate(self.layers):
-            if "BatchNorm" in layer.op and layer.input is not None and layer.gain is not None:
-                is_passed_on = abs(layer.gain - 1) < 1e-3
-                if is_passed_on and abs(layer.input.std - 1) > 0.05:
-                    return i
+            before, after = layer.input, layer.pre or layer.post
+            if "BatchNorm" not in layer.op or before is None or not before.std > 0:
+                continue
+            if abs(after.std / before.std - 1) < 1e-3 and abs(before.std - 1) > 0.05:
+                return i
         return None
 
     def initialiser(self, i: int) -> str | None:
@@ -132,13 +139,6 @@ def is_constant(layer: Layer) -> bool:
     """Whether all weights of a layer are one number."""
     weight = layer.weight
     return weight is not None and weight.moments.count > 1 and weight.moments.m2 == 0
-
-
-def units(layer: Layer) -> int:
-    """How many units a layer has: channels where it convolves, else the last dimension."""
-    if layer.op.lower().startswith(("conv", "batchnorm")) and len(layer.shape) > 1:
-        return layer.shape[1]
-    return layer.shape[-1] if layer.shape else 1
 
 
 def refill(first: int, last: int, init: str) -> str:

@@ -24,6 +24,9 @@ A sum of independent residual branches grows as the square root of the depth: by
 the fifth on.
 """
 
+LEAST_POINTS = 3
+"""A trend has at least so many points."""
+
 MOST_POINTS = 400
 """Longer sequences are thinned out for the slope, which looks at all pairs."""
 
@@ -69,11 +72,17 @@ def chains(layers: Sequence[Layer]) -> list[list[int]]:
 
 
 def roles(layers: Sequence[Layer]) -> list[list[int]]:
-    """Layers that play one role: their names differ only in numbers, and they run the same."""
-    found: dict[tuple[str, str], list[int]] = defaultdict(list)
+    """Layers that play one role: their names differ only in numbers, and they run the same.
+
+    Their fans must agree, or the shapes of their outputs where they have no weight: a net that
+    grows wider, or pools more, from stage to stage changes the scale by that alone.
+    """
+    found: dict[tuple[object, ...], list[int]] = defaultdict(list)
     for i, layer in enumerate(layers):
-        found[re.sub(r"\d+", "#", layer.name), layer.op].append(i)
-    return [members for members in found.values() if len(members) > 2]
+        weight = layer.weight
+        size = layer.shape if weight is None else (weight.fan_in, weight.fan_out)
+        found[re.sub(r"\d+", "#", layer.name), layer.op, size].append(i)
+    return [members for members in found.values() if len(members) >= LEAST_POINTS]
 
 
 # ---- trends ----
@@ -114,7 +123,7 @@ def trends(values: Sequence[float]) -> Iterator[Trend]:
         values: one a step; what is not positive and finite is passed over.
     """
     kept = [i for i, v in enumerate(values) if v > 0 and math.isfinite(v)]
-    if len(kept) < 3:
+    if len(kept) < LEAST_POINTS:
         return
     at, logs = np.array(kept), np.log([values[i] for i in kept])
     middle = len(logs) // 2

@@ -8,17 +8,14 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from initfast.checked import Net, Outcome, dense, is_constant, refill
-from initfast.depth import LEAST_RATE, Trend, trends
+from initfast.checked import Net, Outcome, dense, refill
+from initfast.depth import LEAST_POINTS, LEAST_RATE, Trend, trends
 from initfast.findings import Finding, Severity, SkippedCheck
 from initfast.initialisers import activation_in, call, needed
 from initfast.layer import Layer
 from initfast.reference import ACTIVATIONS
 from initfast.table import number
 from initfast.theory import expectation
-
-LEAST_LAYERS = 3
-"""A trend has at least so many points."""
 
 
 class Stretch(NamedTuple):
@@ -57,7 +54,7 @@ def _scale(net: Net, rule: str, sign: int) -> Outcome:
         )
         return
     if len(net.sequences) == 0:
-        yield SkippedCheck(rule, f"no {LEAST_LAYERS} layers of one kind follow one another")
+        yield SkippedCheck(rule, f"no {LEAST_POINTS} layers of one kind follow one another")
         return
     graded = [(_severity(net, s.trend), s) for s in _stretches(net, lambda x: x.std, sign)]
     taken: list[tuple[int, int]] = []
@@ -120,7 +117,7 @@ def _overlaps(span: tuple[int, int], taken: Sequence[tuple[int, int]]) -> bool:
 
 
 def _lost_differences(net: Net, taken: list[tuple[int, int]]) -> Outcome:
-    for run in _plain_runs(net):
+    for run in net.runs:
         logs = [_log_slope(net.layers[i]) for i in run[1:]]
         log_ratio = sum(logs) / 2
         if log_ratio > math.log(net.limits["gradient_vanishing"]) or _overlaps(
@@ -139,21 +136,6 @@ def _lost_differences(net: Net, taken: list[tuple[int, int]]) -> Outcome:
             f"and gradients, by {rate:.3g} a layer; the std that remains comes from the biases",
             *_cause_and_cure(net, run, -1),
         )
-
-
-def _plain_runs(net: Net) -> list[list[int]]:
-    """Runs of linear layers or convolutions, each with its activation, and nothing between."""
-    runs = []
-    for chain in net.chains:
-        run: list[int] = []
-        for i in chain:
-            if dense(net.layers[i]) and not is_constant(net.layers[i]):
-                run.append(i)
-                continue
-            runs.append(run)
-            run = []
-        runs.append(run)
-    return [run for run in runs if len(run) >= LEAST_LAYERS]
 
 
 def _log_slope(layer: Layer) -> float:
@@ -231,7 +213,7 @@ def _gradient_norm(layer: Layer) -> float:
 
 def _chaos(net: Net) -> Outcome:
     told = [f for f in explosion(net) if isinstance(f, Finding) and f.severity != "info"]
-    for run in _plain_runs(net):
+    for run in net.runs:
         if _overlaps((run[0], run[-1]), [(f.first, f.last) for f in told]):
             continue  # the signal grows with it: one finding is enough
         logs = [_log_slope(net.layers[i]) for i in run[1:]]
@@ -271,7 +253,7 @@ def _cause_and_cure(net: Net, members: Sequence[int], sign: int) -> tuple[str, s
     scale, need = scales[len(scales) // 2], needed(act)
     off = scale / need
     if not (off > 1.25 if sign > 0 else off < 0.8):
-        is_plain = any(set(members) <= set(run) for run in _plain_runs(net))
+        is_plain = any(set(members) <= set(run) for run in net.runs)
         return _too_deep(act, scale) if is_plain else _sums(sign)
     name = net.initialiser(weighted[len(weighted) // 2])
     holds = f"{act or 'a linear layer'} holds its scale at {need:.3g}"

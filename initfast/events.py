@@ -110,6 +110,7 @@ class Recording(NamedTuple):
             type=types.get(event.name, ""),
             also=tuple(n for n in self.also.get(event.post, ()) if n != event.name),
             further_inputs=tuple(map(moments, event.further)),
+            units=None if live is None else live.size,
             live=live,
             grad=gradient(event.post),
             weight_grad=gradient(event.weight),

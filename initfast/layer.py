@@ -64,6 +64,7 @@ class Layer:
         further_inputs: the moments of its other inputs, where it has more than one.
         nonfinite_parameters: the parameters and buffers of its module with a NaN or an infinity;
             looked for only at the first layer that has one.
+        units: how many units it has; None where dead_units is.
         live: which units are not dead, for a merge with other batches; not kept by to_dict.
     """
 
@@ -83,6 +84,7 @@ class Layer:
     also: tuple[str, ...] = ()
     further_inputs: tuple[Moments, ...] = ()
     nonfinite_parameters: tuple[str, ...] = ()
+    units: int | None = None
     live: np.ndarray | None = field(default=None, repr=False, compare=False)
 
     @property
@@ -170,6 +172,7 @@ class Layer:
                 "fan_out": self.weight.fan_out,
                 "moments": moments_to_dict(self.weight.moments),
             },
+            "units": self.units,
             "dead_units": self.dead_units,
             "gain": self.gain,
             "grad": moments_to_dict(self.grad),
@@ -208,6 +211,7 @@ class Layer:
             also=tuple(data.get("also", ())),
             further_inputs=tuple(map(moments_from_dict, data.get("further_inputs", ()))),
             nonfinite_parameters=tuple(data.get("nonfinite_parameters", ())),
+            units=data.get("units"),
         )
 
 

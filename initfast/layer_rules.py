@@ -1,4 +1,4 @@
-"""Checks of single layers: non-finite values, saturation, dead units, collapse, drift."""
+"""Checks of single layers: non-finite values, saturation, dead collapse, drift."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from initfast.checked import (
     refill,
     spell,
     stretches,
-    units,
 )
 from initfast.findings import SkippedCheck
 from initfast.initialisers import activation_in, call, needed
@@ -26,6 +25,8 @@ from initfast.table import number, share
 
 CLAMPS = frozenset(("hardtanh", "hardsigmoid", "relu6"))
 """Activations that are flat from a point on, where a standard normal already reaches."""
+
+GATES = frozenset(("sigmoid", "hardsigmoid"))
 
 CONFIDENCE = 0.95
 DEVIATIONS = 3.0
@@ -124,9 +125,9 @@ def dead_units(net: Net) -> Outcome:
     """Most units of a layer are zero over the whole batch."""
     few: dict[int, int] = {}
     for i, layer in enumerate(net.sound):
-        if layer.dead_units is None or activation_in(layer.op) is None or not layer.post.count:
+        if layer.dead_units is None or activation_in(layer.op) is None or not layer.units:
             continue
-        n = units(layer)
+        n = layer.units or 1
         samples = layer.post.count // n
         if layer.dead_units <= n * net.limits["dead_units"]:
             continue
@@ -171,9 +172,11 @@ def collapse(net: Net) -> Outcome:
     """The output is constant, or nearly so beside its mean."""
     for i, layer in enumerate(net.sound):
         post, weight = layer.post, layer.weight
-        is_made_here = dense(layer) or activation_in(layer.op) is not None
-        if not is_made_here or post.finite < 8:
+        act = activation_in(layer.op)
+        if not (dense(layer) or act) or post.finite < 8:
             continue
+        if act in GATES:
+            continue  # a gate is a constant 1/2 where its input is small, and loses nothing
         if not post.std <= net.limits["collapse"] * abs(post.mean):
             continue
         if is_constant(layer):
@@ -201,8 +204,9 @@ def mean_drift(net: Net) -> Outcome:
         if not dense(layer) or not z.std > 0:
             continue
         drift = abs(z.mean) / z.std
+        units = layer.units or layer.shape[-1]
         # The mean over n units of mean zero has a deviation of 1/√n of theirs.
-        if drift > max(net.limits["mean_shift"], 4 / math.sqrt(units(layer))):
+        if drift > max(net.limits["mean_shift"], 4 / math.sqrt(units)):
             bad[i] = drift
     for first, last in stretches(bad):
         worst = max((i for i in bad if first <= i <= last), key=bad.__getitem__)

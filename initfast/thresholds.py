@@ -87,8 +87,9 @@ THRESHOLDS: dict[str, Threshold] = {
         0.1, "how far a weight's variance may lie from an initialiser's, relative", _OWN
     ),
     "weight_variance": Threshold(
-        10.0,
-        "fan_in × Var(w) of a weight that no usual initialiser made, over what holds the scale",
+        25.0,
+        "fan_in × Var(w) of a weight that no usual initialiser made, over what holds the scale, "
+        "where no norm follows",
         _OWN,
     ),
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from initfast.checked import Net, Outcome, dense, is_constant, refill, stretches, units
+from initfast.checked import Net, Outcome, dense, is_constant, refill, stretches
 from initfast.depth import parents
 from initfast.initialisers import activation_in, call, needed
 from initfast.table import number
@@ -28,7 +28,7 @@ def symmetric_units(net: Net) -> Outcome:
             (i, i),
             "initialiser",
             value,
-            f"all weights are {number(value)}, so that its {units(layer)} units compute the same",
+            f"all weights are {number(value)}, so that its units compute the same",
             f"the next layer's weights are constant as well: {stuck}" if for_ever else breaks,
             "draw the weights at random",
             refill(i, i, call(activation_in(layer.op))),
@@ -38,13 +38,16 @@ def symmetric_units(net: Net) -> Outcome:
 def weight_scale(net: Net) -> Outcome:
     """The variance of a weight is that of no usual initialiser."""
     odd, large = [], {}
+    normed = {
+        before for before, x in zip(parents(net.layers), net.layers, strict=True) if "Norm" in x.op
+    }
     for i, layer in enumerate(net.layers):
         if not dense(layer) or layer.weight is None or not layer.weight.std > 0:
             continue
         if net.initialiser(i) is not None:
             continue
         off = layer.weight.scale / needed(activation_in(layer.op))
-        if off > net.limits["weight_variance"]:
+        if off > net.limits["weight_variance"] and i not in normed:
             large[i] = off
         else:
             odd.append(i)

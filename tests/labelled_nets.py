@@ -299,7 +299,7 @@ class PostNorm(Residual):
 case("batch norm 20, torch's default", normed(nn.BatchNorm1d))
 case("layer norm 20, torch's default", normed(nn.LayerNorm))
 case("layer norm 20 tanh", normed(nn.LayerNorm, act=nn.Tanh))
-case("batch norm 20, N(0, 1)", normed(nn.BatchNorm1d, nn.init.normal_), "weight_scale")
+case("batch norm 20, N(0, 1)", normed(nn.BatchNorm1d, nn.init.normal_))
 case("residual 24, pre-norm", lambda: Residual(24, nn.LayerNorm))
 case("residual 24, pre-norm, torch's default", lambda: Residual(24, nn.LayerNorm, torch_default))
 case("residual 24, post-norm", lambda: PostNorm(24, nn.LayerNorm))

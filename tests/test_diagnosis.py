@@ -195,7 +195,9 @@ def test_saturation_is_early_or_severe(share, severity):
 )
 def test_dead_units_need_enough_samples_and_units(samples, dead, expected):
     post = moments(samples * 100, zero=samples * dead)
-    one = layer("linear + relu", post=post, shape=(samples, 100), pre=moments(), dead_units=dead)
+    one = layer(
+        "linear + relu", post=post, shape=(samples, 100), pre=moments(), dead_units=dead, units=100
+    )
     assert bool(said(one, rule="dead_units")) is expected
     skipped = [s for s in diagnose(Report([one])).skipped if s.rule == "dead_units"]
     assert bool(skipped) is (samples < 29)
@@ -205,7 +207,9 @@ def test_dead_units_need_enough_samples_and_units(samples, dead, expected):
 
 def test_channels_of_convolutions_are_units():
     post = moments(4 * 40 * 49, zero=4 * 36 * 49)
-    one = layer("Conv2d + relu", post=post, shape=(4, 40, 7, 7), pre=moments(), dead_units=36)
+    one = layer(
+        "Conv2d + relu", post=post, shape=(4, 40, 7, 7), pre=moments(), dead_units=36, units=40
+    )
     assert said(one, rule="dead_units")[0].value == 0.9
 
 
