@@ -215,8 +215,8 @@ case("relu, head of zeros", changed(he(), lambda net: net[-1].weight.zero_()))
 case(
     "relu, uniform from 0 to 1",
     mlp(nn.ReLU, nn.init.uniform_, 4),
-    "explosion weight_scale",
-    "mean_drift dead_units",
+    "explosion",
+    "weight_scale mean_drift dead_units",
 )
 case(
     "relu, weights shifted",
