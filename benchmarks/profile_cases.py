@@ -8,7 +8,7 @@ import torch
 from case import Case, Reference, Work
 from peers import peers
 from timing import Machine
-from torch import nn
+from torch import Tensor, nn
 
 import initfast
 
@@ -27,14 +27,35 @@ def tanh_net(depth: int, width: int, device: torch.device) -> nn.Sequential:
     return net
 
 
+class Loop(nn.Module):
+    """The same net with a forward of its own: ``for layer in layers: x = torch.tanh(layer(x))``."""
+
+    def __init__(self, net: nn.Sequential) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(m for m in net if isinstance(m, nn.Linear))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x through all layers."""
+        for layer in self.layers:
+            x = torch.tanh(layer(x))
+        return x
+
+
 def cases(machine: Machine) -> Iterator[Case]:
-    """The three nets of the README's table."""
-    for depth, width, batch, target in _NETS:
+    """The nets of the README's table, the first in both styles."""
+    styles = [(nn.Sequential, sizes) for sizes in _NETS]
+    styles.insert(1, (Loop, _NETS[0]))
+    for style, (depth, width, batch, target) in styles:
 
         def build(
-            depth: int = depth, width: int = width, batch: int = batch, target: float = target
+            style: type[nn.Module] = style,
+            depth: int = depth,
+            width: int = width,
+            batch: int = batch,
+            target: float = target,
         ) -> Work:
-            net = tanh_net(depth, width, machine.device)
+            net: nn.Module = tanh_net(depth, width, machine.device)
+            net = Loop(net) if style is Loop else net
             x = torch.randn(batch, width, device=machine.device)
             weights = depth * width * width
             return Work(
@@ -44,4 +65,5 @@ def cases(machine: Machine) -> Iterator[Case]:
                 limit=machine.limit(flops=2 * batch * weights, read=4 * weights),
             )
 
-        yield Case("profile", f"profile {depth} x {width} tanh, batch {batch}", build)
+        name = f"profile {depth} x {width} tanh, batch {batch}"
+        yield Case("profile", name + (", in a loop" if style is Loop else ""), build)

@@ -174,12 +174,13 @@ class Fusion(TorchFunctionMode):
     # ---- linear layers ----
 
     def _defer(self, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        watched = _watched()
         x: Tensor | Link = input
         if type(input) is Pending:
-            x = input.link if input.is_deferred() and not _watched() else input.resolve()
+            x = input.link if input.is_deferred() and not watched else input.resolve()
         name = self._names.of(weight)
-        key = _kernels(x, weight, bias)
-        if key is None or _watched():
+        key = None if watched else _kernels(x, weight, bias)
+        if key is None:
             x = input.resolve() if type(input) is Pending else input
             return self._run_plainly(x, weight, bias, name)
         link = Link(x, weight, bias, key, name, None, (*x.shape[:-1], weight.shape[0]))
