@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from initfast import experiments, init, ops
 from initfast._library import LibraryInfo
+from initfast.batches import Profiler
 from initfast.diagnosis import Diagnosis, diagnose
 from initfast.findings import Finding
 from initfast.moments import Moments
@@ -20,6 +21,7 @@ __all__ = [
     "Layer",
     "LibraryInfo",
     "Moments",
+    "Profiler",
     "Report",
     "build_info",
     "diagnose",

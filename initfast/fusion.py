@@ -81,12 +81,19 @@ class Names(Protocol):
 
 
 class Fusion(TorchFunctionMode):
-    """Runs each linear layer together with its activation, and records both on a tape."""
+    """Runs each linear layer together with its activation, and records both on a tape.
 
-    def __init__(self, tape: Tape, names: Names) -> None:
+    Args:
+        tape: records them.
+        names: of the net's modules.
+        plain: torch's own functions make every value, and the operators only measure.
+    """
+
+    def __init__(self, tape: Tape, names: Names, plain: bool = False) -> None:
         super().__init__()
         self._tape = tape
         self._names = names
+        self._plain = plain
         # Results that nothing has used yet, by id, kept alive by their entry: linear layers that
         # have not run, and what has its values and is not measured.
         self._waiting: dict[int, tuple[Tensor, Any]] = {}
@@ -171,10 +178,19 @@ class Fusion(TorchFunctionMode):
                 self.settled.clear()
                 swap_tensors(pending, value.detach())
 
+    def _watched(self) -> bool:
+        """Whether more than plain values is asked of the operators: gradients, casts, traces."""
+        return _grad_enabled() or self._observed()
+
+    def _observed(self) -> bool:
+        """Likewise, gradients aside; or the very bits of torch's own functions."""
+        seen = autocast_enabled() or _dispatch_modes() > 0 or forward_ad._current_level >= 0
+        return self._plain or seen
+
     # ---- linear layers ----
 
     def _defer(self, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        watched = _watched()
+        watched = self._watched()
         x: Tensor | Link = input
         if type(input) is Pending:
             x = input.link if input.is_deferred() and not watched else input.resolve()
@@ -256,7 +272,7 @@ class Fusion(TorchFunctionMode):
         """
         with torch._C.DisableTorchFunction():
             x = x.resolve() if type(x) is Pending else x
-            if type(x) is not Tensor or transforms() is not None or _observed():
+            if type(x) is not Tensor or transforms() is not None or self._observed():
                 return x, 0
             graph = _grad_enabled()
             if graph and not self._makes_graphs():
@@ -329,7 +345,7 @@ class Fusion(TorchFunctionMode):
         if in_place:
             self.settle()
         function = None
-        if _watched() or (in_place and z.is_inference() > torch.is_inference_mode_enabled()):
+        if self._watched() or (in_place and z.is_inference() > torch.is_inference_mode_enabled()):
             function = partial(func, *resolved(args), **resolved(kwargs))
         y = self._tape.act(source, key, z, act, alpha, beta, in_place, function)
         self._named(z, y)
@@ -449,16 +465,6 @@ def _matches(t: Tensor, x: Tensor, key: Any) -> bool:
     if type(t) is Parameter and t.is_cpu and x.is_cpu:
         return t.layout is torch.strided
     return backend(t) is key and t.device == x.device
-
-
-def _watched() -> bool:
-    """Whether more than plain values is asked of the operators: gradients, casts, traces."""
-    return _grad_enabled() or _observed()
-
-
-def _observed() -> bool:
-    """Likewise, gradients aside."""
-    return autocast_enabled() or _dispatch_modes() > 0 or forward_ad._current_level >= 0
 
 
 def _mismatch(x: Tensor, weight: Tensor) -> str:

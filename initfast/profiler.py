@@ -120,12 +120,13 @@ class Watch:
     Args:
         names: of the net's modules.
         tape: records it.
+        plain: torch's own functions make every value, so that not a bit of them differs.
     """
 
-    def __init__(self, names: NetNames, tape: Tape) -> None:
+    def __init__(self, names: NetNames, tape: Tape, plain: bool = False) -> None:
         self._names = names
         self._tape = tape
-        self._fusion = Fusion(tape, names)
+        self._fusion = Fusion(tape, names, plain)
         self._outputs = Outputs(names, tape, self._fusion)
 
     def run(self, forward: Callable[[], T], inputs: Iterable[Tensor]) -> T:

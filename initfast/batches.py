@@ -1,0 +1,172 @@
+"""Profiler: the calls of a net in a loop, measured and merged while the net does its work."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any
+
+import torch
+from torch import nn
+
+from initfast.compiled import NOTE, eagerly, is_compiled
+from initfast.gradients import Gradients
+from initfast.names import NetNames
+from initfast.profiler import Watch
+from initfast.ranks import local
+from initfast.report import Report
+from initfast.structure import tensors
+from initfast.tape import Tape
+
+_CALL = "_compiled_call_impl"
+"""What nn.Module's __call__ calls where it is set; torch neither copies nor pickles it."""
+
+
+class Profiler:
+    """Measure a net while it is called in a loop, and merge the calls into one report.
+
+    Within the context, the first call of the net and every n-th after it are measured: what the
+    net computes stays the same to the last bit, and so does what it writes and draws, for torch's
+    own functions make every value. The report is that of one batch that holds all measured
+    batches (Chan, Golub & LeVeque 1979); its weights are those of the last. What is kept does
+    not grow with the calls. A call that raises raises what it would, and is not measured.
+
+    Where a measured call makes a graph, the backward through it that the user runs fills each
+    layer's `grad` and `weight_grad`: if it runs before the next call that is measured, and before
+    the context ends. They are of the loss as it is given, with the scale of a GradScaler if there
+    is one. Under DistributedDataParallel each rank has the report of its own batches, and
+    `p.report().all_reduce()`, which every rank must call, that of all; the gradients at weights are
+    then the ranks' own, before they are averaged.
+
+    A net that `torch.compile` or `net.compile()` has changed runs eagerly in the calls that are
+    measured, and the report says so.
+
+    Args:
+        net: a module; if compiled or wrapped, that which is called.
+        every: measure one call out of so many.
+
+    Attributes:
+        calls: how many calls of the net there were.
+
+    Raises:
+        TypeError: net is no module, or every no whole number.
+        ValueError: every is less than 1.
+        RuntimeError: on entering a context that is active already.
+
+    Example:
+        >>> net = nn.Sequential(nn.Linear(8, 8), nn.Tanh())
+        >>> with initfast.Profiler(net, every=2) as p:
+        ...     for x in torch.randn(6, 16, 8):
+        ...         y = net(x)
+        >>> p.report()[0].post.count  # 3 of the 6 batches, 16 x 8 values each
+        384
+    """
+
+    def __init__(self, net: nn.Module, every: int = 1) -> None:
+        if not isinstance(net, nn.Module):
+            raise TypeError(f"Profiler: net is a {type(net).__name__}; expected a module")
+        if not isinstance(every, int) or isinstance(every, bool):
+            raise TypeError(f"Profiler: every is {every!r}; expected a whole number")
+        if every < 1:
+            raise ValueError(f"Profiler: every is {every}; expected at least 1")
+        self.calls = 0
+        self._net: nn.Module = local(net)[0]
+        self._every = every
+        self._past: Report | None = None  # of the calls before the last
+        self._last: _Call | None = None
+        self._running = False
+        self._notes: list[str] = []
+        self._ours: Callable[..., Any] | None = None
+        self._before: Callable[..., Any] | None = None
+
+    def __enter__(self) -> Profiler:
+        if self._ours is not None:
+            raise RuntimeError("Profiler: its context is active already; expected one at a time")
+        self._notes = [NOTE] if is_compiled(self._net.modules()) else []
+        self._before = self._net.__dict__.get(_CALL)
+        self._ours = self._call
+        self._net.__dict__[_CALL] = self._ours
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        own = self._net.__dict__
+        if own.get(_CALL) is self._ours:  # else the user has compiled the net meanwhile
+            del own[_CALL]
+            if self._before is not None:
+                own[_CALL] = self._before
+        self._ours = self._before = None
+        self._close()
+
+    def report(self) -> Report:
+        """The report of the calls measured so far; at any time, also after the context.
+
+        It copies the last call's numbers from their device.
+        """
+        if self._last is not None:
+            return self._with(self._last)
+        return Report([]) if self._past is None else self._past
+
+    def _call(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the net, measured if it is its turn."""
+        plain = self._before or self._net._call_impl
+        if self._running or torch.compiler.is_compiling():
+            return plain(*args, **kwargs)
+        self.calls += 1
+        if (self.calls - 1) % self._every:
+            return plain(*args, **kwargs)
+        self._close()
+        call = _Call(self._net, self._notes)
+        self._running = True
+        try:
+            output = call.run(self._net._call_impl, args, kwargs)
+        except BaseException:
+            call.release()
+            raise
+        finally:
+            self._running = False
+        self._last = call
+        return output
+
+    def _close(self) -> None:
+        """Merge the last call: its backward, if there is one, has run."""
+        if self._last is not None:
+            last, self._last = self._last, None
+            last.release()
+            self._past = self._with(last)
+
+    def _with(self, call: _Call) -> Report:
+        report = call.report()
+        return report if self._past is None else self._past.merge(report)
+
+
+class _Call:
+    """One measured call of a net, and the backwards through its graph."""
+
+    def __init__(self, net: nn.Module, notes: list[str]) -> None:
+        self._notes = notes
+        self._gradients = Gradients(fuse=False)
+        self._gradients.armed = True
+        self._watch = Watch(NetNames(net), Tape(gradients=self._gradients), plain=True)
+
+    def run(self, net: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """What the net returns."""
+        given = [t for _, t in tensors((args, kwargs))]
+        if not self._notes:
+            return self._watch.run(lambda: net(*args, **kwargs), given)
+        with eagerly():
+            return self._watch.run(lambda: net(*args, **kwargs), given)
+
+    def report(self) -> Report:
+        """What was measured so far."""
+        report = self._watch.report()
+        report.notes += self._notes
+        return report
+
+    def release(self) -> None:
+        """Measure no further backward."""
+        self._gradients.release()
