@@ -68,9 +68,20 @@ class Net:
         return [run for run in found if len(run) >= depth.LEAST_POINTS]
 
     @cached_property
+    def normed(self) -> set[int]:
+        """Linear layers and convolutions whose output goes into a norm, which rescales it."""
+        takes = zip(depth.parents(self.layers), self.layers, strict=True)
+        into_norms = {before for before, x in takes if before is not None and "Norm" in x.op}
+        return {i for i in into_norms if dense(self.layers[i])}
+
+    @cached_property
     def sequences(self) -> list[list[int]]:
-        """The layers along which a trend is looked for: the runs, and the layers of each role."""
-        return self.runs + depth.roles(self.sound)
+        """The layers along which a trend is looked for: the runs, and the layers of each role.
+
+        Before a norm the scale, of signal and gradient, is each weight's own and passed on to none.
+        """
+        roles = [[i for i in role if i not in self.normed] for role in depth.roles(self.sound)]
+        return self.runs + [role for role in roles if len(role) >= depth.LEAST_POINTS]
 
     @cached_property
     def blocks(self) -> dict[int, int]:

@@ -27,6 +27,9 @@ the fifth on.
 LEAST_POINTS = 3
 """A trend has at least so many points."""
 
+MOST_IN_ONE_STEP = 0.75
+"""Of the growth along a stretch, what one step may make up: beyond, it is a jump and no trend."""
+
 MOST_POINTS = 400
 """Longer sequences are thinned out for the slope, which looks at all pairs."""
 
@@ -132,8 +135,11 @@ def trends(values: Sequence[float]) -> Iterator[Trend]:
     if slow * fast > 0 and abs(slow) >= 0.5 * abs(fast):
         yield Trend(kept[0], kept[-1], _exp(_slope(at, logs)))
     for sign in (1.0, -1.0):
-        a, b = _steepest(sign * np.diff(logs) - LEAST_RATE * np.diff(at))
-        if b - a >= 2 and sign * (part := _slope(at[a : b + 1], logs[a : b + 1])) > 0:
+        gains = sign * np.diff(logs)
+        a, b = _steepest(gains - LEAST_RATE * np.diff(at))
+        if b - a < 2 or gains[a:b].max() > MOST_IN_ONE_STEP * gains[a:b].sum():
+            continue
+        if sign * (part := _slope(at[a : b + 1], logs[a : b + 1])) > 0:
             yield Trend(kept[a], kept[b], _exp(part))
 
 

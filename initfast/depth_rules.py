@@ -46,12 +46,8 @@ def vanishing(net: Net) -> Outcome:
 
 
 def _scale(net: Net, rule: str, sign: int) -> Outcome:
-    if (idle := net.idle_norm) is not None:
-        yield SkippedCheck(
-            rule,
-            f"layer {idle} ({net.layers[idle].name!r}) is a batch norm in evaluation mode that has "
-            "seen no data and passes its input on: profile the net after net.train()",
-        )
+    if net.idle_norm is not None:
+        yield _idle(net, rule, net.idle_norm)
         return
     if len(net.sequences) == 0:
         yield SkippedCheck(rule, f"no {LEAST_POINTS} layers of one kind follow one another")
@@ -62,6 +58,14 @@ def _scale(net: Net, rule: str, sign: int) -> Outcome:
     if sign < 0:
         yield from _lost_differences(net, taken)
     yield from _trending(net, rule, [(g, s) for g, s in graded if g == "info"], taken)
+
+
+def _idle(net: Net, rule: str, norm: int) -> SkippedCheck:
+    return SkippedCheck(
+        rule,
+        f"layer {norm} ({net.layers[norm].name!r}) is a batch norm in evaluation mode that has "
+        "seen no data and passes its input on: profile the net after net.train()",
+    )
 
 
 def _trending(
@@ -183,6 +187,9 @@ def _gradients(net: Net, rule: str, sign: int) -> Outcome:
         if sign > 0:
             yield from _chaos(net)
         return
+    if net.idle_norm is not None:
+        yield _idle(net, rule, net.idle_norm)
+        return
     taken: list[tuple[int, int]] = []
     for stretch in _stretches(net, _gradient_norm, -sign):
         log_ratio = -stretch.trend.log_ratio  # first over last
@@ -192,6 +199,9 @@ def _gradients(net: Net, rule: str, sign: int) -> Outcome:
         taken.append(stretch.span)
         first, last = (_gradient_norm(net.layers[i]) for i in stretch.span)
         rate = 1 / stretch.trend.rate
+        by_norms = sign > 0 and all(
+            net.layers[i].op.startswith("BatchNorm") for i in stretch.members
+        )
         yield net.finding(
             rule,
             "error" if sign * log_ratio > 2 * sign * math.log(net.limits[rule]) else "warning",
@@ -201,7 +211,7 @@ def _gradients(net: Net, rule: str, sign: int) -> Outcome:
             f"on the way back the gradient's norm {'grows' if sign > 0 else 'falls'} by "
             f"{rate:.3g} a layer over {len(stretch.members)} layers, from {number(last)} to "
             f"{number(first)}",
-            *_cause_and_cure(net, stretch.members, sign),
+            *(_batch_norms() if by_norms else _cause_and_cure(net, stretch.members, sign)),
         )
 
 
@@ -280,6 +290,15 @@ def _sums(sign: int) -> tuple[str, str, str]:
     return (
         "the layers' weights alone do not do this",
         "look at what lies between these layers; a norm before each would hold the scale",
+        "",
+    )
+
+
+def _batch_norms() -> tuple[str, str, str]:
+    return (
+        "batch norm itself: before ReLU it multiplies gradients by √(π / (π - 1)) = 1.21 a layer "
+        "(Yang et al. 2019, A Mean Field Theory of Batch Normalization)",
+        "add residual connections, or use layer norm",
         "",
     )
 

@@ -37,6 +37,7 @@ def non_finite(net: Net) -> Outcome:
     """A layer makes a NaN or an infinity from finite values."""
     i = net.first_nonfinite
     if i is None:
+        yield from _nonfinite_gradient(net)
         return
     layer, later = net.layers[i], net.layers[i + 1 :]
     bad = layer.post if layer.post.nonfinite or layer.pre is None else layer.pre
@@ -50,6 +51,26 @@ def non_finite(net: Net) -> Outcome:
         f"{origin(net.layers, net.inputs)} {share(bad.nonfinite_share)} of the values there; "
         f"{spread} of the {len(later)} layers after it have such values too",
         *_why_nonfinite(layer),
+    )
+
+
+def _nonfinite_gradient(net: Net) -> Outcome:
+    bad = {i: x.grad for i, x in enumerate(net.layers) if x.grad is not None and x.grad.nonfinite}
+    if not bad:
+        return
+    i = max(bad)
+    dtype = net.layers[i].dtype  # in float16 a GradScaler meets this and goes down by itself
+    yield net.finding(
+        "non_finite",
+        "warning" if dtype is torch.float16 else "error",
+        (i, i),
+        "nonfinite",
+        bad[i].nonfinite_share,
+        f"{share(bad[i].nonfinite_share)} of the gradient at its output is NaN or infinite, while "
+        f"all outputs are finite; {len(bad) - 1} layers before it have such gradients too",
+        f"what comes back exceeds {spell(dtype)}, or an operator after it has no "
+        "finite slope there, such as a square root at 0",
+        "keep the scale of signal and gradient; in float16 lower the GradScaler's scale",
     )
 
 

@@ -38,16 +38,13 @@ def symmetric_units(net: Net) -> Outcome:
 def weight_scale(net: Net) -> Outcome:
     """The variance of a weight is that of no usual initialiser."""
     odd, large = [], {}
-    normed = {
-        before for before, x in zip(parents(net.layers), net.layers, strict=True) if "Norm" in x.op
-    }
     for i, layer in enumerate(net.layers):
         if not dense(layer) or layer.weight is None or not layer.weight.std > 0:
             continue
         if net.initialiser(i) is not None:
             continue
         off = layer.weight.scale / needed(activation_in(layer.op))
-        if off > net.limits["weight_variance"] and i not in normed:
+        if off > net.limits["weight_variance"] and i not in net.normed:
             large[i] = off
         else:
             odd.append(i)

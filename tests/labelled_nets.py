@@ -32,6 +32,11 @@ def add(cases, name, build, faults="", may="", **more):
     cases.append(Case(name, build, frozenset(faults.split()), frozenset(may.split()), **more))
 
 
+def rules_of(report, least=("error", "warning")):
+    """The rules that have a finding of these severities."""
+    return {finding.rule for finding in report.findings if finding.severity in least}
+
+
 MADE: list[Case] = []
 case = partial(add, MADE)
 

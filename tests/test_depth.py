@@ -36,6 +36,11 @@ def test_a_steep_stretch_is_found_within_a_flat_net():
     assert stretch.rate == pytest.approx(2.0)
 
 
+def test_a_jump_is_no_trend():
+    assert list(depth.trends([1.0] * 8 + [1.1, 1e5, 1.2e5] + [1.2e5] * 8)) == []
+    assert list(depth.trends([1.0, 1.2, 1e-5])) == []
+
+
 def test_long_sequences_are_quick():
     trend = next(depth.trends([1.01**i for i in range(5000)]))
     assert trend.rate == pytest.approx(1.01)

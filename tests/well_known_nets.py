@@ -127,6 +127,26 @@ case("ResNet, training mode", resnet, x=images(8, size=16))
 case("ResNet, evaluation mode", resnet, x=images(8, size=16), training=False)
 
 
+def mnasnet():
+    """Inverted bottlenecks: each weight's variance is that of its own width, and a norm follows."""
+    blocks = []
+    for a, b in itertools.pairwise((3, 16, 16, 24, 24, 40, 48, 64, 96)):
+        wide = 6 * a
+        convs = (
+            nn.Conv2d(a, wide, 1, bias=False),
+            nn.Conv2d(wide, wide, 3, padding=1, groups=wide, bias=False),
+            nn.Conv2d(wide, b, 1, bias=False),
+        )
+        for conv in convs:
+            nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+        layers = [m for conv in convs for m in (conv, nn.BatchNorm2d(conv.out_channels), nn.ReLU())]
+        blocks.append(nn.Sequential(*layers[:-1]))
+    return nn.Sequential(*blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(96, 10))
+
+
+case("MNASNet", mnasnet, x=images(4, size=16))
+
+
 class UNet(nn.Module):
     def __init__(self, norm):
         super().__init__()
