@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
@@ -43,32 +41,41 @@ def haar(rows: int, cols: int, key: int, dtype: torch.dtype, device: torch.devic
     if dtype in _WIDER and rows * cols <= _SMALL:
         return haar(rows, cols, key, _WIDER[dtype], device).to(dtype)
     normals = fill.normal(torch.empty(rows, cols, dtype=dtype, device=device), 0.0, 1.0, key)
-    q = torch.zeros(rows, cols, dtype=dtype, device=device)
+    q = torch.empty_like(normals)
     for start in reversed(range(0, cols, _BLOCK)):
-        size = min(_BLOCK, cols - start)
-        v, signs = _reflections(normals[start:, start : start + size])
-        q[start:, start:].diagonal()[:size] = signs
-        t_inverse = (v.mH @ v).triu_()
-        t_inverse.diagonal().div_(2)
-        rest = q[start:, start:]
-        weights = torch.linalg.solve_triangular(t_inverse, v.mH @ rest, upper=True)
-        rest.addmm_(v, weights, alpha=-1)
+        stop = min(start + _BLOCK, cols)
+        v = normals[start:, start:stop]
+        signs = _reflect_(v)
+        top, below = v[: stop - start], v[stop - start :]
+        t = _minus_t(v)
+        # What the block is applied to: diag(signs, q[stop:, stop:]), its zeros left out.
+        torch.mm(v, t @ (top.mH * signs), out=q[start:, start:stop])
+        q[start:, start:stop].diagonal().add_(signs)
+        weights = t @ (below.mH @ q[stop:, stop:])
+        torch.mm(top, weights, out=q[start:stop, stop:])
+        q[stop:, stop:].addmm_(below, weights)
     return q
 
 
-def _reflections(normals: Tensor) -> tuple[Tensor, Tensor]:
-    """Vectors of the reflections that would factorise these columns, and the signs of R.
+def _reflect_(x: Tensor) -> Tensor:
+    """Make of normals, in place, the reflections that would factorise them; return Q's signs.
 
     A column x from the diagonal down is reflected to -s |x| e_1, s being the sign (or phase) of its
-    first element, by v = x + s |x| e_1, which is scaled to a squared norm of about 2. Q's column
-    takes the sign -s, as if R had a positive diagonal.
+    first element, by v = x + s |x| e_1. Q's column takes the sign -s, as if R had a positive
+    diagonal. A column of zeros becomes e_1.
     """
-    v = normals.tril()
-    first = v.diagonal()
+    x[: x.shape[1]].tril_()
+    first = x.diagonal()
     size = first.abs()
     signs = torch.where(size > 0, first / size, torch.ones_like(first))
-    norm = v.norm(dim=0)
-    v.diagonal().add_(signs * norm)
-    length = (norm * (norm + size)).sqrt_()  # |v| / sqrt 2
-    v /= length.clamp_(min=math.sqrt(torch.finfo(v.dtype).tiny))
-    return v, -signs
+    norm = x.norm(dim=0)
+    first.add_(signs * torch.where(norm > 0, norm, torch.ones_like(norm)))
+    return -signs
+
+
+def _minus_t(v: Tensor) -> Tensor:
+    """-T of the product I - V T V^H of reflections: T^-1 is V^H V's triangle, diagonal halved."""
+    inverse = (v.mH @ v).triu_()
+    inverse.diagonal().div_(2)
+    minus_identity = -torch.eye(v.shape[1], dtype=v.dtype, device=v.device)
+    return torch.linalg.solve_triangular(inverse, minus_identity, upper=True)
