@@ -10,6 +10,7 @@ from initfast import fill
 _WIDER = {torch.float32: torch.float64, torch.complex64: torch.complex128}
 _SMALL = 1 << 17  # elements up to which double precision costs nothing to speak of
 _BLOCK = 128  # reflections applied together: enough for the library's matrix product to be fast
+_PADDING = 16  # elements between rows
 
 
 def haar(rows: int, cols: int, key: int, dtype: torch.dtype, device: torch.device) -> Tensor:
@@ -40,8 +41,8 @@ def haar(rows: int, cols: int, key: int, dtype: torch.dtype, device: torch.devic
         return haar(cols, rows, key, dtype, device).mT
     if dtype in _WIDER and rows * cols <= _SMALL:
         return haar(rows, cols, key, _WIDER[dtype], device).to(dtype)
-    normals = fill.normal(torch.empty(rows, cols, dtype=dtype, device=device), 0.0, 1.0, key)
-    q = torch.empty_like(normals)
+    normals = fill.normal(_padded(cols, rows, dtype, device).mT, 0.0, 1.0, key)
+    q = _padded(rows, cols, dtype, device)
     for start in reversed(range(0, cols, _BLOCK)):
         stop = min(start + _BLOCK, cols)
         v = normals[start:, start:stop]
@@ -51,10 +52,15 @@ def haar(rows: int, cols: int, key: int, dtype: torch.dtype, device: torch.devic
         # What the block is applied to: diag(signs, q[stop:, stop:]), its zeros left out.
         torch.mm(v, t @ (top.mH * signs), out=q[start:, start:stop])
         q[start:, start:stop].diagonal().add_(signs)
-        weights = t @ (below.mH @ q[stop:, stop:])
+        weights = t @ (q[stop:, stop:].mH @ below).mH
         torch.mm(top, weights, out=q[start:stop, stop:])
         q[stop:, stop:].addmm_(below, weights)
     return q
+
+
+def _padded(rows: int, cols: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """An empty matrix, rows not a power of two apart: they would share few places of a cache."""
+    return torch.empty(rows, cols + _PADDING, dtype=dtype, device=device)[:, :cols]
 
 
 def _reflect_(x: Tensor) -> Tensor:
