@@ -108,7 +108,7 @@ def normal(tensor: Tensor, mean: float, std: float, key: int) -> Tensor:
     if tensor.is_complex():
         _draw(tensor, "symmetric", table, std / math.sqrt(2), 0.0, -math.inf, math.inf, key)
         if mean != 0:
-            shard_of(tensor).local.add_(mean)
+            shard_of(tensor).local.data.add_(mean)  # the draw has counted the change already
     else:
         _draw(tensor, "symmetric", table, std, mean, -math.inf, math.inf, key)
     return tensor

@@ -190,6 +190,39 @@ def test_bad_arguments(name, options, message):
     assert torch.equal(torch.get_rng_state(), state)
 
 
+TORCHS = [
+    ("uniform_", (4, 5), {"a": 1.0, "b": 0.0}),
+    ("uniform_", (4, 5), {"a": math.nan}),
+    ("normal_", (4, 5), {"std": -1.0}),
+    ("normal_", (4, 5), {"std": math.nan}),
+    ("eye_", (4, 5, 6), {}),
+    ("dirac_", (4, 5), {}),
+    ("dirac_", (4, 5, 3), {"groups": 3}),
+    ("xavier_uniform_", (4,), {}),
+    ("xavier_normal_", (4,), {}),
+    ("xavier_normal_", (4, 5), {"gain": -1.0}),
+    ("kaiming_uniform_", (4,), {}),
+    ("kaiming_uniform_", (4, 5), {"mode": "fan_sum"}),
+    ("kaiming_uniform_", (4, 5), {"nonlinearity": "sine"}),
+    ("kaiming_normal_", (4,), {}),
+    ("kaiming_normal_", (4, 5), {"mode": "fan_sum"}),
+    ("kaiming_normal_", (4, 5), {"nonlinearity": "sine"}),
+    ("orthogonal_", (4,), {}),
+    ("sparse_", (4, 5, 6), {"sparsity": 0.5}),
+    ("sparse_", (4, 5), {"sparsity": 0.5, "std": -1.0}),
+]
+
+
+@pytest.mark.parametrize("name, shape, options", TORCHS)
+def test_what_catches_torchs_errors_catches_ours(name, shape, options):
+    with pytest.raises(Exception) as torchs:
+        getattr(nn.init, name)(torch.empty(shape), **options)
+    w = torch.full(shape, 9.0)
+    with pytest.raises(torchs.type):
+        getattr(init, name)(w, **options)
+    assert (w == 9).all() and w._version == 0
+
+
 @pytest.mark.parametrize("name", RANDOM)
 def test_bad_tensors(name):
     integers = torch.full((4, 4), 9)
@@ -364,6 +397,7 @@ def test_wide_bounds_are_no_bounds():
 @pytest.mark.parametrize("dtype", [torch.complex64, torch.complex128])
 def test_complex(dtype):
     w = init.normal_(torch.empty(300, 300, dtype=dtype), 2.0, 3.0, key=1)
+    assert w._version == 1
     centred = w - 2.0
     assert abs(centred.abs().square().mean() - 9) < 0.15
     assert abs((centred * centred).mean()) < 0.15  # circular: no pseudo-variance
