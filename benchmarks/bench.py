@@ -30,6 +30,7 @@ import operator_cases
 import profile_cases
 import samplers
 import torch
+import training_cases
 from case import Case, Peer, Reference, Run
 from import_cost import BUDGET, import_seconds
 from lines import HEADER, Line, duration, geometric_means
@@ -37,7 +38,7 @@ from timing import FULL, QUICK, Machine
 
 import initfast
 
-SUITES = (profile_cases, operator_cases, samplers)
+SUITES = (profile_cases, training_cases, operator_cases, samplers)
 
 
 # ---- measuring ----
