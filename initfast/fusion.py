@@ -14,8 +14,8 @@ use runs the linear layer alone. User code sees the values that it would see wit
   functions make the values, and the operators only measure them.
 
 A function mode does not see NumPy write into memory shared with a tensor, nor an extension that is
-called past the dispatcher: those must not change the input of a linear layer between the layer and
-its activation.
+called past the dispatcher: those must not change what a layer reads between the layer and the first
+use of its result, and an extension cannot take such a result before something else has used it.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ from initfast.pending import Link, Pending, autocast_enabled, resolved, transfor
 from initfast.spelling import (
     FORMS,
     HARMLESS,
+    LENDING,
     MEASURED,
     METADATA,
     SUMS,
@@ -205,9 +206,13 @@ class Fusion(TorchFunctionMode):
             x.readers += 1
             x.reader = link.tensor
         self._waiting[id(z)] = (z, link)
+        self._unit_dims[len(link.shape)] = -1
         return z
 
     def _run_plainly(self, x: Tensor, weight: Tensor, bias: Tensor | None, name: str) -> Tensor:
+        if self._deferred:
+            self.record()
+        weight, bias = resolved(weight), resolved(bias)
         try:
             z = _linear(x, weight, bias)
         except Exception as error:
@@ -377,6 +382,8 @@ class Fusion(TorchFunctionMode):
         if func not in HARMLESS or "out" in kwargs:
             self.settle()
         args, kwargs = resolved(args), resolved(kwargs)
+        if func in LENDING:
+            self._tape.lend(args[0])
         if self._tape.stops:
             return self._watch(func, args, kwargs)
         return self._measured(func, args, kwargs)

@@ -52,8 +52,11 @@ class NetNames:
         return dict(zip(self._names.values(), self.modules, strict=True)).get(path)
 
     def name(self, module: nn.Module) -> str:
-        """The path of a module of the net."""
-        return self._names[id(module)]
+        """The path of a module of the net; of one made while it runs, its type in parentheses."""
+        return self._names.get(id(module)) or self._unknown(module)
+
+    def _unknown(self, module: nn.Module) -> str:
+        return "" if id(module) in self._names else f"({type(module).__name__})"
 
     def of(self, weight: Tensor) -> str:
         """The path of the module that owns a weight, or of the module that is running."""

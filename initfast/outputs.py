@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -38,16 +38,17 @@ class Outputs:
     @contextmanager
     def measured(self) -> Iterator[None]:
         """Hooks on the modules, for as long as this lasts."""
-        handles = []
+        handles, hook = [], _Hook(self._measure)
         try:
             for module in self._names.modules:
                 if isinstance(module, torch.jit.ScriptModule):
                     kind = type(module).__name__
                     self._skip(self._names.name(module), kind, "a scripted module takes no hooks")
                 elif type(module) not in UNHOOKED:
-                    handles.append(module.register_forward_hook(self._measure, with_kwargs=True))
+                    handles.append(module.register_forward_hook(hook, with_kwargs=True))
             yield
         finally:
+            hook.measure = None
             for handle in handles:
                 handle.remove()
 
@@ -63,8 +64,8 @@ class Outputs:
             else:
                 found = self._floats(name, kind, output)
             source = None
-            for path, t in found:
-                is_first = t is found[0][1]
+            for i, (path, t) in enumerate(found):
+                is_first = i == 0
                 if self._fusion.awaits(t, name if is_first else None):
                     continue
                 y = _value(t)
@@ -118,6 +119,23 @@ class Outputs:
         fans = _fans(module, shape, y.shape)
         row = None if fans is None else self._tape.weight(module.weight)  # type: ignore[arg-type]
         return Source(kind, name, shape, rows, row, fans)
+
+
+class _Hook:
+    """Calls what measures; on a copy of its module, and after the profile, it does nothing."""
+
+    def __init__(self, measure: Callable[..., None] | None) -> None:
+        self.measure = measure
+
+    def __call__(self, *arguments: Any) -> None:
+        if self.measure is not None:
+            self.measure(*arguments)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Hook:
+        return _Hook(None)
+
+    def __reduce__(self) -> Any:
+        return _Hook, (None,)
 
 
 def _value(t: Tensor) -> Tensor | None:

@@ -105,12 +105,13 @@ class Pending(Tensor):
         if value is None:
             with undisturbed():
                 value = self.fusion.evaluate(self)
-            if self.value is None:
-                self.settle(value)
+            self.settle(value)
         return value
 
     def settle(self, value: Tensor) -> None:
-        """Be this value from now on."""
+        """Be this value from now on, unless there is one."""
+        if self.value is not None:
+            return
         self.value = value
         self.fusion.settled.append(weakref.ref(self))
         del self.link, self.fusion
@@ -136,9 +137,11 @@ def resolved(value: Any) -> Any:
     kind = type(value)
     if kind is Pending:
         return value.resolve()
-    if kind is tuple or kind is list:
-        return kind([resolved(v) for v in value])
-    if kind is dict:
+    if kind is torch.Size:
+        return value
+    if isinstance(value, (tuple, list)):
+        return (tuple if isinstance(value, tuple) else list)(map(resolved, value))
+    if isinstance(value, dict):
         return {k: resolved(v) for k, v in value.items()}
     return value
 

@@ -13,13 +13,14 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+import torch.nn.functional as F
 from torch import nn
 from torch.nn.modules import module as module_hooks
 
 from initfast.fusion import Fusion
-from initfast.spelling import Call, module_call
+from initfast.spelling import Call, module_call, modules_are_torchs
 
-_LINEAR_FORWARD = nn.Linear.forward
+_LINEAR = F.linear
 _MODULE_CALL = nn.Module.__call__
 
 
@@ -27,19 +28,41 @@ _MODULE_CALL = nn.Module.__call__
 def shortened(modules: list[nn.Module], fusion: Fusion) -> Iterator[None]:
     """Give every plain Sequential the shorter forward, for as long as this lasts."""
     changed = [m for m in modules if type(m) is nn.Sequential and "forward" not in m.__dict__]
+    forwards = [_Forward(module, fusion) for module in changed]
     try:
-        for module in changed:
-            module.__dict__["forward"] = partial(_forward, module, fusion)
+        for module, forward in zip(changed, forwards, strict=True):
+            module.__dict__["forward"] = forward
         yield
     finally:
-        for module in changed:
+        for module, forward in zip(changed, forwards, strict=True):
+            forward.fusion = None
             module.__dict__.pop("forward", None)
+
+
+class _Forward:
+    """The shorter forward. On a copy of its module, and after the profile, it is torch's own."""
+
+    def __init__(self, module: nn.Sequential, fusion: Fusion | None) -> None:
+        self.module = module
+        self.fusion = fusion
+
+    def __call__(self, input: Any) -> Any:
+        if self.fusion is None:
+            return nn.Sequential.forward(self.module, input)
+        return _forward(self.module, self.fusion, input)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        return partial(nn.Sequential.forward, memo.get(id(self.module), self.module))
+
+    def __reduce__(self) -> Any:
+        return partial, (nn.Sequential.forward, self.module)
 
 
 def _forward(sequential: nn.Sequential, fusion: Fusion, input: Any) -> Any:
     children = list(sequential._modules.values())
     untouched = (
-        nn.Linear.forward is _LINEAR_FORWARD
+        F.linear is _LINEAR
+        and modules_are_torchs()
         and nn.Module.__call__ is _MODULE_CALL
         and not module_hooks._has_any_global_hook()
     )

@@ -129,6 +129,14 @@ MODULES = {
 }
 """The activations as modules."""
 
+_FORWARDS = {kind: kind.forward for kind in (nn.Linear, *MODULES)}  # type: ignore[attr-defined]
+
+
+def modules_are_torchs() -> bool:
+    """Whether nobody has put a forward of his own into torch's linear layer or activations."""
+    return all(kind.forward is forward for kind, forward in _FORWARDS.items())  # type: ignore[attr-defined]
+
+
 _BARE = {
     kind: Call(act, 0.0, 0.0, False)
     for kind, act in MODULES.items()
@@ -171,7 +179,7 @@ METADATA = _functions(
 
 HARMLESS = METADATA | _functions(
     "abs add all allclose amax amin any argmax bmm cat div eq equal ge gt isfinite isinf isnan "
-    "item le lt matmul max mean median min mm mul ne norm numpy_T softmax square stack std "
+    "item le lt matmul max mean median min mm mul ne norm softmax square stack std "
     "std_mean sub sum tolist var __add__ __bool__ __eq__ __float__ __ge__ __gt__ __le__ __lt__ "
     "__matmul__ __mul__ __radd__ __rmul__ __rsub__ __sub__ __truediv__"
 )
@@ -194,3 +202,8 @@ MEASURED = _named(
     *(torch, Tensor, F),
 )
 """Activations that the operators do not know, by their names."""
+
+LENDING = _functions("__array__ __dlpack__ data_ptr detach numpy storage untyped_storage") | {
+    getattr(Tensor, "data").__get__  # noqa: B009  (mypy takes Tensor.data for its value)
+}
+"""What gives a tensor's memory to writers that its version counter does not see."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.parameter import Parameter
 
 from initfast import ops  # noqa: F401  (registers the operators)
 from initfast.events import Event, Recording
@@ -103,6 +104,7 @@ class Tape:
         self._rows = Rows()
         # What was measured, by id: the tensor, its version then, the address of its row.
         self._known: dict[int, tuple[weakref.ref[Tensor], int, int]] = {}
+        self._lent: set[int] = set()  # where memory begins that may be written to unseen
         # By address: what was measured as an input only, as far as one looks at the rows already.
         self._inputs: dict[int, Tensor] = {}
         self._net_inputs: list[int] = []
@@ -272,7 +274,14 @@ class Tape:
         entry = self._known.get(id(t))
         if entry is None or entry[0]() is not t or entry[1] != self._version(t):
             return None
+        if self._lent and t.untyped_storage().data_ptr() in self._lent:
+            return None
         return entry[2]
+
+    def lend(self, t: Any) -> None:
+        """The memory of t may be written to unseen from now on: it is measured anew at each use."""
+        if type(t) in (Tensor, Parameter) and t.layout is torch.strided and t.device.type != "meta":
+            self._lent.add(t.untyped_storage().data_ptr())
 
     def _keep(self, t: Tensor, address: int) -> int:
         self._known[id(t)] = (weakref.ref(t), self._version(t), address)
