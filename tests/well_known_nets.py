@@ -130,7 +130,7 @@ case("ResNet, evaluation mode", resnet, x=images(8, size=16), training=False)
 def mnasnet():
     """Inverted bottlenecks: each weight's variance is that of its own width, and a norm follows."""
     blocks = []
-    for a, b in itertools.pairwise((3, 16, 16, 24, 24, 40, 48, 64, 96)):
+    for a, b in itertools.pairwise((3, 6, 8, 12, 16, 24, 32, 48, 64, 96)):
         wide = 6 * a
         convs = (
             nn.Conv2d(a, wide, 1, bias=False),
