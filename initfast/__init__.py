@@ -6,14 +6,20 @@ print(report)
 
 from __future__ import annotations
 
-from initfast import experiments, init, ops
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from initfast import init, ops
 from initfast._library import LibraryInfo
 from initfast.batches import Profiler
-from initfast.diagnosis import Diagnosis, diagnose
 from initfast.findings import Finding
 from initfast.moments import Moments
 from initfast.profiler import profile
 from initfast.report import Layer, Report
+
+if TYPE_CHECKING:
+    from initfast import experiments
+    from initfast.diagnosis import Diagnosis, diagnose
 
 __all__ = [
     "Diagnosis",
@@ -45,3 +51,18 @@ def build_info() -> LibraryInfo:
         True
     """
     return ops.LIBRARY
+
+
+_LATER = {"Diagnosis": "diagnosis", "diagnose": "diagnosis", "experiments": "experiments"}
+"""Names that few programs use, and the modules that are imported when they are."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module 'initfast' has no attribute {name!r}")
+    module = importlib.import_module(f"initfast.{_LATER[name]}")
+    return module if name == _LATER[name] else getattr(module, name)
+
+
+def __dir__() -> list[str]:
+    return sorted(globals() | _LATER)

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import functools
 import math
-from fractions import Fraction
 from typing import NamedTuple
 
 import numpy as np
@@ -179,6 +178,8 @@ def _convolved(a: list[Array], b: list[Array], n: int) -> Array:
 @functools.cache
 def _economisation(degree: int) -> list[list[float]]:
     """[d][n]: what s^n on [-1/2, 1/2] adds to s^d when its Chebyshev series ends at `degree`."""
+    from fractions import Fraction  # needs decimal, which takes longer than all else here
+
     chebyshev = [[Fraction(1)], [Fraction(0), Fraction(1)]]  # T_j in powers of z = 2 s
     for j in range(2, degree + 1):
         last, before = [Fraction(0), *chebyshev[j - 1]], chebyshev[j - 2]

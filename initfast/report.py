@@ -12,7 +12,6 @@ from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from initfast.diagnosis import Diagnosis, diagnose
 from initfast.findings import Finding, SkippedCheck, summary, summary_html
 from initfast.layer import Layer, Weight, moments_from_dict, moments_to_dict
 from initfast.merging import merge_layers, pairwise, with_shared_loss
@@ -23,6 +22,8 @@ from initfast.table import WIDTH, Table, tree_rows
 
 if TYPE_CHECKING:
     import pandas
+
+    from initfast.diagnosis import Diagnosis
 
 __all__ = ["Layer", "Report", "Skipped", "Weight"]
 
@@ -158,6 +159,8 @@ class Report:
 
     @cached_property
     def _diagnosis(self) -> Diagnosis:
+        from initfast.diagnosis import diagnose  # a third of this package, where it is asked for
+
         return diagnose(self)
 
     @property
