@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, Protocol
@@ -396,7 +396,7 @@ class Fusion(TorchFunctionMode):
         if kind is None or transforms() is not None:
             return func(*args, **kwargs)
         self.record()
-        source = self._source(kind, args, kwargs)
+        source = self._source(kind, args, kwargs, self._tape.row)
         y = func(*args, **kwargs)
         if isinstance(y, Tensor):
             self._tape.output(source, y)
@@ -406,18 +406,24 @@ class Fusion(TorchFunctionMode):
         if len(args) != 2 or not (type(args[0]) is type(args[1]) is Tensor):
             return func(*args, **kwargs)
         self.record()
-        shape, rows = args[0].shape, (self._tape.find(args[0]), self._tape.find(args[1]))
+        shape, rows = args[0].shape, tuple(map(self._tape.find_layer, args))
         y = func(*args, **kwargs)
         if None not in rows and type(y) is Tensor and kernels_of(y) is not None:
             unit_dim = self._unit_dims.get(y.dim(), -1)
             self.made(Source("add", self._names.here(), shape, rows, unit_dim=unit_dim), y)
         return y
 
-    def _source(self, kind: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Source:
-        """A function of these arguments."""
+    def _source(
+        self,
+        kind: str,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        row: Callable[[Tensor], int | None],
+    ) -> Source:
+        """A function of these arguments, each measured by `row`."""
         found = [t for _, t in tensors((args, kwargs))]
         shape = found[0].shape if found else None
-        return Source(kind, self._names.here(), shape, tuple(map(self._tape.row, found)))
+        return Source(kind, self._names.here(), shape, tuple(map(row, found)))
 
     def _watch(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Call a function whose name is wanted where it makes a non-finite value."""
@@ -425,7 +431,7 @@ class Fusion(TorchFunctionMode):
             return func(*args, **kwargs)
         self.record()
         name = getattr(func, "__name__", type(func).__name__).strip("_")
-        source = self._source(name, args, kwargs)
+        source = self._source(name, args, kwargs, self._tape.glimpse)
         y = self._measured(func, args, kwargs)
         self.record()
         for _, t in tensors(y):

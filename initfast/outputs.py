@@ -69,7 +69,7 @@ class Outputs:
                 if self._fusion.awaits(t, name if is_first else None):
                     continue
                 y = _value(t)
-                if y is None or (not is_first and self._tape.find(y) is not None):
+                if y is None or (not is_first and self._tape.find_layer(y) is not None):
                     continue
                 if source is None:
                     self._fusion.record()
@@ -79,7 +79,7 @@ class Outputs:
     def _output(self, source: Source, module: nn.Module, y: Tensor) -> None:
         if kernels_of(y) is None:
             self._skip(source.name, source.kind, _why_not(y))
-        elif (unit_dim := _unit_dim(module)) is None or self._tape.find(y) is not None:
+        elif (unit_dim := _unit_dim(module)) is None or self._tape.find_layer(y) is not None:
             self._tape.output(source, y)
         else:
             self._fusion.made(source._replace(unit_dim=unit_dim), y)

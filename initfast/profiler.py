@@ -9,11 +9,14 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from initfast import compiled
 from initfast.fusion import Fusion
 from initfast.gradients import Gradients
 from initfast.loss import NOTHING, check_loss, loss_of, plain_checkpoints, run_backward
 from initfast.names import NetNames
+from initfast.origin import with_parameters
 from initfast.outputs import Outputs
+from initfast.preconditions import check_ready
 from initfast.ranks import local
 from initfast.report import Report
 from initfast.sequential import shortened
@@ -33,10 +36,11 @@ def profile(
 ) -> Report:
     """Run net once on x and measure the signal at every layer; with a loss its gradients too.
 
-    A linear layer and the activation that follows it, as a module, a function or a method, are one
-    layer of the report and run as one operator. Activations that stand alone and the outputs of all
-    other modules are measured too; integers and booleans are not. Statistics stay on their
-    device until the end.
+    A linear layer, a convolution or a norm and the activation that follows it, as a module, a
+    function or a method, are one layer of the report and run as one operator. Activations that
+    stand alone, residual sums (of two outputs that are measured) and the outputs of all other
+    modules are measured too; what is not is listed in the report, with its reason. Statistics stay
+    on their device until the end.
 
     The net runs in the mode, training or evaluation, that it is in. Gradients, hooks, the buffers
     of modules in training mode and torch's random state are left as they were, whatever the forward
@@ -57,14 +61,16 @@ def profile(
         scaler: a torch.amp.GradScaler: the loss is multiplied by its scale before the backward, as
             in training, and what is reported is divided by it. What overflows is non-finite.
         stop_at_nonfinite: end the forward after the first layer with a NaN or an infinity, even
-            inside a module that catches exceptions. This waits for the device at every layer.
+            inside a module that catches exceptions. Every function is looked at, so that one that
+            made the value is in the report by its name; this waits for the device each time.
 
     Returns:
         The :class:`Report`: one :class:`Layer` for each operator, in execution order.
 
     Raises:
         TypeError: net cannot be called, or the loss is no real number.
-        ValueError: the loss is no scalar, or no gradient flows from it.
+        ValueError: a parameter or buffer of net is uninitialised or on the meta device; the loss
+            is no scalar, or no gradient flows from it.
         Exception: whatever the forward, the loss or the backward raises, with a note that says
             where.
 
@@ -84,9 +90,11 @@ def profile(
     net, group = local(net)
     root = net if isinstance(net, nn.Module) else getattr(net, "__self__", None)
     names = NetNames(root if isinstance(root, nn.Module) else None)
+    check_ready(zip(names.paths(), names.modules, strict=True))
     gradients = None if loss is None else Gradients(fuse=True, group=group)
     watch = Watch(names, Tape(stop_at_nonfinite, gradients))
     with ExitStack() as stack:
+        stack.enter_context(compiled.eagerly())
         stack.enter_context(unchanged(names.modules))
         if gradients is None:
             stack.enter_context(torch.no_grad())
@@ -146,7 +154,12 @@ class Watch:
         """What was measured so far, copied from the devices."""
         names = self._names
         recording = self._tape.read(names.paths(), list(map(type, names.modules)))
-        return Report(recording.read, skipped=list(self._outputs.skipped))
+        notes = [compiled.NOTE] if compiled.is_compiled(names.modules) else []
+        skipped = list(self._outputs.skipped)
+        if not recording.copies.nonfinite():
+            return Report(recording.read, skipped=skipped, notes=notes)
+        layers, inputs = recording.read()
+        return Report(with_parameters(layers, names.module), inputs, skipped, notes)
 
 
 def _call(net: Callable[..., Any], x: Any) -> Any:

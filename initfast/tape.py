@@ -110,6 +110,7 @@ class Tape:
         self._net_inputs: list[int] = []
         self._also: dict[int, list[str]] = {}
         self._end: int | None = None  # how many events there were when the profile stopped
+        self._glimpsed: set[int] = set()  # addresses of what is not a layer's
         # By the address of a function's non-finite result: the event of the function that made it.
         self._makers: dict[int, tuple[Any, ...]] = {}
 
@@ -226,6 +227,7 @@ class Tape:
         if address is None and (address := self.row(y)) is None:
             return
         rows = self._inputs.pop(address)
+        self._glimpsed.discard(address)
         self._record(source, None, y, None, address, None, rows)
 
     def also(self, name: str, y: Tensor) -> None:
@@ -256,6 +258,8 @@ class Tape:
         """
         address = self.find(t)
         if address is not None or (key is None and (key := kernels_of(t)) is None):
+            if self._glimpsed and address is not None:
+                self._glimpsed.discard(address)
             return address
         rows = MOMENTS(key, t)
         address = self._keep(t, self._rows.add(rows, 1))
@@ -282,6 +286,11 @@ class Tape:
         """The memory of t may be written to unseen from now on: it is measured anew at each use."""
         if type(t) in (Tensor, Parameter) and t.layout is torch.strided and t.device.type != "meta":
             self._lent.add(t.untyped_storage().data_ptr())
+
+    def find_layer(self, t: Tensor) -> int | None:
+        """Likewise, and None where only a function that is no layer made or took it."""
+        address = self.find(t)
+        return None if address in self._glimpsed else address
 
     def _keep(self, t: Tensor, address: int) -> int:
         self._known[id(t)] = (weakref.ref(t), self._version(t), address)
@@ -316,13 +325,19 @@ class Tape:
 
     # ---- stopping ----
 
+    def glimpse(self, t: Tensor) -> int | None:
+        """The address of the row of what a function took or made, measured now if need be."""
+        if (address := self.find(t)) is None and (address := self.row(t)) is not None:
+            self._glimpsed.add(address)
+        return address
+
     def function(self, source: Source, y: Tensor) -> None:
         """Where the profile stops at the first non-finite value, see whether a function made it.
 
         Its result need not end in any layer's (softmax forgets the infinities of a mask), so it is
         remembered until a layer has non-finite values that come from it.
         """
-        address = self.row(y)
+        address = self.glimpse(y)
         rows = None if address is None else self._inputs.get(address)
         if address is None or rows is None or not rows[1] > 0:
             return

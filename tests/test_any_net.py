@@ -8,6 +8,8 @@ from profile_cases import batch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from initfast.profiler import profile
+
 # ---- nets ----
 
 
@@ -51,16 +53,6 @@ class MixerBlock(nn.Module):
     def forward(self, x):
         x = x + self.tokens(self.norm1(x).transpose(1, 2)).transpose(1, 2)
         return x + self.channels(self.norm2(x))
-
-
-def mixer():
-    return nn.Sequential(
-        nn.Conv2d(3, 10, 4, 4),
-        nn.Flatten(2),
-        nn.Unflatten(2, (16,)),
-        nn.Sequential(MixerBlock(16, 16), MixerBlock(16, 16)),
-        nn.LayerNorm(16),
-    )
 
 
 class Mixer(nn.Module):
@@ -223,3 +215,41 @@ def test_every_call_of_every_module(name, training):
     net = make().train(training)
     tolerance = 2e-2 if "autocast" in name else 1e-4
     faithful(net, x, tolerance)
+
+
+def test_a_compiled_net_is_profiled_eagerly_and_the_report_says_so():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(6, 6), nn.Tanh(), nn.LayerNorm(6))
+    x = batch(3, 6)
+    assert profile(net, x).notes == []
+    plain = profile(net, x)
+    wrapped = torch.compile(net, backend="eager")
+    wrapped(x)  # hooks that are added after this are not seen by what was compiled
+    report = profile(wrapped, x)
+    assert [(layer.op, layer.post) for layer in report] == [(p.op, p.post) for p in plain]
+    assert "compiled" in report.notes[0] and report.notes[0].split(";")[0] in str(report)
+    net.compile(backend="eager")
+    report = profile(nn.Sequential(net, nn.Linear(6, 2)), x)
+    assert [layer.op for layer in report] == ["linear + tanh", "LayerNorm", "linear"]
+    assert len(report.notes) == 1
+    assert torch.allclose(wrapped(x), plain_forward(net, x))
+
+
+def plain_forward(net, x):
+    with torch.compiler.set_stance("force_eager"):
+        return net(x)
+
+
+def test_distributed_data_parallel(tmp_path):
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1
+    )
+    try:
+        net = nn.Sequential(nn.Conv1d(2, 4, 3), nn.BatchNorm1d(4), nn.ReLU(), nn.Flatten())
+        net.append(nn.Linear(24, 3))
+        x = batch(5, 2, 8)
+        ours = profile(nn.parallel.DistributedDataParallel(net), x)
+        plain = profile(net, x)
+        assert [(one.op, one.post) for one in ours] == [(one.op, one.post) for one in plain]
+    finally:
+        torch.distributed.destroy_process_group()
