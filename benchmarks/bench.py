@@ -26,6 +26,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import growth
+import net_cases
 import operator_cases
 import profile_cases
 import samplers
@@ -38,7 +39,7 @@ from timing import FULL, QUICK, Machine
 
 import initfast
 
-SUITES = (profile_cases, training_cases, operator_cases, samplers)
+SUITES = (profile_cases, net_cases, training_cases, operator_cases, samplers)
 
 
 # ---- measuring ----

@@ -18,6 +18,7 @@ def peers(net: nn.Module, x: Tensor) -> list[Peer]:
         "six-stat hooks": functools.partial(_hooks, _six_stats),
         "HF DebugUnderflowOverflow": _hugging_face,
         "TorchLens trace": _torchlens,
+        "unit-scaling track_scales": _unit_scaling,
     }
     return [Peer(name, functools.partial(build, net, x)) for name, build in builders.items()]
 
@@ -71,3 +72,10 @@ def _torchlens(net: nn.Module, x: Tensor) -> Run:
     options = torchlens.options.CaptureOptions(unwrap_when_done=True)
     net = copy.deepcopy(net)
     return lambda: torchlens.trace(net, x, capture=options)
+
+
+def _unit_scaling(net: nn.Module, x: Tensor) -> Run:
+    from unit_scaling.transforms import track_scales
+
+    tracked = track_scales(copy.deepcopy(net))
+    return lambda: tracked(x)
