@@ -77,7 +77,7 @@ def assert_row(row: Tensor, x: Tensor, saturated: int = 0, rtol: float = 1e-6) -
     The mean may be off by rtol standard deviations, std by rtol of itself; the rest is exact.
     """
     assert row.dtype == torch.float64 and row.shape == (8,)
-    values = x.detach().double().reshape(-1).numpy()
+    values = x.detach().double().reshape(-1).numpy().astype(np.longdouble)
     finite = values[np.isfinite(values)]
     count, nonfinite, zero, counted, mean, m2, low, high = row.tolist()
     assert (count, nonfinite) == (values.size, values.size - finite.size)
