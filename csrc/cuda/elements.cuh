@@ -1,8 +1,9 @@
 // How a warp walks over a tensor's elements: runs of kRun<S>, 16 bytes at a time and lane.
 //
 // Lane l of a run holds vectors l, l + 32, ... of W = 16 / sizeof(T) consecutive elements, whatever
-// the pointer's alignment: a tensor that is not aligned, or whose last vector is not full, is read
-// element by element from the same places. So the moments' bits do not depend on alignment.
+// the pointer's alignment, so that the moments' bits do not depend on it. In a tensor that is not
+// aligned a vector is cut out of the two aligned ones that it lies in; the first and the last, whose
+// neighbours may not be read, are read element by element.
 #pragma once
 
 #include "device.cuh"
@@ -86,6 +87,39 @@ __device__ __forceinline__ Vector<T> load_first(const T* p, Index n, bool aligne
   return v;
 }
 
+// The vector at p, which lies in `offset` bytes from an aligned one on, and in the next.
+template <class T>
+__device__ __forceinline__ Vector<T> load_across(const T* p, uint32_t offset) {
+  struct Words {
+    uint32_t word[8];
+  };
+  struct Vectors {
+    uint4 vector[2];
+  };
+  const uint4* whole = reinterpret_cast<const uint4*>(reinterpret_cast<uintptr_t>(p) - offset);
+  Words w = bit_cast<Words>(Vectors{{whole[0], whole[1]}});
+#pragma unroll
+  for (int i = 0; i < 6; ++i) w.word[i] = offset & 8 ? w.word[i + 2] : w.word[i];
+#pragma unroll
+  for (int i = 0; i < 5; ++i) w.word[i] = offset & 4 ? w.word[i + 1] : w.word[i];
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    w.word[i] = __funnelshift_r(w.word[i], w.word[i + 1], offset % 4 * 8);
+  }
+  return bit_cast<Vector<T>>(uint4{w.word[0], w.word[1], w.word[2], w.word[3]});
+}
+
+// The vector from element `index` of a tensor; zeros past its end.
+template <class T>
+__device__ __forceinline__ Vector<T> load_anywhere(const T* data, int64_t index, int64_t numel) {
+  const uint32_t offset = uint32_t(reinterpret_cast<uintptr_t>(data) % 16);
+  const int64_t before = offset / sizeof(T);  // elements read in front of the vector
+  if (index < before || index - before + 2 * kVector<T> > numel) {
+    return load_first(data + index, numel - index, false);
+  }
+  return load_across(data + index, offset);
+}
+
 // ---- a lane's corner of shared memory ----
 
 // Registers cannot be indexed by a loop that is not unrolled whole. Where the loop's body is long
@@ -139,11 +173,17 @@ __device__ __forceinline__ uint32_t present_of(int64_t left) {
 template <class T, class S, int N>
 __device__ __forceinline__ void load_run(const T* data, int64_t start, int64_t numel, S (&x)[N]) {
   Vector<T> v[N / kVector<T>];
-  const bool aligned = is_aligned(data);
+  if (is_aligned(data)) {
 #pragma unroll
-  for (int i = 0; i < N; i += kVector<T>) {
-    const int64_t index = start + element_of<T>(i);
-    v[i / kVector<T>] = load_first(data + index, numel - index, aligned);
+    for (int i = 0; i < N; i += kVector<T>) {
+      const int64_t index = start + element_of<T>(i);
+      v[i / kVector<T>] = load_first(data + index, numel - index, true);
+    }
+  } else {
+#pragma unroll
+    for (int i = 0; i < N; i += kVector<T>) {
+      v[i / kVector<T>] = load_anywhere(data, start + element_of<T>(i), numel);
+    }
   }
 #pragma unroll
   for (int i = 0; i < N; ++i) x[i] = widen(v[i / kVector<T>].element[i % kVector<T>]);

@@ -25,6 +25,7 @@ struct dim3 {
 struct alignas(16) [[gnu::may_alias]] uint4 {
   unsigned x, y, z, w;
   uint4() = default;
+  uint4(unsigned x, unsigned y, unsigned z, unsigned w) : x(x), y(y), z(z), w(w) {}
   uint4(const uint4& from) : x(from.x), y(from.y), z(from.z), w(from.w) {}
   uint4& operator=(const uint4& from) {
     x = from.x, y = from.y, z = from.z, w = from.w;
@@ -64,6 +65,8 @@ struct Place {  // in the kernel's source
   int line;
 };
 
+// Asked before every launch, where set; anything but cudaSuccess becomes the launch's error.
+extern cudaError_t (*before_launch)();
 void run_grid(dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()>& kernel);
 void block_barrier(Place);
 void warp_barrier(unsigned mask, Place);
@@ -78,6 +81,9 @@ void after_atomic(const void*);
 template <class... Parameter, class... Argument>
 cudaError_t launch(void (*kernel)(Parameter...), dim3 grid, dim3 block, size_t shared_bytes,
                    Argument... argument) {
+  if (before_launch) {
+    if (const cudaError_t error = before_launch()) return error;
+  }
   const std::tuple<std::decay_t<Parameter>...> arguments(argument...);
   run_grid(grid, block, shared_bytes, [&] { std::apply(kernel, arguments); });
   return cudaSuccess;
@@ -167,3 +173,6 @@ void mma_m16n8k16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2],
 #define atomicAdd(p, value) ::cuda_on_cpu::atomic_add((p), (value))
 #define atomicExch(p, value) ::cuda_on_cpu::atomic_exchange((p), (value))
 inline unsigned __umulhi(unsigned a, unsigned b) { return unsigned(uint64_t(a) * b >> 32); }
+inline unsigned __funnelshift_r(unsigned low, unsigned high, unsigned bits) {
+  return unsigned((uint64_t(high) << 32 | low) >> (bits & 31));
+}
