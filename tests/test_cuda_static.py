@@ -1,7 +1,7 @@
 """What can be said of the CUDA kernels' machine code without a card: they compile for every card,
 spill nothing, move 16 bytes at a time, use tensor cores, and sample by exact arithmetic only.
 
-They run with INITFAST_CUDA_CHECKS=1, and then need nvcc, and nvdisasm for the machine code.
+They need nvcc, and nvdisasm for the machine code.
 """
 
 from __future__ import annotations
@@ -26,12 +26,7 @@ THREADS = 256
 REGISTERS_OF_A_MULTIPROCESSOR = 65536
 STATIC_SHARED_MEMORY = 48 << 10
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        os.environ.get("INITFAST_CUDA_CHECKS") != "1", reason="INITFAST_CUDA_CHECKS=1 runs them"
-    ),
-]
+pytestmark = [pytest.mark.slow, pytest.mark.cuda_checks]
 
 
 def tool(name: str) -> str:

@@ -1,48 +1,24 @@
-"""Builds csrc/cuda for the host and calls its kernels, each build in a process of its own.
+"""Calls the kernels of csrc/cuda on the host, each build (see builds.py) in a process of its own.
 
-Builds: "plain"; "address" (AddressSanitizer and UBSan); "thread" (ThreadSanitizer as race checker,
-with smaller blocks, because it can tell 256 threads apart). What stops a kernel raises KernelError,
-with the sanitizer's words where it was a sanitizer.
+What stops a kernel raises KernelError, with the sanitizer's words where it was a sanitizer.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 import pickle
-import shutil
 import subprocess
 import sys
-import sysconfig
 import tempfile
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from cuda_on_cpu.builds import CSRC, HERE, RUNTIMES, MissingTool, build, compiler
 
-HERE = Path(__file__).resolve().parent
-CSRC = HERE.parents[1] / "csrc"
-BUILDS = ("plain", "address", "thread")
 DTYPES = ("float32", "float64", "bfloat16", "float16")  # in the order of cuda::Dtype
 ELEMENT_BYTES = {"float32": 4, "float64": 8, "bfloat16": 2, "float16": 2}
-
-FLAGS = (
-    "-std=c++20 -g1 -fPIC -fvisibility=hidden -ffp-contract=off -Wall -Werror -Wno-unknown-pragmas "
-    "-Wno-maybe-uninitialized -Wno-unknown-warning-option -Wno-class-memaccess "
-    "-DINITFAST_CUDA_ON_CPU -DINITFAST_HAS_FMA=1"
-).split()
-UNDEFINED = "alignment,bounds,shift,signed-integer-overflow,integer-divide-by-zero,null"
-SANITIZERS = {
-    "plain": ["-O1"],
-    "address": [f"-fsanitize=address,{UNDEFINED}", "-fno-sanitize-recover=all", "-shared-libsan"],
-    "thread": [
-        *("-fsanitize=thread", "-shared-libsan"),
-        *("-DINITFAST_CUDA_THREADS=64", "-DINITFAST_CUDA_MAX_BLOCKS=3"),
-    ],
-}
-RUNTIMES = {"address": "asan", "thread": "tsan"}
 OPTIONS = {
     "ASAN_OPTIONS": "detect_leaks=0:detect_stack_use_after_return=0",
     "TSAN_OPTIONS": "halt_on_error=1:exitcode=66:history_size=0",
@@ -54,70 +30,6 @@ class KernelError(Exception):
     """A kernel was stopped: by the host runtime, or by a sanitizer."""
 
 
-class MissingTool(Exception):
-    """A compiler that a build needs is not installed."""
-
-
-# ---- building ----
-
-
-def compiler(build: str) -> str:
-    """The C++ compiler of a build: Clang for the sanitizers, whose runtimes know fibers."""
-    names = ["c++", "g++", "clang++"] if build == "plain" else ["clang++-19", "clang++"]
-    for name in names:
-        if shutil.which(name):
-            return name
-    raise MissingTool(f"the {build} build needs one of {', '.join(names)}")
-
-
-def build(name: str, sources: Path = CSRC) -> Path:
-    """The extension module of a build, compiled unless these very sources were before."""
-    digest = hashlib.sha256(repr((FLAGS, SANITIZERS[name], sys.version)).encode())
-    for path in sorted([*sources.glob("*.h"), *sources.glob("cuda/*"), *HERE.glob("*.[hc]*")]):
-        digest.update(path.name.encode() + path.read_bytes())
-    cache = Path(tempfile.gettempdir()) / f"initfast-cuda-on-cpu-{os.getuid()}"
-    suffix = sysconfig.get_config_var("EXT_SUFFIX")
-    module = cache / f"{name}-{digest.hexdigest()[:16]}" / f"kernels_{name}{suffix}"
-    if not module.exists():
-        module.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=cache) as scratch:
-            _compile(name, sources, Path(scratch) / module.name)
-            os.replace(Path(scratch) / module.name, module)
-    return module
-
-
-def _compile(name: str, sources: Path, module: Path) -> None:
-    import pybind11
-
-    clang_or_gcc, flags = compiler(name), [*FLAGS, *SANITIZERS[name]]
-    include = [f"-I{HERE}", f"-I{sources}"]
-    python = [f"-isystem{pybind11.get_include()}", f"-isystem{sysconfig.get_path('include')}"]
-    commands, objects = [], []
-
-    def add(command: list[str], source: Path) -> None:
-        objects.append(str(module.with_name(source.name + ".o")))
-        commands.append([*command, *include, "-c", str(source), "-o", objects[-1]])
-
-    for source in sorted((sources / "cuda").glob("*.cu")):
-        add([clang_or_gcc, "-xc++", *flags, "-mfma"], source)
-    add([clang_or_gcc, *flags, *python, f"-DINITFAST_MODULE=kernels_{name}"], HERE / "bindings.cpp")
-    add([clang_or_gcc, *flags], HERE / "bugs.cpp")
-    for source in ("fibers.cpp", "order.cpp", "runtime.cpp"):  # themselves not instrumented
-        add([compiler("plain"), *FLAGS, "-O2"], HERE / source)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        list(pool.map(_run, commands))
-    _run([clang_or_gcc, *flags, "-shared", *objects, "-o", str(module)])
-
-
-def _run(command: list[str]) -> None:
-    result = subprocess.run(command, capture_output=True, text=True)
-    if result.returncode:
-        raise RuntimeError(f"{' '.join(command)}\n{result.stderr}")
-
-
-# ---- calling ----
-
-
 class Device:
     """The kernels of one build, as functions of numpy arrays.
 
@@ -125,9 +37,9 @@ class Device:
     as float64, exactly.
     """
 
-    def __init__(self, name: str, sources: Path = CSRC) -> None:
+    def __init__(self, name: str, sources: Path = CSRC, cache: Path | None = None) -> None:
         self.name = name
-        self._module = build(name, sources)
+        self._module = build(name, sources, cache)
         self._process: subprocess.Popen[bytes] | None = None
 
     def _start(self) -> subprocess.Popen[bytes]:

@@ -11,6 +11,7 @@
 namespace cuda_on_cpu {
 
 Schedule schedule;
+cudaError_t (*before_launch)() = nullptr;
 
 std::string at(Place place) { return std::string(place.file) + ":" + std::to_string(place.line); }
 

@@ -1,29 +1,22 @@
 """Every barrier and fence of csrc/cuda is needed, and the harness sees each one's lack.
 
-Each test builds the kernels with one of them taken out; all together take minutes, so they run only
-with INITFAST_CUDA_MUTANTS=1.
+Each test builds the kernels with one of them taken out.
 """
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 
 import pytest
-from cuda_on_cpu import checks, harness
+from cuda_on_cpu import builds, checks, harness
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        os.environ.get("INITFAST_CUDA_MUTANTS") != "1", reason="INITFAST_CUDA_MUTANTS=1 runs them"
-    ),
-]
+pytestmark = [pytest.mark.slow, pytest.mark.cuda_checks]
 
 ORDERING = re.compile(r"__syncthreads\(\);|__threadfence\(\);|atomicExch\(ticket, 0u\);")
 MUTANTS = [
     (path.name, number)
-    for path in sorted((harness.CSRC / "cuda").glob("*.cu*"))
+    for path in sorted((builds.CSRC / "cuda").glob("*.cu*"))
     for number in range(len(ORDERING.findall(path.read_text())))
 ]
 
@@ -43,12 +36,12 @@ def exercise(device: harness.Device) -> None:
 @pytest.mark.parametrize("name, number", MUTANTS)
 def test_what_is_taken_out_is_missed(tmp_path, name, number):
     sources = tmp_path / "csrc"
-    shutil.copytree(harness.CSRC, sources)
+    shutil.copytree(builds.CSRC, sources)
     path = sources / "cuda" / name
     text = path.read_text()
     found = list(ORDERING.finditer(text))[number]
     path.write_text(text[: found.start()] + "(void)0;" + text[found.end() :])
-    device = harness.Device("thread", sources)
+    device = harness.Device("thread", sources, tmp_path)
     try:
         with pytest.raises((harness.KernelError, AssertionError)):
             exercise(device)

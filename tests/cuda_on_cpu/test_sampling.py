@@ -3,21 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from cuda_on_cpu import harness, sampling
+from cuda_on_cpu import sampling
 from cuda_on_cpu.harness import DTYPES
 from cuda_on_cpu.sampling import SHAPES
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-
-@pytest.fixture(scope="module")
-def device():
-    try:
-        device = harness.Device("plain")
-    except harness.MissingTool as missing:
-        pytest.skip(str(missing))
-    yield device
-    device.close()
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -1,0 +1,133 @@
+"""Builds csrc/cuda for the host.
+
+Builds: "plain"; "address" (AddressSanitizer and UBSan); "thread" (ThreadSanitizer as race checker,
+with smaller blocks, because it can tell 256 threads apart): modules for harness.py to call. "card":
+the operators of csrc/ops_cuda.cpp over the kernels, for torch to load.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+CSRC = HERE.parents[1] / "csrc"
+BUILDS = ("plain", "address", "thread")
+RUNTIME = ("fibers.cpp", "order.cpp", "runtime.cpp")
+
+FLAGS = (
+    "-std=c++20 -g1 -fPIC -fvisibility=hidden -ffp-contract=off -Wall -Werror -Wno-unknown-pragmas "
+    "-Wno-maybe-uninitialized -Wno-unknown-warning-option -Wno-class-memaccess "
+    "-DINITFAST_CUDA_ON_CPU -DINITFAST_HAS_FMA=1"
+).split()
+UNDEFINED = "alignment,bounds,shift,signed-integer-overflow,integer-divide-by-zero,null"
+SANITIZERS = {
+    "plain": ["-O1"],
+    "card": ["-O1"],
+    "address": [f"-fsanitize=address,{UNDEFINED}", "-fno-sanitize-recover=all", "-shared-libsan"],
+    "thread": [
+        *("-fsanitize=thread", "-shared-libsan"),
+        *("-DINITFAST_CUDA_THREADS=64", "-DINITFAST_CUDA_MAX_BLOCKS=3"),
+    ],
+}
+RUNTIMES = {"address": "asan", "thread": "tsan"}
+
+
+class MissingTool(Exception):
+    """A compiler that a build needs is not installed."""
+
+
+def compiler(build: str) -> str:
+    """The C++ compiler of a build: Clang for the sanitizers, whose runtimes know fibers."""
+    names = ["clang++-19", "clang++"] if build in RUNTIMES else ["c++", "g++", "clang++"]
+    for name in names:
+        if shutil.which(name):
+            return name
+    raise MissingTool(f"the {build} build needs one of {', '.join(names)}")
+
+
+def build(name: str, sources: Path = CSRC, cache: Path | None = None) -> Path:
+    """The library of a build, compiled unless these very sources were before.
+
+    Args:
+        name: one of BUILDS, for Python to import; or "card", the operators of ops_cuda.cpp over the
+            kernels, for torch to load.
+        sources: csrc or a changed copy of it.
+        cache: where libraries are kept.
+    """
+    suffix = ".so"
+    if name == "card":
+        import torch
+
+        identity = torch.__version__
+    else:
+        identity, suffix = sys.version, sysconfig.get_config_var("EXT_SUFFIX")
+    digest = hashlib.sha256(repr((FLAGS, SANITIZERS[name], identity)).encode())
+    for path in sorted([*sources.glob("*.[hc]*"), *sources.glob("cuda/*"), *HERE.glob("*.[hc]*")]):
+        digest.update(path.name.encode() + path.read_bytes())
+    cache = cache or Path(tempfile.gettempdir()) / f"initfast-cuda-on-cpu-{os.getuid()}"
+    library = cache / f"{name}-{digest.hexdigest()[:16]}" / f"kernels_{name}{suffix}"
+    if not library.exists():
+        library.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=cache) as scratch:
+            _compile(name, sources, Path(scratch) / library.name)
+            os.replace(Path(scratch) / library.name, library)
+    return library
+
+
+def _compile(name: str, sources: Path, library: Path) -> None:
+    main = _card_commands if name == "card" else _module_commands
+    front = [compiler(name), *FLAGS, *SANITIZERS[name]]
+    commands, link = main(name, front, sources)
+    for source in sorted((sources / "cuda").glob("*.cu")):
+        commands.append([*front, "-mfma", "-xc++", str(source)])
+    for source in RUNTIME:  # itself not instrumented
+        commands.append([compiler("plain"), *FLAGS, "-O2", str(HERE / source)])
+    objects = [str(library.with_name(f"{i}.o")) for i in range(len(commands))]
+    include = [f"-I{HERE}", f"-I{sources}"]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        jobs = zip(commands, objects, strict=True)
+        list(pool.map(_run, ([*c[:-1], *include, "-c", c[-1], "-o", o] for c, o in jobs)))
+    _run([*front, "-shared", *objects, *link, "-o", str(library)])
+
+
+def _module_commands(
+    name: str, front: list[str], sources: Path
+) -> tuple[list[list[str]], list[str]]:
+    """What compiles the module that Device calls, and what it is linked with."""
+    import pybind11
+
+    python = [f"-isystem{pybind11.get_include()}", f"-isystem{sysconfig.get_path('include')}"]
+    module = f"-DINITFAST_MODULE=kernels_{name}"
+    bindings = [*front, *python, module, str(HERE / "bindings.cpp")]
+    return [bindings, [*front, str(HERE / "bugs.cpp")]], []
+
+
+def _card_commands(name: str, front: list[str], sources: Path) -> tuple[list[list[str]], list[str]]:
+    """What compiles the operators for torch, and what they are linked with."""
+    from torch.utils import cpp_extension
+
+    torch_flags = [f"-isystem{path}" for path in cpp_extension.include_paths()]
+    torch_flags += ["-DUSE_CUDA", "-DTORCH_TARGET_VERSION=0x020a000000000000"]
+    operators = [*front, *torch_flags, "-include", str(HERE / "card.h")]
+    link = [f"-L{path}" for path in cpp_extension.library_paths()]
+    # -Bsymbolic: what card.cpp defines comes before torch's own.
+    link += ["-ltorch", "-ltorch_cpu", "-lc10", "-Wl,-Bsymbolic"]
+    commands = [
+        [*operators, str(sources / "ops_cuda.cpp")],
+        [*front, *torch_flags, str(HERE / "card.cpp")],
+    ]
+    return commands, link
+
+
+def _run(command: list[str]) -> None:
+    result = subprocess.run(command, capture_output=True, text=True)
+    if result.returncode:
+        raise RuntimeError(f"{' '.join(command)}\n{result.stderr}")

@@ -1,0 +1,62 @@
+"""A card that is not there: the operators of csrc/ops_cuda.cpp, over kernels that run on the host.
+
+They take the CPU's tensors for their own. Everything of the CUDA half runs that is not CUDA itself:
+checks, layouts, allocation, the choice of kernel, launches.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+from cuda_on_cpu.builds import build
+from torch._C import DispatchKey, DispatchKeySet
+
+KEYS = DispatchKeySet(DispatchKey.PrivateUse1)  # see card.h
+OPERATORS = ("moments", "act", "act_backward", "linear_act", "sample_", "zero_rows_")
+
+
+class Card:
+    """The operators, and the means to see what they launched."""
+
+    def __init__(self) -> None:
+        path = build("card")
+        torch.ops.load_library(str(path))
+        self._control = ctypes.CDLL(str(path))
+        self.reset()
+
+    def reset(self, capability: int = 90, failing_launch: int = -1) -> None:
+        """Be a card of that compute capability; count launches from 0, and let one fail."""
+        self._control.card_reset(capability, failing_launch)
+
+    @property
+    def launches(self) -> int:
+        """How many kernels were launched since reset()."""
+        return self._control.card_launches()
+
+    @property
+    def guards(self) -> int:
+        """How many device guards are alive."""
+        return self._control.card_guards()
+
+    def call(self, name: str, *arguments: Any) -> Any:
+        """Call a CUDA operator by its name in torch.ops.initfast."""
+        return getattr(torch.ops.initfast, name).default.redispatch(KEYS, *arguments)
+
+    @contextmanager
+    def in_place_of_the_cpu(self) -> Iterator[None]:
+        """While this lasts, CPU tensors go to the CUDA operators."""
+        library = torch.library.Library("initfast", "IMPL")
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Warning only once for all operators")
+            for name in OPERATORS:
+                library.impl(name, partial(self.call, name), "CPU", allow_override=True)
+        try:
+            yield
+        finally:
+            library._destroy()

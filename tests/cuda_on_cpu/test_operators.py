@@ -1,0 +1,155 @@
+"""The CUDA operators, from their arguments to their results, without a card.
+
+What they compute is tested by the CPU operators' own tests; see plugin.py.
+"""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from cuda_on_cpu.builds import MissingTool
+from cuda_on_cpu.card import Card
+
+import initfast
+
+ACT = ("tanh", 0.0, 0.0)
+
+
+@pytest.fixture(scope="module")
+def emulated():
+    try:
+        card = Card()
+    except MissingTool as missing:
+        pytest.skip(str(missing))
+    with card.in_place_of_the_cpu():
+        yield card
+
+
+@pytest.fixture(autouse=True)
+def card(emulated):
+    """A card of compute capability 9.0; no operator leaves a device guard behind."""
+    emulated.reset()
+    yield emulated
+    assert emulated.guards == 0
+
+
+def calls(dtype=torch.float32):
+    """One call of every operator, by name."""
+    x, weight = torch.ones(4, 6, dtype=dtype), torch.ones(5, 6, dtype=dtype)
+    return {
+        "moments": (x,),
+        "act": (x, *ACT, -1),
+        "act_backward": (x, x, *ACT),
+        "linear_act": (x, weight, None, *ACT, False),
+        "sample_": (x, "uniform", None, 1.0, 0.0, 0.0, 1.0, 1, 0, [6, 1]),
+        "zero_rows_": (x, 1, 1),
+    }
+
+
+# ---- launches ----
+
+
+@pytest.mark.parametrize("name", calls())
+def test_an_operator_is_one_launch(card, name):
+    card.call(name, *calls()[name])
+    assert card.launches == 1
+
+
+@pytest.mark.parametrize("name", calls())
+def test_a_failed_launch_is_named(card, name):
+    card.reset(failing_launch=0)
+    message = rf"initfast::{name}: the launch of {name.strip('_')}.* failed on cuda:.*: unspecified"
+    with pytest.raises(RuntimeError, match=message):
+        card.call(name, *calls()[name])
+
+
+def test_a_failed_launch_after_the_matrix_product_is_named(card):
+    card.reset(failing_launch=0)
+    x = torch.ones(100, 6)
+    with pytest.raises(RuntimeError, match=r"linear_act: the launch of act after the matrix"):
+        card.call("linear_act", x, torch.ones(5, 6), None, *ACT, False)
+
+
+def test_nothing_is_launched_for_nothing_to_sample(card):
+    card.call("sample_", torch.ones(0), "uniform", None, 1.0, 0.0, 0.0, 1.0, 1, 0, [1])
+    card.call("zero_rows_", torch.ones(3, 0), 1, 1)
+    card.call("zero_rows_", torch.ones(3, 4), 0, 1)
+    assert card.launches == 0
+
+
+@pytest.mark.parametrize(
+    ("dtype", "rows", "small"),
+    [
+        (torch.float32, 32, True),
+        (torch.float32, 33, False),
+        (torch.bfloat16, 64, True),
+        (torch.bfloat16, 65, False),
+        (torch.float64, 1, False),
+    ],
+)
+def test_small_batches_have_a_kernel_of_their_own(card, dtype, rows, small):
+    """The library's matrix product is a call of aten; our kernel is none."""
+    x, weight = torch.ones(rows, 6, dtype=dtype), torch.ones(5, 6, dtype=dtype)
+    with torch.profiler.profile() as seen:
+        card.call("linear_act", x, weight, None, *ACT, False)
+    assert ("aten::linear" not in {event.name for event in seen.events()}) == small
+    assert card.launches == 1
+
+
+# ---- bad input ----
+
+
+@pytest.mark.parametrize("name", calls())
+def test_a_card_that_is_too_old_is_refused(card, name):
+    card.reset(capability=70)
+    message = rf"initfast::{name}: cuda:.* has compute capability 7\.0; expected 7\.5 or later"
+    with pytest.raises(RuntimeError, match=message):
+        card.call(name, *calls()[name])
+    assert card.launches == 0
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_card_without_tensor_cores_for_16_bits_uses_the_library(card, dtype):
+    card.reset(capability=75)
+    with torch.profiler.profile() as seen:
+        y = card.call("linear_act", *calls(dtype)["linear_act"])[0]
+    assert "aten::linear" in {event.name for event in seen.events()}
+    assert torch.equal(y, torch.full((4, 5), 6.0).tanh().to(dtype))
+
+
+@pytest.mark.parametrize("name", calls())
+def test_nothing_is_launched_after_a_failed_check(card, name):
+    def spoiled(arguments):
+        """Each tensor in turn on another device, then all of an unsupported dtype."""
+        for i, argument in enumerate(arguments):
+            if isinstance(argument, torch.Tensor):
+                yield (*arguments[:i], argument.to("meta"), *arguments[i + 1 :])
+        yield [a.long() if isinstance(a, torch.Tensor) else a for a in arguments]
+
+    for arguments in spoiled(calls()[name]):
+        with pytest.raises(RuntimeError, match=rf"initfast::{name}: .*expected"):
+            card.call(name, *arguments)
+    assert card.launches == 0
+
+
+# ---- profile ----
+
+
+def test_a_profile_is_the_cpu_s(card):
+    torch.manual_seed(0)
+    layers = [m for _ in range(5) for m in (torch.nn.Linear(40, 40), torch.nn.GELU())]
+    net = torch.nn.Sequential(*layers, torch.nn.LayerNorm(40))
+    x = torch.randn(16, 40)
+    report = initfast.profile(net, x)
+    assert card.launches > 0
+    for layer, y in zip(report.layers, outputs(net, x), strict=True):
+        assert layer.post.count == y.numel()
+        assert layer.post.std == pytest.approx(y.double().std().item(), rel=1e-5)
+
+
+def outputs(net, x):
+    """What each linear layer's activation, and the last module, return."""
+    for i, module in enumerate(net):
+        x = module(x)
+        if i % 2 == 1 or i == len(net) - 1:
+            yield x.detach()
