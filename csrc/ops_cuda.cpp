@@ -76,7 +76,7 @@ struct Statistics {
   Statistics(const Device& device, const Tensor& like, int64_t units, int rows_count, int64_t blocks)
       : zeroed(new_tensor({ticket_place(units) + kTicketBytes}, ScalarType::Bool, like)),
         partial(new_tensor({blocks * rows_count * int64_t(sizeof(Moments))}, ScalarType::Byte, like)),
-        rows(new_tensor(rows_count == 1 ? std::vector<int64_t>{8} : std::vector<int64_t>{2, 8},
+        rows(new_tensor(rows_count == 1 ? std::vector<int64_t>{8} : std::vector<int64_t>{rows_count, 8},
                         ScalarType::Double, like)),
         units(units),
         ticket_at(ticket_place(units)) {
@@ -85,10 +85,11 @@ struct Statistics {
 
   uint8_t* live_flags() { return static_cast<uint8_t*>(zeroed.mutable_data_ptr()); }
   Tensor live() { return torch::stable::narrow(zeroed, 0, 0, units); }
-  cuda::Reduction reduction() {
+  // For a kernel whose first row of moments is this one.
+  cuda::Reduction reduction(int row = 0) {
     return {static_cast<Moments*>(partial.mutable_data_ptr()),
             reinterpret_cast<unsigned*>(live_flags() + ticket_at),
-            static_cast<double*>(rows.mutable_data_ptr())};
+            static_cast<double*>(rows.mutable_data_ptr()) + 8 * row};
   }
 
  private:
@@ -137,15 +138,18 @@ Tensor dense_like(Tensor& t, cuda::Layout& layout) {
 
 // ---- moments, act ----
 
+void launch_moments(const Device& device, Tensor x, Dtype dtype, const cuda::Reduction& out) {
+  cuda::MomentsArgs args{dtype, nullptr, x.numel(), {}, out};
+  if (!is_dense(x) && !set_layout(args.layout, x, torch::stable::empty_like(x))) x = as_dense(x);
+  args.x = x.const_data_ptr();
+  device.check(cuda::moments(args, device.stream()), "the launch of moments");
+}
+
 Tensor moments(Tensor x) {
   const Dtype dtype = dtype_of(x, "moments", "x");
   const Device device(x, "moments", "x");
-  cuda::MomentsArgs args{dtype, nullptr, x.numel(), {}, {}};
-  if (!is_dense(x) && !set_layout(args.layout, x, torch::stable::empty_like(x))) x = as_dense(x);
-  args.x = x.const_data_ptr();
   Statistics statistics(device, x, 0, 1, cuda::kMaxBlocks);
-  args.out = statistics.reduction();
-  device.check(cuda::moments(args, device.stream()), "the launch of moments");
+  launch_moments(device, x, dtype, statistics.reduction());
   return statistics.rows;
 }
 
@@ -223,23 +227,24 @@ LinearResult linear_act_small(const Device& device, const LinearOperands& in, Dt
                            z ? z->mutable_data_ptr() : nullptr, y.mutable_data_ptr(),
                            in.rows, in.cols, in.depth, in.x.stride(0), in.weight.stride(0),
                            nullptr, {}};
-  Statistics statistics(device, y, in.cols, 2, cuda::linear_act_blocks(args));
+  Statistics statistics(device, y, in.cols, 3, cuda::linear_act_blocks(args));
   args.live = statistics.live_flags();
   args.out = statistics.reduction();
   device.check(cuda::linear_act(args, device.stream()), "the launch of linear_act");
   return {statistics.rows, statistics.live()};
 }
 
-// The library's product, then one kernel for bias, activation and moments. In 16 bits the library
-// adds the bias, before its only rounding.
+// The moments of the weight, which brings it into the cache, the library's product, then one kernel
+// for bias, activation and moments. In 16 bits the library adds the bias, before its only rounding.
 LinearResult linear_act_large(const Device& device, const LinearOperands& in, Dtype dtype,
                               const Activation& activation, const Tensor& y, const Tensor* z) {
   const bool wide = dtype == Dtype::kFloat32 || dtype == Dtype::kFloat64;
   const Tensor& product = z ? *z : y;
+  Statistics statistics(device, y, in.cols, 3, cuda::kMaxBlocks);
+  launch_moments(device, in.weight, dtype, statistics.reduction(2));
   if (product.numel() > 0) {
     linear_out(in.x, in.weight, wide ? std::nullopt : in.bias, product);
   }
-  Statistics statistics(device, y, in.cols, 2, cuda::kMaxBlocks);
   cuda::ActArgs args{};
   args.dtype = dtype;
   args.act = activation;

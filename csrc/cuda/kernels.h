@@ -42,7 +42,7 @@ constexpr int64_t kMaxBlocks = INITFAST_CUDA_MAX_BLOCKS;
 struct Reduction {
   Moments* partial;  // kMaxBlocks (linear_act: its blocks) for each row of the result
   unsigned* ticket;  // 0 before the first launch; a launch leaves 0 behind
-  double* rows;      // [8] or [2, 8], as initfast/ops.py describes it
+  double* rows;      // [rows, 8], as initfast/ops.py describes a row
 };
 
 struct MomentsArgs {
@@ -83,7 +83,8 @@ struct ActBackwardArgs {
 cudaError_t act_backward(const ActBackwardArgs&, cudaStream_t);
 
 // y = act(x weight^T + bias): x [rows, depth], weight [cols, depth], y and z [rows, cols], contiguous
-// but for the row strides of x and weight; bias and z may be null. rows, cols >= 1.
+// but for the row strides of x and weight; bias and z may be null. rows, cols >= 1. Rows of moments: of
+// z, of y, of the weight.
 struct LinearActArgs {
   Dtype dtype;
   Activation act;

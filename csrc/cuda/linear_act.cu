@@ -6,6 +6,8 @@
 // columns are few, warps share the depth between them.
 // The tile's sums meet in shared memory, where slices are added in their order; bias, moments,
 // activation and moments again follow there, so that z is never read back.
+// The weight's own moments are taken by one more block for the same columns, first of those
+// neighbours: the sums of a product leave no registers to measure in.
 
 #include "../activation.h"
 #include "elements.cuh"
@@ -43,11 +45,52 @@ struct Operand {
 template <int kRows, int kDepth, int kStride, class T>
 __device__ __forceinline__ void stage_rows(const Operand<T>& x, int64_t row, int k, T* staged) {
   constexpr int kAcross = kDepth / kVector<T>;
-#pragma unroll 4
+#pragma unroll 2
   for (int v = int(threadIdx.x); v < kRows * kAcross; v += kThreads) {
     const int r = v / kAcross, offset = v % kAcross * kVector<T>;
     store_vector(staged + r * kStride + offset, x.load(x.row(row + r), k + offset));
   }
+}
+
+// ---- which tile ----
+
+struct Tile {
+  bool measures_weight;  // and then has no row
+  int64_t row, col;
+};
+template <int kRows>
+INITFAST_INLINE int64_t blocks_down(int64_t rows) {
+  return 1 + ceil_div(rows, kRows);
+}
+template <int kRows, int kCols>
+__device__ __forceinline__ Tile tile_of_block(const LinearActArgs& a) {
+  const int64_t down = blocks_down<kRows>(a.rows), place = int64_t(blockIdx.x) % down;
+  return {place == 0, (place - 1) * kRows, int64_t(blockIdx.x) / down * kCols};
+}
+
+constexpr int kMomentRows = 3;  // of z, of y, of the weight
+using WarpTotals = Moments[kMomentRows * kWarps];
+
+// Rows [col, col + kCols) of the weight. Where they lie one after the other they are one piece, to be
+// cut into runs; else each is.
+template <class T, int kCols>
+__device__ __forceinline__ void measure_weight(const LinearActArgs& a, int64_t col, WarpTotals& total) {
+  if (lane_index() == 0) total[warp_index()] = total[kWarps + warp_index()] = no_moments();
+  WarpMoments<float> of_weight(total[2 * kWarps + warp_index()]);
+  const int64_t rows = a.cols - col < kCols ? a.cols - col : kCols;
+  const bool together = a.weight_stride == a.depth;
+  const int64_t pieces = together ? 1 : rows, length = together ? rows * a.depth : a.depth;
+  const int64_t runs = ceil_div(length, kRun<float>);
+  const T* data = static_cast<const T*>(a.weight) + col * a.weight_stride;
+  for (int64_t run = warp_index(); run < pieces * runs; run += kWarps) {
+    const int64_t piece = run / runs, start = (run - piece * runs) * kRun<float>;
+    const int64_t left = length - start;
+    float x[kPerLane<float>];
+    load_run(data + piece * a.weight_stride, start, length, x);
+    of_weight.add(x, present_of<T, kPerLane<float>>(left),
+                  int32_t(left < kRun<float> ? left : kRun<float>));
+  }
+  of_weight.flush();
 }
 
 // ---- from sums to y, z, live units and moments ----
@@ -55,8 +98,8 @@ __device__ __forceinline__ void stage_rows(const Operand<T>& x, int64_t row, int
 // sums[slice][kRows][kCols] of the tile at (row, col); the slices are added in order.
 template <class T, int kSlices, int kRows, int kCols>
 __device__ __forceinline__ void finish_tile(const LinearActArgs& a, int64_t row, int64_t col,
-                                            const float* sums) {
-  INITFAST_SHARED_ARRAY(Moments, total, 2 * kWarps);
+                                            const float* sums, WarpTotals& total) {
+  if (lane_index() == 0) total[2 * kWarps + warp_index()] = no_moments();
   constexpr int kTile = kRows * kCols;
   constexpr int N = (kTile + kThreads - 1) / kThreads;
   WarpMoments<float> of_z(total[warp_index()]), of_y(total[kWarps + warp_index()]);
@@ -107,16 +150,6 @@ __device__ __forceinline__ void finish_tile(const LinearActArgs& a, int64_t row,
   of_y.add(y, present, count, warp_sum(saturated));
   of_z.flush();
   of_y.flush();
-  reduce_grid<2>(total, a.out);
-}
-
-struct TileOrigin {
-  int64_t row, col;
-};
-template <int kRows, int kCols>
-__device__ __forceinline__ TileOrigin tile_of_block(const LinearActArgs& a) {
-  const int64_t down = ceil_div(a.rows, kRows);
-  return {int64_t(blockIdx.x) % down * kRows, int64_t(blockIdx.x) / down * kCols};
 }
 
 // ---- float32: exact multiplications and additions, no TF32 ----
@@ -145,7 +178,8 @@ __device__ __forceinline__ void sum_and_scatter(float (&v)[2 * kWarp]) {
 // each other's loads.
 // kColumnWarps warps side by side, each kWarpCols columns wide; the others take slices of depth.
 template <int kColumnWarps>
-__global__ void __launch_bounds__(kThreads, 2) exact_kernel(LinearActArgs a) {
+__device__ __forceinline__ void exact_tile(const LinearActArgs& a, const Tile& tile,
+                                           WarpTotals& total) {
   constexpr int kSlices = kWarps / kColumnWarps;
   constexpr int kCols = kColumnWarps * kWarpCols;
   constexpr int kStep = kSlices * kWarpDepth;
@@ -153,7 +187,6 @@ __global__ void __launch_bounds__(kThreads, 2) exact_kernel(LinearActArgs a) {
   INITFAST_SHARED_ARRAY(float, sums, kSlices * kExactRows * kCols);
   const Operand<float> x(a.x, a.rows, a.depth, a.x_stride);
   const Operand<float> weight(a.weight, a.cols, a.depth, a.weight_stride);
-  const TileOrigin tile = tile_of_block<kExactRows, kCols>(a);
   const int column = warp_index() % kColumnWarps * kWarpCols;
   const int lane_depth = warp_index() / kColumnWarps * kWarpDepth + lane_index() * kVector<float>;
 
@@ -191,7 +224,20 @@ __global__ void __launch_bounds__(kThreads, 2) exact_kernel(LinearActArgs a) {
     sums[(warp_index() / kColumnWarps * kExactRows + r) * kCols + c] = sum[i];
   }
   __syncthreads();
-  finish_tile<float, kSlices, kExactRows, kCols>(a, tile.row, tile.col, sums);
+  finish_tile<float, kSlices, kExactRows, kCols>(a, tile.row, tile.col, sums, total);
+}
+
+template <int kColumnWarps>
+__global__ void __launch_bounds__(kThreads, 2) exact_kernel(LinearActArgs a) {
+  INITFAST_SHARED_ARRAY(Moments, total, kMomentRows * kWarps);
+  constexpr int kCols = kColumnWarps * kWarpCols;
+  const Tile tile = tile_of_block<kExactRows, kCols>(a);
+  if (tile.measures_weight) {
+    measure_weight<float, kCols>(a, tile.col, total);
+  } else {
+    exact_tile<kColumnWarps>(a, tile, total);
+  }
+  reduce_grid<kMomentRows>(total, a.out);
 }
 
 // ---- bfloat16 and float16: tensor cores, float32 accumulators ----
@@ -207,7 +253,8 @@ struct Pairs {
 };
 
 template <class T, int kRows>
-__global__ void __launch_bounds__(kThreads) tensor_core_kernel(LinearActArgs a) {
+__device__ __forceinline__ void tensor_core_tile(const LinearActArgs& a, const Tile& tile,
+                                                 WarpTotals& total) {
   constexpr int kDepth = kRows == 16 ? 1024 : 256;
   constexpr int kStride = kDepth + 32;  // 64 bytes of padding: 8 lanes then read 8 different banks
   constexpr int kStep = kWarps * kMmaDepth;
@@ -219,7 +266,6 @@ __global__ void __launch_bounds__(kThreads) tensor_core_kernel(LinearActArgs a) 
   float* sums = reinterpret_cast<float*>(memory);
   const Operand<T> x(a.x, a.rows, a.depth, a.x_stride);
   const Operand<T> weight(a.weight, a.cols, a.depth, a.weight_stride);
-  const TileOrigin tile = tile_of_block<kRows, kMmaCols>(a);
   const int group = lane_index() / 4, along = lane_index() % 4;
   const int lane_depth = warp_index() * kMmaDepth + along * kVector<T>;
 
@@ -262,38 +308,54 @@ __global__ void __launch_bounds__(kThreads) tensor_core_kernel(LinearActArgs a) 
     }
   }
   __syncthreads();
-  finish_tile<T, kWarps, kRows, kMmaCols>(a, tile.row, tile.col, sums);
+  finish_tile<T, kWarps, kRows, kMmaCols>(a, tile.row, tile.col, sums, total);
+}
+
+template <class T, int kRows>
+__global__ void __launch_bounds__(kThreads, 2) tensor_core_kernel(LinearActArgs a) {
+  INITFAST_SHARED_ARRAY(Moments, total, kMomentRows * kWarps);
+  const Tile tile = tile_of_block<kRows, kMmaCols>(a);
+  if (tile.measures_weight) {
+    measure_weight<T, kMmaCols>(a, tile.col, total);
+  } else {
+    tensor_core_tile<T, kRows>(a, tile, total);
+  }
+  reduce_grid<kMomentRows>(total, a.out);
 }
 
 // ---- choice ----
 
 struct Choice {
   void (*kernel)(LinearActArgs);
-  int64_t tile_rows, tile_cols;
+  int64_t blocks;
 };
 
 template <class T>
-Choice choose_tensor_core(int64_t rows) {
-  if (rows <= 16) return {tensor_core_kernel<T, 16>, 16, kMmaCols};
-  return {tensor_core_kernel<T, 64>, 64, kMmaCols};
+Choice choose_tensor_core(const LinearActArgs& a) {
+  const int64_t across = ceil_div(a.cols, kMmaCols);
+  if (a.rows <= 16) return {tensor_core_kernel<T, 16>, across * blocks_down<16>(a.rows)};
+  return {tensor_core_kernel<T, 64>, across * blocks_down<64>(a.rows)};
+}
+
+template <int kColumnWarps>
+Choice choose_exact(const LinearActArgs& a) {
+  const int64_t across = ceil_div(a.cols, kColumnWarps * kWarpCols);
+  return {exact_kernel<kColumnWarps>, across * blocks_down<kExactRows>(a.rows)};
 }
 
 Choice choose(const LinearActArgs& a) {
-  if (a.dtype == Dtype::kBFloat16) return choose_tensor_core<BFloat16>(a.rows);
-  if (a.dtype == Dtype::kFloat16) return choose_tensor_core<Float16>(a.rows);
-  if (a.cols >= kManyCols) return {exact_kernel<kWarps>, kExactRows, kWarps * kWarpCols};
-  return {exact_kernel<kFewWarps>, kExactRows, kFewWarps * kWarpCols};
+  if (a.dtype == Dtype::kBFloat16) return choose_tensor_core<BFloat16>(a);
+  if (a.dtype == Dtype::kFloat16) return choose_tensor_core<Float16>(a);
+  return a.cols >= kManyCols ? choose_exact<kWarps>(a) : choose_exact<kFewWarps>(a);
 }
 
 }  // namespace
 
-int64_t linear_act_blocks(const LinearActArgs& a) {
-  const Choice choice = choose(a);
-  return ceil_div(a.rows, choice.tile_rows) * ceil_div(a.cols, choice.tile_cols);
-}
+int64_t linear_act_blocks(const LinearActArgs& a) { return choose(a).blocks; }
 
 cudaError_t linear_act(const LinearActArgs& a, cudaStream_t stream) {
-  return launch(choose(a).kernel, linear_act_blocks(a), stream, a);
+  const Choice choice = choose(a);
+  return launch(choice.kernel, choice.blocks, stream, a);
 }
 
 }  // namespace initfast::cuda

@@ -170,17 +170,18 @@ __device__ __forceinline__ void write_row(const Moments& m, double* row) {
   row[7] = m.max;
 }
 
-// Warp `row` merges that row of moments over all blocks: its lanes take every 32nd block each.
+// A warp merges one row of moments over all blocks: its lanes take every 32nd block each.
 template <int kRows>
 __device__ __forceinline__ void merge_blocks(const Reduction& out) {
-  const int row = warp_index();
-  if (row >= kRows) return;
-  Moments m = no_moments();
-  for (unsigned block = lane_index(); block < gridDim.x; block += kWarp) {
-    merge(m, out.partial[block * kRows + row]);
+#pragma unroll 1
+  for (int row = warp_index(); row < kRows; row += kWarps) {
+    Moments m = no_moments();
+    for (unsigned block = lane_index(); block < gridDim.x; block += kWarp) {
+      merge(m, out.partial[block * kRows + row]);
+    }
+    m = merge_warp(m);
+    if (lane_index() == 0) write_row(m, out.rows + 8 * row);
   }
-  m = merge_warp(m);
-  if (lane_index() == 0) write_row(m, out.rows + 8 * row);
 }
 
 // The end of a kernel: warp_total[row][warp] of every block to out.rows.

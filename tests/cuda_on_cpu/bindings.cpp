@@ -137,7 +137,7 @@ py::tuple run_linear_act(int dtype, std::string act, double alpha, double beta, 
   LinearActArgs args{Dtype(dtype), activation_of(act, alpha, beta), x_data.as(), weight_data.as(),
                      offset ? offset->as() : nullptr, keep_z ? z.as() : nullptr, y.as(), rows, cols,
                      depth, x_stride, weight_stride, live.as<uint8_t>(), {}};
-  Workspace work(linear_act_blocks(args), 2);
+  Workspace work(linear_act_blocks(args), 3);
   args.out = work.reduction();
   cuda::linear_act(args, nullptr);
   return py::make_tuple(y.bytes(), z.bytes(), work.rows(), live.bytes());

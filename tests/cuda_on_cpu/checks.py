@@ -151,6 +151,7 @@ def check_linear_act(
     check_values(y, activation.value(torch.from_numpy(z), *activation.defaults).numpy(), dtype)
     check_row(moments[0], z.ravel())
     check_row(moments[1], y.ravel(), saturated=int(moments[1][3]))
+    check_row(moments[2], weight.ravel())
     check_saturated(moments[1][3], y, activation, dtype)
     assert np.array_equal(live, (y != 0).any(0))
     return y, z, moments

@@ -64,7 +64,7 @@ def test_a_failed_launch_is_named(card, name):
 
 
 def test_a_failed_launch_after_the_matrix_product_is_named(card):
-    card.reset(failing_launch=0)
+    card.reset(failing_launch=1)  # the weight is measured before
     x = torch.ones(100, 6)
     with pytest.raises(RuntimeError, match=r"linear_act: the launch of act after the matrix"):
         card.call("linear_act", x, torch.ones(5, 6), None, *ACT, False)
@@ -93,7 +93,7 @@ def test_small_batches_have_a_kernel_of_their_own(card, dtype, rows, small):
     with torch.profiler.profile() as seen:
         card.call("linear_act", x, weight, None, *ACT, False)
     assert ("aten::linear" not in {event.name for event in seen.events()}) == small
-    assert card.launches == 1
+    assert card.launches == (1 if small else 2)
 
 
 # ---- bad input ----
