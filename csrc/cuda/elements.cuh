@@ -11,7 +11,7 @@
 
 namespace initfast::cuda {
 
-// Numbers held by a lane: several 16-byte loads in flight, and still 3 blocks of 256 threads on a
+// Numbers held by a lane: several 16-byte loads in flight, and still 2 blocks of 256 threads on a
 // multiprocessor.
 template <class S>
 constexpr int kPerLane = kIsDouble<S> ? 4 : 16;

@@ -7,7 +7,7 @@ namespace initfast::cuda {
 namespace {
 
 template <class S>
-__global__ void __launch_bounds__(kThreads) moments_kernel(MomentsArgs a) {
+__global__ void __launch_bounds__(kThreads, 2) moments_kernel(MomentsArgs a) {
   INITFAST_SHARED_ARRAY(Moments, total, kWarps);
   INITFAST_SHARED_ARRAY(S, stage_memory, kStage<S>);
   const Stage<S> stage(stage_memory);
