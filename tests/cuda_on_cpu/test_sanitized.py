@@ -27,7 +27,8 @@ def devices():
         device_started.close()
 
 
-# What shows each injected bug, by build: "result" where it is only a wrong sum. A build that cannot
+# What shows each injected bug, by build: "result" where it is only a wrong sum, "nan" where that is
+# NaN. A build that cannot
 # see it is left out.
 BUGS = {
     "missing barrier": {"thread": "data race", "plain": "result"},
@@ -37,7 +38,7 @@ BUGS = {
     "missing fence after the ticket": {"thread": "data race"},
     "divergent shuffle": dict.fromkeys(BUILDS, "deadlock"),
     "divergent barrier": dict.fromkeys(BUILDS, "barrier divergence"),
-    "uninitialised shared memory": {"plain": "result", "address": "result"},
+    "uninitialised shared memory": {"plain": "nan", "address": "nan"},
     "out of bounds": {"address": "heap-buffer-overflow"},
     "misaligned": {"address": "misaligned address"},
     "shared memory out of bounds": {"address": "heap-buffer-overflow"},
@@ -58,7 +59,9 @@ def test_correct_kernel_passes(devices, build):
 def test_injected_bug_is_seen(devices, name, build, sign):
     device = devices(build)
     device.schedule(1, 2)
-    if sign == "result":
+    if sign == "nan":
+        assert np.isnan(device.bug(name, True)).all()
+    elif sign == "result":
         assert device.bug(name, True).tolist() != [4093, 4093]
     else:
         with pytest.raises(KernelError, match=sign):
