@@ -21,6 +21,8 @@ MOMENT_COLUMNS = ("count", "nonfinite", "zero", "saturated", "mean", "m2", "min"
 SATURATED_SLOPE = 0.06
 """A value is saturated where the activation's slope is under this share of its steepest."""
 
+_linear = F.linear  # torch's own, whatever is put in its place
+
 _SELU_SCALE = 1.0507009873554804934
 _SELU_DEPTH = 1.7580993408473768599  # scale * alpha
 
@@ -339,7 +341,7 @@ def linear_act(
     check_activation(act, alpha, beta)
     check_linear(x, weight, bias)
     with torch.autocast(x.device.type, enabled=False):  # every operator keeps its inputs' dtype
-        z = F.linear(x.detach(), weight.detach(), None if bias is None else bias.detach())
+        z = _linear(x.detach(), weight.detach(), None if bias is None else bias.detach())
     y, pair, live = globals()["act"](z, act, alpha, beta, -1)
     moments = torch.cat([pair, _row(weight)[None]])
     return y, z if save_z else z.new_empty(0), moments, live
