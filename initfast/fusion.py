@@ -144,6 +144,8 @@ class Fusion(TorchFunctionMode):
             with undisturbed():
                 self._run_deferred()
             return
+        if not self._waiting:
+            return
         plain = [(z, source) for z, source in self._waiting.values() if type(z) is not Pending]
         if plain:
             with undisturbed():

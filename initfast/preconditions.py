@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from torch import nn
-from torch.nn.parameter import is_lazy
+from torch import Tensor, nn
+from torch.nn.parameter import Parameter, is_lazy
 
 
 def check_ready(modules: Iterable[tuple[str, nn.Module]]) -> None:
@@ -15,17 +15,23 @@ def check_ready(modules: Iterable[tuple[str, nn.Module]]) -> None:
         modules: of the net, each with its path.
     """
     for name, module in modules:
-        for key, t in (*module._parameters.items(), *module._buffers.items()):
-            if t is None:
-                continue
-            what = f"profile: layer {name or 'the net'!r} ({type(module).__name__}): its {key}"
-            if is_lazy(t):
-                raise ValueError(
-                    f"{what} is not initialised yet; expected a net that has run once: call it on "
-                    "one input first, and lazy modules take their shapes from it"
-                )
-            if t.is_meta:
-                raise ValueError(
-                    f"{what} is on the meta device and has no values; expected real parameters: "
-                    "net.to_empty(device=...) and an initialiser make them"
-                )
+        for own in (module._parameters, module._buffers):
+            for key, t in own.items() if own else ():
+                if t is not None and (t.is_meta or (type(t) not in _ORDINARY and is_lazy(t))):
+                    raise ValueError(_refusal(name, module, key, t))
+
+
+_ORDINARY = (Parameter, Tensor)
+
+
+def _refusal(name: str, module: nn.Module, key: str, t: Tensor) -> str:
+    what = f"profile: layer {name or 'the net'!r} ({type(module).__name__}): its {key}"
+    if is_lazy(t):
+        return (
+            f"{what} is not initialised yet; expected a net that has run once: call it on one "
+            "input first, and lazy modules take their shapes from it"
+        )
+    return (
+        f"{what} is on the meta device and has no values; expected real parameters: "
+        "net.to_empty(device=...) and an initialiser make them"
+    )
