@@ -1,17 +1,20 @@
 """Sees a layer and the activation that follows, and runs or measures the two as one operator.
 
 While a :class:`Fusion` is active, ``F.linear`` returns a :class:`Pending`: a tensor that knows its
-shape and not yet its values. An activation applied to it runs the pair as ``linear_act``; any other
-use runs the linear layer alone. User code sees the values that it would see without:
+shape and not yet its values. An activation applied to it runs the pair as ``linear_act``, or, where
+the layer is small, waits too, so that pairs that follow each other run as one chain; any other use
+runs the linear layer alone. User code sees the values that it would see without:
 
 - What waits is computed before anything that might change the memory it depends on. A function is
   taken to change memory unless it is known not to.
 - A pre-activation that is used again after its activation is computed again, and not recorded
   again.
 - A convolution or a norm has its values when it is seen: its activation is one read and one write.
-  Anything else that runs next has it measured first, so that nothing is measured out of order.
+  Anything else that runs next has it measured first. A linear layer without an activation is run,
+  and recorded, where its result is first used.
 - Where gradients flow, under autocast, or where another tool watches the dispatcher, torch's own
-  functions make the values, and the operators only measure them.
+  functions make the values, and the operators only measure them; but for the pairs of an
+  ``nn.Sequential``, which run as operators with a graph of their own.
 
 A function mode does not see NumPy write into memory shared with a tensor, nor an extension that is
 called past the dispatcher: those must not change what a layer reads between the layer and the first

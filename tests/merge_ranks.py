@@ -42,7 +42,9 @@ def work(rank, ranks, folder, checks):
         gc.collect()  # a wrapped net in a cycle holds the group
     finally:
         dist.destroy_process_group()
-    os._exit(0)  # gloo's threads may outlive the interpreter, which aborts then
+    # Every check has passed. A rank has been seen to abort on its way out, on a busy machine, for a
+    # reason that is not known: how a process ends is not what these tests are about.
+    os._exit(0)
 
 
 def same_on_all_ranks(value):
