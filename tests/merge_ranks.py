@@ -1,7 +1,5 @@
-"""What each rank of test_merging.py runs, in a process of its own that imports this module."""
+"""What the ranks of test_merging.py check, in processes that import this module."""
 
-import gc
-import os
 import pickle
 
 import torch
@@ -26,25 +24,6 @@ def net():
 
 def part(rank, ranks):
     return whole_batch().chunk(ranks)[rank]
-
-
-def work(rank, ranks, folder, checks):
-    """One process: join the group, run the checks, leave."""
-    os.environ.update(MASTER_ADDR="127.0.0.1", GLOO_SOCKET_IFNAME="lo")
-    torch.set_num_threads(1)
-    dist.init_process_group(
-        "gloo", init_method=f"file://{folder}/store", rank=rank, world_size=ranks
-    )
-    try:
-        for check in checks:
-            check(rank, ranks)
-        dist.barrier()  # nobody leaves while another still talks to it
-        gc.collect()  # a wrapped net in a cycle holds the group
-    finally:
-        dist.destroy_process_group()
-    # Every check has passed. A rank has been seen to abort on its way out, on a busy machine, for a
-    # reason that is not known: how a process ends is not what these tests are about.
-    os._exit(0)
 
 
 def same_on_all_ranks(value):

@@ -1,11 +1,9 @@
-"""What each rank of test_shards.py runs, in a process of its own that imports this module."""
+"""What the ranks of test_shards.py check, in processes that import this module."""
 
 import itertools
 import math
-import os
 
 import torch
-import torch.distributed as dist
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tensor
@@ -58,25 +56,6 @@ def net_alone():
     return [p.detach() for p in net.parameters()]
 
 
-def work(rank, ranks, folder):
-    """One process: check every placement that this number of ranks allows."""
-    os.environ.update(MASTER_ADDR="127.0.0.1", GLOO_SOCKET_IFNAME="lo")
-    torch.set_num_threads(1)
-    dist.init_process_group(
-        "gloo", init_method=f"file://{folder}/store", rank=rank, world_size=ranks
-    )
-    try:
-        check_placements(ranks)
-        check_keys_agree(rank, ranks)
-        if ranks > 1:
-            check_fsdp(ranks)
-            check_tensor_parallel(ranks)
-        if ranks == 4:
-            check_fsdp_and_tensor_parallel()
-    finally:
-        dist.destroy_process_group()
-
-
 def meshes(ranks):
     flat = [Shard(0), Shard(1), Replicate()]
     yield (ranks,), [(p,) for p in flat]
@@ -84,7 +63,7 @@ def meshes(ranks):
         yield (2, 2), [*itertools.product(flat, flat)]
 
 
-def check_placements(ranks):
+def check_placements(rank, ranks):
     expected = alone()
     for sizes, placements in meshes(ranks):
         mesh = init_device_mesh("cpu", sizes)
@@ -122,7 +101,7 @@ def same(net, expected):
         assert torch.equal(full.detach(), whole), parameter
 
 
-def check_fsdp(ranks):
+def check_fsdp(rank, ranks):
     """FSDP2, from the meta device as large models are made."""
     from torch.distributed.fsdp import fully_shard
 
@@ -138,7 +117,7 @@ def check_fsdp(ranks):
     same(net, expected)
 
 
-def check_tensor_parallel(ranks):
+def check_tensor_parallel(rank, ranks):
     from torch.distributed.tensor.parallel import (
         ColwiseParallel,
         RowwiseParallel,
@@ -153,7 +132,7 @@ def check_tensor_parallel(ranks):
     same(net, expected)
 
 
-def check_fsdp_and_tensor_parallel():
+def check_fsdp_and_tensor_parallel(rank, ranks):
     """Both on one mesh: FSDP2 cuts what tensor parallelism has cut."""
     from torch.distributed.fsdp import fully_shard
     from torch.distributed.tensor.parallel import (
@@ -179,3 +158,13 @@ def check_fsdp_and_tensor_parallel():
     torch.manual_seed(6)
     initialise(net)
     same(net, [p.detach() for p in whole.parameters()])
+
+
+def checks(ranks):
+    """The checks that this number of ranks allows."""
+    some = [check_placements, check_keys_agree]
+    if ranks > 1:
+        some += [check_fsdp, check_tensor_parallel]
+    if ranks == 4:
+        some += [check_fsdp_and_tensor_parallel]
+    return some

@@ -4,10 +4,10 @@ import copy
 import pickle
 
 import pytest
+import ranks
 import torch
-import torch.multiprocessing as mp
 from batches_ranks import assert_profiled, check_ranks
-from merge_ranks import BATCH, assert_equal, net, whole_batch, work
+from merge_ranks import BATCH, assert_equal, net, whole_batch
 from torch import nn
 
 import initfast
@@ -259,4 +259,4 @@ def test_what_cannot_be_profiled():
 
 
 def test_ranks_reduce_their_reports(tmp_path):
-    mp.spawn(work, args=(2, str(tmp_path), [check_ranks]), nprocs=2, join=True)
+    ranks.run([check_ranks], 2, tmp_path)

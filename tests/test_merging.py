@@ -3,9 +3,9 @@
 import pickle
 
 import pytest
+import ranks
 import torch
-import torch.multiprocessing as mp
-from merge_ranks import BATCH, CHECKS, assert_equal, close, net, whole_batch, work
+from merge_ranks import BATCH, CHECKS, assert_equal, close, net, whole_batch
 from torch import nn
 
 import initfast
@@ -74,6 +74,6 @@ def test_without_a_group_nothing_is_exchanged():
     assert report.all_reduce().layers == report.layers
 
 
-@pytest.mark.parametrize("ranks", [2, 4])
-def test_ranks_end_with_the_report_of_the_whole_batch(ranks, tmp_path):
-    mp.spawn(work, args=(ranks, str(tmp_path), CHECKS), nprocs=ranks, join=True)
+@pytest.mark.parametrize("number", [2, 4])
+def test_ranks_end_with_the_report_of_the_whole_batch(number, tmp_path):
+    ranks.run(CHECKS, number, tmp_path)

@@ -2,12 +2,11 @@
 
 import itertools
 import math
-from pathlib import Path
 
 import pytest
+import ranks
+import shard_ranks
 import torch
-import torch.multiprocessing as mp
-from shard_ranks import work
 from torch.distributed.tensor import Partial, Replicate, Shard
 
 from initfast.shards import locate, shard_of
@@ -75,6 +74,6 @@ def test_a_plain_tensor_is_whole():
 # ---- real processes ----
 
 
-@pytest.mark.parametrize("ranks", [1, 2, 4])
-def test_ranks_make_the_whole(ranks, tmp_path: Path):
-    mp.spawn(work, args=(ranks, str(tmp_path)), nprocs=ranks, join=True)
+@pytest.mark.parametrize("number", [1, 2, 4])
+def test_ranks_make_the_whole(number, tmp_path):
+    ranks.run(shard_ranks.checks(number), number, tmp_path)
