@@ -8,12 +8,12 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from initfast.activations import ACTIVATIONS
 from initfast.checked import Net, Outcome, dense, refill
 from initfast.depth import LEAST_POINTS, LEAST_RATE, Trend, trends
 from initfast.findings import Finding, Severity, SkippedCheck
 from initfast.initialisers import activation_in, call, needed
 from initfast.layer import Layer
-from initfast.reference import ACTIVATIONS
 from initfast.table import number
 from initfast.theory import expectation
 

@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from initfast.ops import linear_gradients
-from initfast.reference import ACTIVATIONS
+from initfast.activations import ACTIVATIONS
+from initfast.derivatives import linear_gradients
 from initfast.rows import Rows
 from initfast.tape import LINEAR_ACT, MOMENTS, Linear, kernels_of
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from functools import cache
 from typing import NamedTuple
 
-from initfast.reference import ACTIVATIONS
+from initfast.activations import ACTIVATIONS
 from initfast.scaling import calculate_gain
 from initfast.theory import expectation
 

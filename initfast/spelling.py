@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from initfast.activations import ACTIVATIONS
 from initfast.ops import activation_defaults
-from initfast.reference import ACTIVATIONS
 
 
 class Call(NamedTuple):

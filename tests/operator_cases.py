@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from initfast import reference
+from initfast import activations
 
 # Each activation with torch's default parameters, and those that have parameters with others.
-ACTIVATIONS = [(name, *entry.defaults) for name, entry in reference.ACTIVATIONS.items()] + [
+ACTIVATIONS = [(name, *entry.defaults) for name, entry in activations.ACTIVATIONS.items()] + [
     ("leaky_relu", 0.2, 0.0),
     ("elu", 0.5, 0.0),
     ("celu", 2.0, 0.0),

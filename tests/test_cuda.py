@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import initfast
-from initfast import ops, reference
+from initfast import activations, ops, reference
 
 pytestmark = [
     pytest.mark.cuda,
@@ -95,9 +95,9 @@ def test_moments_at_every_scale(scale):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("act", list(reference.ACTIVATIONS))
+@pytest.mark.parametrize("act", list(activations.ACTIVATIONS))
 def test_act_and_its_backward(act, dtype):
-    activation = reference.ACTIVATIONS[act]
+    activation = activations.ACTIVATIONS[act]
     z, grad_y = numbers(300, 257, dtype=dtype, scale=3), numbers(300, 257, dtype=dtype)
     y, rows, live = quietly(ops.act, z.cuda(), act)
     check_values(y, activation.value(z.double(), *activation.defaults), dtype)

@@ -20,7 +20,7 @@ from operator_cases import (
     true_value,
 )
 
-from initfast import ops, reference
+from initfast import activations, ops, schemas
 
 OPS = torch.ops.initfast
 BACKEND = os.environ.get("INITFAST_BACKEND") or "native"
@@ -51,7 +51,7 @@ def test_the_backend_that_was_asked_for_is_loaded():
         assert ops.LIBRARY.isa is None
 
 
-@pytest.mark.parametrize("name", ops._SCHEMAS)
+@pytest.mark.parametrize("name", schemas.SCHEMAS)
 def test_native_kernels_take_precedence_over_the_reference(name):
     registered = torch._C._dispatch_has_kernel_for_dispatch_key(f"initfast::{name}", "CPU")
     assert registered == (BACKEND == "native")
@@ -160,7 +160,7 @@ def check_act_in_place(z, arguments, y, moments, live):
 
 def saturated_count(name, z, y, alpha, beta):
     """By the rule as it is written in the reference, on the values before they were rounded."""
-    rule = reference.ACTIVATIONS[name].saturated
+    rule = activations.ACTIVATIONS[name].saturated
     if rule is None:
         return 0
     if y.dtype in (torch.bfloat16, torch.float16):
@@ -229,7 +229,7 @@ def test_act_leaves_its_input_alone():
     assert torch.equal(z, kept)
 
 
-@pytest.mark.parametrize("name", reference.ACTIVATIONS)
+@pytest.mark.parametrize("name", activations.ACTIVATIONS)
 def test_parameters_default_to_torch_s(name):
     z = torch.randn(1000) * 4
     function = getattr(torch.nn.functional, name, None)

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from cuda_on_cpu.harness import Device, rounded
 
-from initfast import reference
+from initfast import activations
 
 RNG = np.random.default_rng
 
@@ -70,7 +70,7 @@ def check_act(
     inner = int(np.prod(shape[unit_dim % len(shape) + 1 :]))
     z = rounded(numbers(int(np.prod(shape)), seed, scale).reshape(shape), dtype)
     offset = rounded(numbers(units, seed + 7), dtype) if bias else None
-    activation = reference.ACTIVATIONS[act]
+    activation = activations.ACTIVATIONS[act]
     y, z_out, rows, live = device.act(
         *(z, act, activation.defaults, dtype),
         **dict(units=units, inner=inner, bias=offset, keep_z=bias, misalign=misalign),
@@ -95,7 +95,7 @@ def check_values(got: np.ndarray, exact: np.ndarray, dtype: str) -> None:
 
 
 def check_saturated(
-    got: float, y: np.ndarray, activation: reference.Activation, dtype: str
+    got: float, y: np.ndarray, activation: activations.Activation, dtype: str
 ) -> None:
     """The count of saturated values: before y was rounded, so up to those near the threshold."""
     if activation.saturated is None:
@@ -111,7 +111,7 @@ def check_saturated(
 
 
 def check_act_backward(device: Device, act: str, dtype: str, n: int, misalign: int = 0) -> None:
-    activation = reference.ACTIVATIONS[act]
+    activation = activations.ACTIVATIONS[act]
     z, grad_y = rounded(numbers(n, 3, 2.0), dtype), rounded(numbers(n, 4), dtype)
     grad_z, rows = device.act_backward(
         grad_y, z, act, activation.defaults, dtype, misalign=misalign
@@ -135,7 +135,7 @@ def check_linear_act(
     misalign: int = 0,
     seed: int = 0,
 ) -> tuple[np.ndarray, ...]:
-    activation = reference.ACTIVATIONS[act]
+    activation = activations.ACTIVATIONS[act]
     x = rounded(numbers(rows * depth, seed).reshape(rows, depth), dtype)
     weight = rounded(numbers(cols * depth, seed + 5, depth**-0.5 if depth else 1), dtype)
     weight = weight.reshape(cols, depth)

@@ -9,9 +9,9 @@ from cuda_on_cpu.harness import DTYPES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from initfast import reference
+from initfast import activations
 
-ACTIVATIONS = list(reference.ACTIVATIONS)
+ACTIVATIONS = list(activations.ACTIVATIONS)
 # Around a vector, a warp's width, a run (512 numbers; 128 of float64), a tile of 8 runs.
 EDGES = (0, 1, 3, 4, 5, 31, 33, 127, 129, 511, 512, 513, 1023, 4095, 4096, 4097, 9001)
 
@@ -132,7 +132,7 @@ def test_act_of_nothing(device, dtype):
 def test_act_lets_nonfinite_numbers_through(device, act):
     z = checks.numbers(5000, 8)
     z[[1, 2500, 4999]] = np.nan, np.inf, -np.inf
-    y, _, rows, _ = device.act(z, act, reference.ACTIVATIONS[act].defaults, units=5000)
+    y, _, rows, _ = device.act(z, act, activations.ACTIVATIONS[act].defaults, units=5000)
     assert np.isnan(y[1])
     checks.check_row(rows[0], harness.rounded(z, "float32"))
     checks.check_row(rows[1], y, saturated=int(rows[1][3]))
