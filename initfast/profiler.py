@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any, TypeVar
 
 import torch
@@ -21,8 +21,9 @@ from initfast.ranks import local
 from initfast.report import Report
 from initfast.sequential import shortened
 from initfast.state import unchanged
+from initfast.stopping import NonFinite
 from initfast.structure import tensors
-from initfast.tape import NonFinite, Tape
+from initfast.tape import Tape
 
 
 def profile(
@@ -61,8 +62,10 @@ def profile(
         scaler: a torch.amp.GradScaler: the loss is multiplied by its scale before the backward, as
             in training, and what is reported is divided by it. What overflows is non-finite.
         stop_at_nonfinite: end the forward after the first layer with a NaN or an infinity, even
-            inside a module that catches exceptions. Every function is looked at, so that one that
-            made the value is in the report by its name; this waits for the device each time.
+            inside a module that catches exceptions; the report ends there, and no backward follows.
+            Every function is looked at, so that one that made the value is in the report by its
+            name. A card is never waited for before the forward's end: it has counted a layer's
+            values only after the host has gone on, so there the forward ends some layers late.
 
     Returns:
         The :class:`Report`: one :class:`Layer` for each operator, in execution order.
@@ -146,7 +149,12 @@ class Watch:
             with self._outputs.measured(), shortened(self._names.modules, fusion), fusion:
                 output = forward()
                 fusion.settle()
+            self._tape.finish()
             return output
+        except Exception:
+            with suppress(Exception):  # a card that has failed
+                self._tape.finish()  # what the error may have come from
+            raise
         finally:
             fusion.release()
 

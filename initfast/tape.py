@@ -16,9 +16,10 @@ from torch import Tensor
 from torch.nn.parameter import Parameter
 
 from initfast import ops  # noqa: F401  (registers the operators)
-from initfast.events import Event, Recording
+from initfast.events import Recording
 from initfast.rows import Rows
 from initfast.spelling import Call
+from initfast.stopping import Stopping
 
 if TYPE_CHECKING:
     from initfast.gradients import Gradients
@@ -63,10 +64,6 @@ def _find_backend(device: torch.device, raw: int) -> Any:
     return _backends[raw]
 
 
-class NonFinite(BaseException):
-    """Ends a forward at its first non-finite value; no Exception, so that nets do not catch it."""
-
-
 Linear = tuple[Tensor, Tensor, "Tensor | None", Any, str]
 """A linear layer's call: x, weight, bias, the kernels' dispatch key, its name."""
 
@@ -87,8 +84,9 @@ class Tape:
     """Runs the operators, and keeps what they measured and for which layers.
 
     Args:
-        stop_at_nonfinite: look at each row as it comes, which waits for the device, and raise
-            :class:`NonFinite` after the first operator that has a non-finite value.
+        stop_at_nonfinite: look at each row as it arrives, and raise
+            :class:`initfast.stopping.NonFinite` after the first operator that has a non-finite
+            value.
         gradients: what measures the gradients of a forward that makes a graph.
 
     Attributes:
@@ -109,10 +107,8 @@ class Tape:
         self._inputs: dict[int, Tensor] = {}
         self._net_inputs: list[int] = []
         self._also: dict[int, list[str]] = {}
-        self._end: int | None = None  # how many events there were when the profile stopped
+        self._stopping = Stopping(self._events)
         self._glimpsed: set[int] = set()  # addresses of what is not a layer's
-        # By the address of a function's non-finite result: the event of the function that made it.
-        self._makers: dict[int, tuple[Any, ...]] = {}
 
     # ---- running and writing ----
 
@@ -126,7 +122,7 @@ class Tape:
         self._events.append((*event, self._rows.add_mask(live)))
         self._keep(y, pre + 1)
         if self.stops:
-            self._check(rows)
+            self._stopping.operator(rows)
         return y
 
     def linear_act_chain(
@@ -179,7 +175,7 @@ class Tape:
             self._events.append((*event, self._rows.add_mask(live)))
             self._keep(y, row + 1)
             if self.stops:
-                self._check(rows)
+                self._stopping.operator(rows)
             x = y
         return x
 
@@ -321,7 +317,7 @@ class Tape:
         if self.gradients is not None:
             self.gradients.output(post, y)
         if self.stops:
-            self._check(rows)
+            self._stopping.operator(rows)
 
     # ---- stopping ----
 
@@ -332,35 +328,21 @@ class Tape:
         return address
 
     def function(self, source: Source, y: Tensor) -> None:
-        """Where the profile stops at the first non-finite value, see whether a function made it.
-
-        Its result need not end in any layer's (softmax forgets the infinities of a mask), so it is
-        remembered until a layer has non-finite values that come from it.
-        """
+        """Where the profile stops at the first non-finite value, see whether a function made it."""
         address = self.glimpse(y)
         rows = None if address is None else self._inputs.get(address)
-        if address is None or rows is None or not rows[1] > 0:
+        if address is None or rows is None:
             return
-        passed_on = [self._makers[i] for i in source.inputs if i is not None and i in self._makers]
         kind, name, shape, inputs, *_ = source
         further = tuple(i for i in inputs[1:] if i is not None)
         first = inputs[0] if inputs else None
         event = (kind, None, name, shape, y.shape, y.dtype, first, None, address, None, None)
-        self._makers[address] = passed_on[0] if passed_on else (*event, None, further)
+        self._stopping.function((*event, None, further), inputs, rows)
 
-    def _check(self, rows: Tensor) -> None:
-        """Stop where the last event has a non-finite value, after the function that made it."""
-        if not rows.view(-1, 8)[:2, 1].any():
-            return
-        event = Event(*self._events[-1])
-        for address in (event.input, *event.further, event.post):
-            maker = self._makers.get(-1 if address is None else address)
-            # A module that is one function speaks for itself.
-            if maker is not None and (maker[8], maker[2]) != (event.post, event.name):
-                self._events.insert(-1, maker)
-                break
-        self._end = self._end or len(self._events)
-        raise NonFinite
+    def finish(self) -> None:
+        """Where the profile stops, see what the forward has measured to the last row."""
+        if self.stops:
+            self._stopping.wait()
 
     # ---- reading ----
 
@@ -375,7 +357,7 @@ class Tape:
             types: of each.
         """
         gradients = {} if self.gradients is None else self.gradients.addresses(self._rows)
-        events, copies = self._events[: self._end], self._rows.read()
+        events, copies = self._events[: self._stopping.end], self._rows.read()
         return Recording(events, copies, self._net_inputs, self._also, names, types, gradients)
 
 

@@ -9,6 +9,7 @@ import math
 import shutil
 import subprocess
 import sys
+import warnings
 
 import pytest
 import torch
@@ -240,6 +241,23 @@ def test_profile_of_a_net_on_the_card():
     for a, b in zip(on_cpu.layers, on_card.layers, strict=True):
         assert (a.name, a.op, a.dead_units) == (b.name, b.op, b.dead_units)
         assert a.post.std == pytest.approx(b.post.std, rel=1e-9)
+
+
+@pytest.mark.parametrize("bad", [0, 3, 30, 40])
+def test_a_stop_at_the_first_nonfinite_value_waits_only_for_the_report(bad):
+    net = torch.nn.Sequential(*[torch.nn.Linear(64, 64) for _ in range(40)])
+    if bad < 40:
+        net[bad].weight.data.fill_(torch.inf)
+    x = torch.randn(16, 64)
+    on_cpu = initfast.profile(net, x, stop_at_nonfinite=True)
+    net, x = net.cuda(), x.cuda()
+    torch.cuda.set_sync_debug_mode("warn")
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        on_card = initfast.profile(net, x, stop_at_nonfinite=True)
+    assert len([w for w in seen if "synchronizing" in str(w.message)]) == 1  # the one copy
+    assert [layer.name for layer in on_card.layers] == [layer.name for layer in on_cpu.layers]
+    assert (on_card.first_nonfinite is None) == (bad == 40)
 
 
 # ---- bad input ----

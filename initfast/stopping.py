@@ -1,0 +1,114 @@
+"""Where a forward is to stop: after the first operator with a non-finite value, without waiting.
+
+Rows are judged in the order in which the operators ran. On the CPU a row is there at once. A card's
+rows travel to pinned memory behind the kernels that make them, and an event tells when they have
+arrived: a look takes what has arrived and leaves the rest. So on a card the forward ends some
+operators late, by what was launched until the row arrived; at its end all rows are waited for. The
+report ends at that first operator either way.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from initfast.events import Event
+
+
+class NonFinite(BaseException):
+    """Ends a forward at its first non-finite value; no Exception, so that nets do not catch it."""
+
+
+class Arrival(Protocol):
+    """Tells when numbers have reached the host; torch.cuda.Event is one."""
+
+    def query(self) -> bool:
+        """Whether they have."""
+
+    def synchronize(self) -> None:
+        """Wait until they have."""
+
+
+def travelling(rows: Tensor) -> tuple[Tensor, Arrival | None]:
+    """The rows on the host, and what tells when they have arrived; None where they are there."""
+    if not rows.is_cuda:
+        return rows, None
+    copy = rows.to("cpu", non_blocking=True)  # to pinned memory
+    arrival = torch.cuda.Event()
+    arrival.record(torch.cuda.current_stream(rows.device))
+    return copy, arrival
+
+
+class Stopping:
+    """Judges what the operators measured.
+
+    Args:
+        events: of the tape, as :class:`Event` has them; the function that made the first
+            non-finite value is put in where no layer did.
+
+    Attributes:
+        end: of how many events the report is made; None: of all.
+    """
+
+    def __init__(self, events: list[tuple[Any, ...]]) -> None:
+        self.end: int | None = None
+        self._events = events
+        self._queue: deque[tuple[Tensor, Arrival | None, Callable[[Tensor], None]]] = deque()
+        # By the address of a function's non-finite result: the event of the function that made it.
+        self._makers: dict[int, tuple[Any, ...]] = {}
+
+    def operator(self, rows: Tensor) -> None:
+        """The last event's rows: of its pre-activation, if it has one, and of its output."""
+        self._put(rows, partial(self._judge, len(self._events) - 1))
+
+    def function(self, event: tuple[Any, ...], inputs: Sequence[int | None], row: Tensor) -> None:
+        """The row of a function's result, which is no layer's.
+
+        It need not end in any layer's (softmax forgets the infinities of a mask), so it is
+        remembered until a layer has non-finite values that come from it.
+        """
+        self._put(row, partial(self._remember, event, inputs))
+
+    def wait(self) -> None:
+        """Judge what is still on its way; raises :class:`NonFinite` too."""
+        self._look(wait=True)
+
+    def _put(self, rows: Tensor, judge: Callable[[Tensor], None]) -> None:
+        self._queue.append((*travelling(rows), judge))
+        self._look()
+
+    def _look(self, wait: bool = False) -> None:
+        if self.end is not None:  # the net has caught the first NonFinite
+            raise NonFinite
+        while self._queue:
+            rows, arrival, judge = self._queue[0]
+            if arrival is not None and not arrival.query():
+                if not wait:
+                    return
+                arrival.synchronize()
+            self._queue.popleft()
+            judge(rows)
+
+    def _remember(self, event: tuple[Any, ...], inputs: Sequence[int | None], row: Tensor) -> None:
+        if row[1] > 0:
+            passed_on = [self._makers[i] for i in inputs if i is not None and i in self._makers]
+            self._makers[event[8]] = passed_on[0] if passed_on else event
+
+    def _judge(self, index: int, rows: Tensor) -> None:
+        if not rows.view(-1, 8)[:2, 1].any():
+            return
+        event = Event(*self._events[index])
+        self.end = index + 1
+        for address in (event.input, *event.further, event.post):
+            maker = self._makers.get(-1 if address is None else address)
+            # A module that is one function speaks for itself.
+            if maker is not None and (maker[8], maker[2]) != (event.post, event.name):
+                self._events.insert(index, maker)
+                self.end += 1
+                break
+        raise NonFinite
