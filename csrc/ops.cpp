@@ -10,46 +10,14 @@
 #include <vector>
 
 #include "linear_operands.h"
-#include "threads.h"
+#include "moment_rows.h"
 
 namespace initfast {
 namespace {
 
 using namespace cpu;
 
-// ---- moments ----
-
 constexpr int64_t kMultiplyAddsPerThread = 1 << 18;  // a few microseconds
-
-void write_moments(const Moments& m, double* row) {
-  const double columns[] = {double(m.count), double(m.nonfinite), double(m.zero),
-                            double(m.saturated), m.mean, m.m2, m.min, m.max};
-  for (double column : columns) *row++ = column;
-}
-
-// Every step-th of `count` slots, merged in order.
-Moments merged(const Moments* slots, int64_t count, int64_t step = 1) {
-  Moments total = generic::no_moments();
-  for (int64_t i = 0; i < count; i += step) generic::merge(total, slots[i]);
-  return total;
-}
-
-// The same of slots that belong to two tensors in turn.
-std::array<Moments, 2> merged_pair(const std::vector<Moments>& slots, int64_t count) {
-  if (count == 0) return {generic::no_moments(), generic::no_moments()};
-  return {merged(slots.data(), count, 2), merged(slots.data() + 1, count - 1, 2)};
-}
-
-// A row of eight columns for each, on the device of `like`; a single one has no dimension of rows.
-template <size_t kRows>
-Tensor moment_rows(const std::array<Moments, kRows>& rows, const Tensor& like) {
-  std::vector<int64_t> sizes{int64_t(kRows), 8};
-  if (kRows == 1) sizes.erase(sizes.begin());
-  Tensor out = new_tensor(sizes, ScalarType::Double, like);
-  double* data = static_cast<double*>(out.mutable_data_ptr());
-  for (size_t row = 0; row < kRows; ++row) write_moments(rows[row], data + 8 * row);
-  return out;
-}
 
 Tensor no_units_live(int64_t units, const Tensor& like) {
   Tensor live = new_tensor({units}, ScalarType::Bool, like);
@@ -58,15 +26,6 @@ Tensor no_units_live(int64_t units, const Tensor& like) {
 }
 
 // ---- operators ----
-
-Moments measure(Tensor x, Dtype dtype) {
-  x = as_dense(x);
-  MomentsArgs args{dtype, x.const_data_ptr(), x.numel(), nullptr};
-  std::vector<Moments> partial(args.tiles());
-  args.partial = partial.data();
-  run_tiles(kernels().moments, args, kRunsPerThread);
-  return merged(partial.data(), args.tiles());
-}
 
 Tensor moments(Tensor x) {
   return moment_rows<1>({measure(x, dtype_of(x, "moments", "x"))}, x);
@@ -113,27 +72,6 @@ std::tuple<Tensor, Tensor> act_(Tensor z, std::string name, double alpha, double
   auto results = act_into(dense, dense, name, alpha, beta, unit_dim);
   if (dense.get() != z.get()) torch::stable::copy_(z, dense);
   return results;
-}
-
-std::tuple<Tensor, Tensor> act_backward(Tensor grad_y, Tensor z, std::string name, double alpha,
-                                        double beta) {
-  const Activation activation = parse_activation(name, alpha, beta);
-  const Dtype dtype = dtype_of(z, "act_backward", "z");
-  check_same(z, grad_y, "act_backward", "z", "grad_y");
-  STD_TORCH_CHECK(shape_of(grad_y) == shape_of(z), "initfast::act_backward: grad_y has shape ",
-                  shape_of(grad_y), " but z has shape ", shape_of(z));
-  z = as_dense(z);
-  if (!same_strides(grad_y, z)) {
-    Tensor like_z = new_tensor(to_vector(z.sizes()), to_vector(z.strides()), z.scalar_type(), z);
-    grad_y = torch::stable::copy_(like_z, grad_y);
-  }
-  Tensor grad_z = new_tensor(to_vector(z.sizes()), to_vector(z.strides()), z.scalar_type(), z);
-  ActBackwardArgs args{dtype, activation, grad_y.const_data_ptr(), z.const_data_ptr(),
-                       grad_z.mutable_data_ptr(), z.numel(), nullptr};
-  std::vector<Moments> partial(2 * args.tiles());
-  args.partial = partial.data();
-  run_tiles(kernels().act_backward, args, kRunsPerThread);
-  return {grad_z, moment_rows(merged_pair(partial, int64_t(partial.size())), z)};
 }
 
 // Of z, of y and of the weight.
@@ -269,7 +207,6 @@ STABLE_TORCH_LIBRARY_IMPL(initfast, CPU, m) {
   m.impl("moments", TORCH_BOX(&initfast::moments));
   m.impl("act", TORCH_BOX(&initfast::act));
   m.impl("act_", TORCH_BOX(&initfast::act_));
-  m.impl("act_backward", TORCH_BOX(&initfast::act_backward));
   m.impl("linear_act", TORCH_BOX(&initfast::linear_act));
   m.impl("linear_act_chain", TORCH_BOX(&initfast::linear_act_chain));
 }
