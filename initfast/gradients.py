@@ -16,8 +16,9 @@ from torch import Tensor
 
 from initfast.activations import ACTIVATIONS
 from initfast.derivatives import linear_gradients
+from initfast.kernels import kernels_of
 from initfast.rows import Rows
-from initfast.tape import LINEAR_ACT, MOMENTS, Linear, kernels_of
+from initfast.tape import LINEAR_ACT, MOMENTS, Linear
 
 ACT_BACKWARD = torch.ops.initfast.act_backward.default.redispatch
 

@@ -9,14 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from initfast.fusion import Fusion
+from initfast.kernels import kernels_of
 from initfast.names import NetNames
 from initfast.pending import Pending
 from initfast.report import Skipped
 from initfast.scaling import fan_in_and_fan_out
 from initfast.spelling import MODULES
 from initfast.structure import tensors
-from initfast.tape import Source, Tape, kernels_of
+from initfast.tape import Source, Tape
+from initfast.waiting import Waiting
 
 UNHOOKED = {nn.Linear, nn.ModuleList, nn.ModuleDict, *MODULES}
 """Modules whose outputs are measured without a hook: what they compute is seen as it runs."""
@@ -29,10 +30,10 @@ class Outputs:
         skipped: the outputs that were not measured, each with its reason.
     """
 
-    def __init__(self, names: NetNames, tape: Tape, fusion: Fusion) -> None:
+    def __init__(self, names: NetNames, tape: Tape, waiting: Waiting) -> None:
         self._names = names
         self._tape = tape
-        self._fusion = fusion
+        self._waiting = waiting
         self.skipped: dict[Skipped, None] = {}
 
     @contextmanager
@@ -66,13 +67,13 @@ class Outputs:
             source = None
             for i, (path, t) in enumerate(found):
                 is_first = i == 0
-                if self._fusion.awaits(t, name if is_first else None):
+                if self._waiting.awaits(t, name if is_first else None):
                     continue
                 y = _value(t)
                 if y is None or (not is_first and self._tape.find_layer(y) is not None):
                     continue
                 if source is None:
-                    self._fusion.record()
+                    self._waiting.record()
                     source = self._source(module, name, kind, args, kwargs, y)
                 self._output(source._replace(kind=kind + path) if path else source, module, y)
 
@@ -82,7 +83,7 @@ class Outputs:
         elif (unit_dim := _unit_dim(module)) is None or self._tape.find_layer(y) is not None:
             self._tape.output(source, y)
         else:
-            self._fusion.made(source._replace(unit_dim=unit_dim), y)
+            self._waiting.made(source._replace(unit_dim=unit_dim), y)
 
     def _floats(self, name: str, kind: str, output: Any) -> list[tuple[str, Tensor]]:
         """The floating-point tensors of a structure; the others are skipped."""

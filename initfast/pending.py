@@ -6,21 +6,24 @@ A :class:`Link` says what to compute; a :class:`Pending` is the tensor that stan
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+from initfast.context import undisturbed
 from initfast.spelling import METADATA, Call
 
-if TYPE_CHECKING:
-    from initfast.fusion import Fusion
-
-transforms = torch._C._functorch.peek_interpreter_stack
-autocast_enabled = torch._C._is_any_autocast_enabled
 _make_wrapper = Tensor._make_wrapper_subclass
+
+
+class Owner(Protocol):
+    """What runs a Pending when its values are needed."""
+
+    settled: list[weakref.ref[Pending]]
+
+    def evaluate(self, pending: Pending) -> Tensor:
+        """Its values."""
 
 
 class Link:
@@ -65,12 +68,12 @@ class Link:
         self.reader: weakref.ref[Pending] | None = None
         self.also: list[str] = []
 
-    def stand_in(self, fusion: Fusion) -> Pending:
+    def stand_in(self, owner: Owner) -> Pending:
         """The tensor that stands for the result."""
         pending = _make_wrapper(
             Pending, self.shape, dtype=self.weight.dtype, device=self.weight.device
         )
-        pending.fusion = fusion
+        pending.owner = owner
         pending.link = self
         self.tensor = weakref.ref(pending)
         return pending
@@ -93,7 +96,7 @@ class Pending(Tensor):
 
     value: Tensor | None = None
     link: Link
-    fusion: Fusion
+    owner: Owner
 
     def is_deferred(self) -> bool:
         """Whether an activation and the layer before it have not run yet."""
@@ -104,7 +107,7 @@ class Pending(Tensor):
         value = self.value
         if value is None:
             with undisturbed():
-                value = self.fusion.evaluate(self)
+                value = self.owner.evaluate(self)
             self.settle(value)
         return value
 
@@ -113,8 +116,8 @@ class Pending(Tensor):
         if self.value is not None:
             return
         self.value = value
-        self.fusion.settled.append(weakref.ref(self))
-        del self.link, self.fusion
+        self.owner.settled.append(weakref.ref(self))
+        del self.link, self.owner
 
     @classmethod
     def __torch_function__(
@@ -144,24 +147,3 @@ def resolved(value: Any) -> Any:
     if isinstance(value, dict):
         return {k: resolved(v) for k, v in value.items()}
     return value
-
-
-def undisturbed() -> AbstractContextManager[Any]:
-    """No function mode, transform or cast applies to what runs here."""
-    if transforms() is None and not autocast_enabled():
-        return torch._C.DisableTorchFunction()
-    return _without_transforms_and_casts()
-
-
-@contextmanager
-def _without_transforms_and_casts() -> Iterator[None]:
-    with ExitStack() as stack:
-        stack.enter_context(torch._C.DisableTorchFunction())
-        if transforms() is not None:
-            from torch._functorch.pyfunctorch import temporarily_clear_interpreter_stack
-
-            stack.enter_context(temporarily_clear_interpreter_stack())
-        if autocast_enabled():
-            for device in ("cpu", "cuda"):
-                stack.enter_context(torch.autocast(device, enabled=False))
-        yield

@@ -24,6 +24,7 @@ from initfast.state import unchanged
 from initfast.stopping import NonFinite
 from initfast.structure import tensors
 from initfast.tape import Tape
+from initfast.waiting import Waiting
 
 
 def profile(
@@ -137,18 +138,19 @@ class Watch:
     def __init__(self, names: NetNames, tape: Tape, plain: bool = False) -> None:
         self._names = names
         self._tape = tape
-        self._fusion = Fusion(tape, names, plain)
-        self._outputs = Outputs(names, tape, self._fusion)
+        self._waiting = Waiting(tape, names)
+        self._fusion = Fusion(tape, names, self._waiting, plain)
+        self._outputs = Outputs(names, tape, self._waiting)
 
     def run(self, forward: Callable[[], T], inputs: Iterable[Tensor]) -> T:
         """What the forward returns."""
-        fusion = self._fusion
+        fusion, waiting = self._fusion, self._waiting
         try:
             for t in inputs:
                 self._tape.net_input(t)
             with self._outputs.measured(), shortened(self._names.modules, fusion), fusion:
                 output = forward()
-                fusion.settle()
+                waiting.settle()
             self._tape.finish()
             return output
         except Exception:
@@ -156,7 +158,7 @@ class Watch:
                 self._tape.finish()  # what the error may have come from
             raise
         finally:
-            fusion.release()
+            waiting.release()
 
     def report(self) -> Report:
         """What was measured so far, copied from the devices."""

@@ -13,12 +13,17 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules import module as module_hooks
 
+from initfast.context import grad_enabled, saved_tensor_hooks, transforms
 from initfast.fusion import Fusion
+from initfast.kernels import fits, kernels_of
+from initfast.pending import Pending
 from initfast.spelling import Call, module_call, modules_are_torchs
+from initfast.tape import Tape
 
 _LINEAR = F.linear
 _MODULE_CALL = nn.Module.__call__
@@ -69,9 +74,10 @@ def _forward(sequential: nn.Sequential, fusion: Fusion, input: Any) -> Any:
     x, i = input, 0
     while i < len(children):
         if untouched and type(children[i]) is nn.Linear:
-            x, done = fusion.run_pairs(_pairs(children, i), x)
+            x, done = _run_pairs(fusion, _pairs(children, i), x)
             if done:
-                fusion.name_pairs(children[i + 1 : i + 2 * done : 2])
+                activations = children[i + 1 : i + 2 * done : 2]
+                fusion.tape.also_last(list(map(fusion.names.name, activations)))
             i += 2 * done
             if i == len(children):
                 break
@@ -88,6 +94,47 @@ def _pairs(children: list[nn.Module], start: int) -> Iterator[tuple[nn.Linear, C
         if not (_is_bare(linear) and _is_bare(after)):
             return
         yield linear, call
+
+
+def _run_pairs(fusion: Fusion, pairs: Iterator[tuple[nn.Linear, Call]], x: Any) -> tuple[Any, int]:
+    """Run linear modules and the activations after them, until one takes more than that.
+
+    Returns:
+        The last result (or x), and how many pairs have run.
+    """
+    tape, names = fusion.tape, fusion.names
+    with torch._C.DisableTorchFunction():
+        x = x.resolve() if type(x) is Pending else x
+        if type(x) is not Tensor or transforms() is not None or fusion.observed():
+            return x, 0
+        graph = grad_enabled()
+        if graph and not _makes_graphs(tape):
+            return x, 0
+        key = kernels_of(x)
+        if key is None or x.dim() == 0:
+            return x, 0
+        fusion.waiting.record()
+        layers, width = [], x.shape[-1]
+        for linear, call in pairs:
+            own = linear._parameters
+            if "weight" not in own or "bias" not in own:
+                break  # a buffer or a plain attribute: the module's own forward reads it
+            weight, bias = own["weight"], own["bias"]
+            if weight is None or not fits(weight, bias, x, width, key):
+                break
+            layers.append((weight, bias, names.name(linear), call))
+            width = weight.shape[0]
+        if layers and graph:
+            x = tape.linear_act_with_graph(x, key, layers)
+        elif layers:
+            x, _ = tape.linear_act_chain(x, key, layers)
+        return x, len(layers)
+
+
+def _makes_graphs(tape: Tape) -> bool:
+    """Whether the operator may take part in a graph: no checkpoint looks at what it saves."""
+    gradients = tape.gradients
+    return gradients is not None and gradients.fuse and saved_tensor_hooks(True) is None
 
 
 def _is_bare(module: nn.Module) -> bool:

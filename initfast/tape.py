@@ -17,6 +17,7 @@ from torch.nn.parameter import Parameter
 
 from initfast import ops  # noqa: F401  (registers the operators)
 from initfast.events import Recording
+from initfast.kernels import kernels_of
 from initfast.rows import Rows
 from initfast.spelling import Call
 from initfast.stopping import Stopping
@@ -24,44 +25,11 @@ from initfast.stopping import Stopping
 if TYPE_CHECKING:
     from initfast.gradients import Gradients
 
-DTYPES = frozenset((torch.float32, torch.float64, torch.bfloat16, torch.float16))
-
 LINEAR_ACT = torch.ops.initfast.linear_act.default.redispatch
 LINEAR_ACT_CHAIN = torch.ops.initfast.linear_act_chain.default.redispatch
 ACT = torch.ops.initfast.act.default.redispatch
 ACT_IN_PLACE = torch.ops.initfast.act_.default.redispatch
 MOMENTS = torch.ops.initfast.moments.default.redispatch
-
-_keys_of = torch._C._dispatch_keys
-_transforms = torch._C._functorch.peek_interpreter_stack
-_dispatch_modes = torch._C._len_torch_dispatch_stack
-_backends: dict[int, Any] = {}
-_key_sets: dict[Any, Any] = {}
-
-
-def backend(t: Tensor) -> Any:
-    """The dispatch key set of the kernels for t, or None where t is not a plain dense tensor.
-
-    Plain is what has the dispatch keys of a freshly made tensor: no subclass, no functorch
-    wrapper, not sparse, quantised, nested, lazily conjugated, fake or on the meta device. Calling
-    an operator by this key skips autograd, which is off, and halves the cost of the call.
-    """
-    raw = _keys_of(t).raw_repr()
-    found = _backends.get(raw)
-    return found if found is not None else _find_backend(t.device, raw)
-
-
-def _find_backend(device: torch.device, raw: int) -> Any:
-    key = getattr(torch._C.DispatchKey, device.type.upper(), None)
-    if key is None or device.type == "meta" or _transforms() or _dispatch_modes():
-        return None
-    plain = [torch.empty(0, device=device)]
-    with torch.inference_mode():
-        plain.append(torch.empty(0, device=device))
-    if raw not in [_keys_of(t).raw_repr() for t in plain]:
-        return None
-    _backends[raw] = _key_sets.setdefault(key, torch._C.DispatchKeySet(key))
-    return _backends[raw]
 
 
 Linear = tuple[Tensor, Tensor, "Tensor | None", Any, str]
@@ -359,8 +327,3 @@ class Tape:
         gradients = {} if self.gradients is None else self.gradients.addresses(self._rows)
         events, copies = self._events[: self._stopping.end], self._rows.read()
         return Recording(events, copies, self._net_inputs, self._also, names, types, gradients)
-
-
-def kernels_of(t: Tensor) -> Any:
-    """The dispatch key of the kernels for t; None where they do not take it."""
-    return backend(t) if t.dtype in DTYPES else None

@@ -12,7 +12,7 @@ from profile_cases import close, linear, run, same, x_of
 from test_pending import CHANGES
 from torch import nn
 
-from initfast import fusion
+from initfast import waiting
 from initfast.profiler import profile
 from initfast.tape import Tape
 
@@ -70,7 +70,7 @@ def test_a_loop_runs_as_one_chain_with_the_same_numbers(step, chains):
 
 
 def test_a_chain_ends_where_work_is_large(chains, monkeypatch):
-    monkeypatch.setattr(fusion, "_MULTIPLY_ADDS", 4 * 7 * 7)
+    monkeypatch.setattr(waiting, "_MULTIPLY_ADDS", 4 * 7 * 7)
     same(Loop(STEPS["nested"]), x_of(4, 7), ops=["linear + tanh"] * 6)
     assert chains == []
 

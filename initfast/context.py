@@ -1,0 +1,42 @@
+"""Under what code runs at a moment: gradients, casts, transforms, traces."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch.autograd import forward_ad
+
+grad_enabled = torch.is_grad_enabled
+autocast_enabled = torch._C._is_any_autocast_enabled
+dispatch_modes = torch._C._len_torch_dispatch_stack
+saved_tensor_hooks = torch._C._autograd._top_saved_tensors_default_hooks
+transforms = torch._C._functorch.peek_interpreter_stack
+
+
+def observed() -> bool:
+    """Whether a cast, a trace or a tangent asks more of a function than its values."""
+    return autocast_enabled() or dispatch_modes() > 0 or forward_ad._current_level >= 0
+
+
+def undisturbed() -> AbstractContextManager[Any]:
+    """No function mode, transform or cast applies to what runs here."""
+    if transforms() is None and not autocast_enabled():
+        return torch._C.DisableTorchFunction()
+    return _without_transforms_and_casts()
+
+
+@contextmanager
+def _without_transforms_and_casts() -> Iterator[None]:
+    with ExitStack() as stack:
+        stack.enter_context(torch._C.DisableTorchFunction())
+        if transforms() is not None:
+            from torch._functorch.pyfunctorch import temporarily_clear_interpreter_stack
+
+            stack.enter_context(temporarily_clear_interpreter_stack())
+        if autocast_enabled():
+            for device in ("cpu", "cuda"):
+                stack.enter_context(torch.autocast(device, enabled=False))
+        yield

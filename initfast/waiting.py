@@ -1,0 +1,237 @@
+"""What was asked for and waits: results without values, and results that are not measured yet.
+
+Three things wait, each for as long as nobody can tell:
+
+- A linear layer that has not run: whether an activation follows decides how it runs. Any other use
+  of its result runs it, and records it, as it is.
+- A small linear layer and its activation: pairs that follow each other run as one chain. Pairs run
+  in the order in which they were asked for.
+- A result with values, of a convolution, a norm or a sum: if an activation follows, it takes the
+  moments of both in one read. Anything else that runs next has it measured first.
+
+What waits is computed before anything that might change the memory it depends on. A pre-activation
+that is used again after its activation is computed again, and not recorded again.
+"""
+
+from __future__ import annotations
+
+import math
+import weakref
+from contextlib import suppress
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils import swap_tensors
+
+from initfast.context import undisturbed
+from initfast.names import NetNames
+from initfast.pending import Link, Pending
+from initfast.spelling import Call
+from initfast.tape import LINEAR_ACT, Linear, Source, Tape
+
+
+class Waiting:
+    """Runs and records what waits.
+
+    Args:
+        tape: records it.
+        names: of the net's modules.
+    """
+
+    def __init__(self, tape: Tape, names: NetNames) -> None:
+        self._tape = tape
+        self._names = names
+        # Results that nothing has used yet, by id, kept alive by their entry: linear layers that
+        # have not run, and what has its values and is not measured.
+        self._unused: dict[int, tuple[Tensor, Any]] = {}
+        # Linear layers and their activations that have not run, in order.
+        self._deferred: list[Link] = []
+        self._also: dict[int, list[str]] = {}  # whose output a waiting result is too
+        self._unit_dims: dict[int, int] = {}  # of the last layer, by its count of dimensions
+        # Pre-activations without a value whose activation has run; then those with a value.
+        self._consumed: list[weakref.ref[Pending]] = []
+        self.settled: list[weakref.ref[Pending]] = []
+
+    # ---- what comes to wait ----
+
+    def linear(self, x: Tensor | Link, weight: Tensor, bias: Any, key: Any, name: str) -> Pending:
+        """The result of a linear layer, which runs when its activation does or it is used."""
+        link = Link(x, weight, bias, key, name, None, (*x.shape[:-1], weight.shape[0]))
+        z = link.stand_in(self)
+        if isinstance(x, Link):
+            x.readers += 1
+            x.reader = link.tensor
+        self._unused[id(z)] = (z, link)
+        self._unit_dims[len(link.shape)] = -1
+        return z
+
+    def made(self, source: Source, y: Tensor) -> None:
+        """An output to measure with the activation that follows, or before anything else runs."""
+        self.record()
+        self.keep(source, y)
+
+    def keep(self, source: Source, y: Tensor) -> None:
+        """Likewise, beside what waits with its values already."""
+        self._unused[id(y)] = (y, source)
+        self._unit_dims[y.dim()] = source.unit_dim
+
+    def activated(self, z: Pending, call: Call) -> Tensor | None:
+        """The activation of a linear layer that waits; None where z does not wait."""
+        if (entry := self._unused.pop(id(z), None)) is None:
+            return None
+        link = entry[1]
+        if not call.in_place:
+            self._consumed.append(link.tensor)
+            if not (self._tape.stops or torch.is_grad_enabled()) and _is_small(link):
+                return self._chain(z, link, call)
+        self.record()
+        y = self._tape.linear_act(self._layer(link), *call[:3])
+        self.named(z, y)
+        if call.in_place:
+            z.settle(y)
+        return y
+
+    def _chain(self, z: Pending, link: Link, call: Call) -> Pending:
+        """Defer the activation of a linear layer too."""
+        if not self._deferred:
+            self.record()
+        pair = Link(link.x, link.weight, link.bias, link.key, link.name, call, link.shape)
+        if self._also:
+            pair.also += self._also.pop(id(z), ())
+        self._deferred.append(pair)
+        return pair.stand_in(self)
+
+    # ---- what is known of it ----
+
+    def take(self, z: Tensor) -> Source | None:
+        """What made a result that waits with its values; it does not wait any longer."""
+        entry = self._unused.pop(id(z), None)
+        return None if entry is None else entry[1]
+
+    def awaits(self, t: Tensor, name: str | None = None) -> bool:
+        """Whether t will be measured when it is used; it then is the named module's output too."""
+        if isinstance(t, Pending) and t.is_deferred():
+            also = t.link.also
+        elif id(t) in self._unused:
+            also = self._also.setdefault(id(t), [])
+        else:
+            return False
+        if name is not None:
+            also.append(name)
+        return True
+
+    def unit_dim(self, t: Tensor) -> int:
+        """Which dimension of t counts the units: as in the last layer of as many dimensions."""
+        return self._unit_dims.get(t.dim(), -1)
+
+    def named(self, z: Tensor, y: Tensor) -> None:
+        """The modules whose output z is too have the layer that y is the output of."""
+        for name in self._also.pop(id(z), ()) if self._also else ():
+            self._tape.also(name, y)
+
+    # ---- running and recording ----
+
+    def record(self) -> None:
+        """Run and measure what waits, but for linear layers whose activation may follow, in order.
+
+        Results with values and deferred layers never wait at the same time.
+        """
+        if self._deferred:
+            self.run()
+            return
+        if not self._unused:
+            return
+        plain = [(z, source) for z, source in self._unused.values() if type(z) is not Pending]
+        if plain:
+            with undisturbed():
+                for z, source in plain:
+                    del self._unused[id(z)]
+                    self._tape.output(source, z)
+                    self.named(z, z)
+
+    def run(self) -> None:
+        """Run the linear layers whose activations have been asked for."""
+        if self._deferred:
+            with undisturbed():
+                self._run_chains()
+
+    def settle(self) -> None:
+        """Compute and record whatever waits: what follows may write to memory."""
+        self._tape.writes += 1
+        self.record()
+        for z, _ in list(self._unused.values()):
+            z.resolve()  # type: ignore[attr-defined]
+        consumed, self._consumed = self._consumed, []
+        for ref in consumed:
+            if (pending := ref()) is not None:
+                pending.resolve()
+
+    def release(self) -> None:
+        """Turn every Pending that user code still holds into an ordinary tensor."""
+        refs, waiting = [*self._consumed, *self.settled], list(self._unused.values())
+        self._unused, self._consumed, self.settled, self._also = {}, [], [], {}
+        held = [z for z, _ in waiting if type(z) is Pending]
+        held += [z for ref in refs if (z := ref()) is not None]
+        held += [z for link in self._deferred if (z := link.tensor()) is not None]
+        refs.clear()
+        for pending in held:
+            # What the layer cannot compute now, it raises when the tensor is used; a tensor that
+            # user code has weak references to stays a Pending, which serves as well.
+            with suppress(Exception):
+                value = pending.resolve()
+                self.settled.clear()
+                swap_tensors(pending, value.detach())
+
+    def evaluate(self, pending: Pending) -> Tensor:
+        """Run what a Pending stands for; record it unless that has been done."""
+        link, waits = pending.link, self._unused.pop(id(pending), None) is not None
+        if waits or self._deferred:
+            self.record()
+        if not waits:
+            return self._value(link)
+        y = self._tape.linear_act(self._layer(link), "identity", 0.0, 0.0)
+        self.named(pending, y)
+        return y
+
+    def _layer(self, link: Link) -> Linear:
+        x = self._value(link.x) if isinstance(link.x, Link) else link.x
+        return x, link.weight, link.bias, link.key, link.name
+
+    def _value(self, link: Link) -> Tensor:
+        """The result of a link, computed without a record where it is not known."""
+        if link.value is None:
+            x, weight, bias, key, _ = self._layer(link)
+            act, alpha, beta, _ = link.call or _NO_CALL
+            link.value = LINEAR_ACT(key, x, weight, bias, act, alpha, beta, False)[0]
+        return link.value
+
+    def _run_chains(self) -> None:
+        """Each stretch of what is deferred that feeds but itself runs as one operator."""
+        links, self._deferred = self._deferred, []
+        start = 0
+        for end, link in enumerate(links, start=1):
+            if end < len(links) and link.feeds_only(links[end]):
+                continue
+            chain = links[start:end]
+            x, key = self._layer(chain[0])[0], chain[0].key
+            layers = [(a.weight, a.bias, a.name, a.call or _NO_CALL) for a in chain]
+            link.value, addresses = self._tape.linear_act_chain(x, key, layers)
+            for a, address in zip(chain, addresses, strict=True):
+                for name in a.also:
+                    self._tape.also_at(address, name)
+            if (pending := link.tensor()) is not None:
+                pending.settle(link.value)
+            start = end
+
+
+_MULTIPLY_ADDS = 1 << 23
+"""Of a layer that takes Python as long as the processor, or less: some hundred microseconds."""
+
+_NO_CALL = Call("identity", 0.0, 0.0, False)
+
+
+def _is_small(link: Link) -> bool:
+    """Whether the way through Python costs as much as the layer, and nothing runs meanwhile."""
+    work = math.prod(link.shape) * link.weight.shape[1]
+    return work < _MULTIPLY_ADDS and link.weight.is_cpu
