@@ -20,6 +20,7 @@ assert torch.ops.initfast.moments(x)[0] == 20  # the CPU kernels are there as we
 calls = {
     "moments": (x,),
     "act": (x, "relu", 0.0, 0.0, -1),
+    "act_": (x, "relu", 0.0, 0.0, -1),
     "act_backward": (x, x, "relu", 0.0, 0.0),
     "linear_act": (x, weight, None, "relu", 0.0, 0.0, False),
     "sample_": (x, "uniform", None, 1.0, 0.0, 0.0, 1.0, 1, 0, [5, 1]),

@@ -3,6 +3,7 @@
 
 #include <array>
 
+#include "kernel_arguments.h"
 #include "tensors.h"
 
 namespace initfast {
@@ -12,6 +13,29 @@ struct LinearOperands {
   Tensor weight;
   std::optional<Tensor> bias;
   int64_t rows, cols, depth;
+
+  // Of y, where x has this shape.
+  std::vector<int64_t> output_sizes(const Tensor& shaped) const {
+    std::vector<int64_t> sizes = to_vector(shaped.sizes());
+    sizes.back() = cols;
+    return sizes;
+  }
+  // A result as the kernels see it.
+  Tensor as_rows(const Tensor& y) const {
+    return y.dim() == 2 ? y : torch::stable::view(y, {rows, cols});
+  }
+  // Into y [rows, cols] and, where it is kept, z.
+  template <class Number>
+  LinearActWork<Number> work(const Activation& act, const Tensor& y, const Tensor* z,
+                             uint8_t* live) const {
+    return {act,
+            static_cast<const Number*>(x.const_data_ptr()),
+            static_cast<const Number*>(weight.const_data_ptr()),
+            bias ? static_cast<const Number*>(bias->const_data_ptr()) : nullptr,
+            z ? static_cast<Number*>(z->mutable_data_ptr()) : nullptr,
+            static_cast<Number*>(y.mutable_data_ptr()),
+            rows, cols, depth, x.stride(0), weight.stride(0), live};
+  }
 };
 
 inline LinearOperands linear_operands(const Tensor& x, const Tensor& weight,

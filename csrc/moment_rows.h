@@ -42,7 +42,7 @@ Tensor moment_rows(const std::array<Moments, kRows>& rows, const Tensor& like) {
 // The moments of any tensor.
 inline Moments measure(Tensor x, Dtype dtype) {
   x = as_dense(x);
-  cpu::MomentsArgs args{dtype, x.const_data_ptr(), x.numel(), nullptr};
+  cpu::MomentsArgs args{{dtype, x.const_data_ptr(), x.numel()}, nullptr};
   std::vector<Moments> partial(args.tiles());
   args.partial = partial.data();
   run_tiles(kernels().moments, args, kRunsPerThread);

@@ -9,6 +9,7 @@
 #include <tuple>
 #include <vector>
 
+#include "act_operands.h"
 #include "linear_operands.h"
 #include "moment_rows.h"
 
@@ -32,44 +33,29 @@ Tensor moments(Tensor x) {
 }
 
 // The dense z activated into y, laid out like it or z itself: moments of both, and the live units.
-std::tuple<Tensor, Tensor> act_into(const Tensor& z, Tensor& y, const std::string& name, double alpha,
-                                    double beta, int64_t unit_dim) {
-  const Activation activation = parse_activation(name, alpha, beta);
-  const int64_t dims = z.dim();
-  const int64_t dim = unit_dim < 0 ? unit_dim + dims : unit_dim;
-  const int64_t units = dims == 0 ? 1 : z.size(dim);
-  const int64_t inner = dims == 0 || units <= 1 ? std::max<int64_t>(1, z.numel()) : z.stride(dim);
-  Tensor live = no_units_live(units, z);
-  ActArgs args{dtype_of(z, "act", "z"), activation, z.const_data_ptr(), y.mutable_data_ptr(), z.numel(),
-               {units, inner, static_cast<uint8_t*>(live.mutable_data_ptr())}, nullptr};
+std::tuple<Tensor, Tensor> act_into(const ActOperands& in, const Tensor& z, const Tensor& y) {
+  Tensor live = no_units_live(in.units, z);
+  ActArgs args{in.work(z, y, static_cast<uint8_t*>(live.mutable_data_ptr())), nullptr};
   std::vector<Moments> partial(2 * args.tiles());
   args.partial = partial.data();
   run_tiles(kernels().act, args, kRunsPerThread);
   return {moment_rows(merged_pair(partial, int64_t(partial.size())), z), live};
 }
 
-void check_act(const Tensor& z, const std::string& name, double alpha, double beta, int64_t unit_dim) {
-  parse_activation(name, alpha, beta);
-  dtype_of(z, "act", "z");
-  const int64_t dims = z.dim();
-  STD_TORCH_CHECK(dims == 0 || (-dims <= unit_dim && unit_dim < dims), "initfast::act: unit_dim is ",
-                  unit_dim, " but z has shape ", shape_of(z));
-}
-
 std::tuple<Tensor, Tensor, Tensor> act(Tensor z, std::string name, double alpha, double beta,
                                        int64_t unit_dim) {
-  check_act(z, name, alpha, beta, unit_dim);
+  const ActOperands in = act_operands(z, name, alpha, beta, unit_dim, "act");
   z = as_dense(z);
-  Tensor y = new_tensor(to_vector(z.sizes()), to_vector(z.strides()), z.scalar_type(), z);
-  auto [rows, live] = act_into(z, y, name, alpha, beta, unit_dim);
+  Tensor y = new_like(z);
+  auto [rows, live] = act_into(in, z, y);
   return {y, rows, live};
 }
 
 std::tuple<Tensor, Tensor> act_(Tensor z, std::string name, double alpha, double beta,
                                 int64_t unit_dim) {
-  check_act(z, name, alpha, beta, unit_dim);
+  const ActOperands in = act_operands(z, name, alpha, beta, unit_dim, "act_");
   Tensor dense = as_dense(z);
-  auto results = act_into(dense, dense, name, alpha, beta, unit_dim);
+  auto results = act_into(in, dense, dense);
   if (dense.get() != z.get()) torch::stable::copy_(z, dense);
   return results;
 }
@@ -80,14 +66,7 @@ using LinearMoments = std::array<Moments, 3>;
 // The kernel of our own: float32, both operands read along depth.
 LinearMoments linear_act_tiles(const LinearOperands& in, const Activation& activation, Tensor& y,
                                Tensor* z, uint8_t* live) {
-  LinearActArgs args{activation,
-                     static_cast<const float*>(in.x.const_data_ptr()),
-                     static_cast<const float*>(in.weight.const_data_ptr()),
-                     in.bias ? static_cast<const float*>(in.bias->const_data_ptr()) : nullptr,
-                     z ? static_cast<float*>(z->mutable_data_ptr()) : nullptr,
-                     static_cast<float*>(y.mutable_data_ptr()),
-                     in.rows, in.cols, in.depth, in.x.stride(0), in.weight.stride(0), live, nullptr,
-                     nullptr};
+  LinearActArgs args{in.work<float>(activation, y, z, live), nullptr, nullptr};
   std::vector<Moments> slots(2 * args.tiles() + args.tiles_across());
   args.partial = slots.data();
   args.weight_partial = slots.data() + 2 * args.tiles();
@@ -119,8 +98,9 @@ LinearMoments linear_act_panels(const LinearOperands& in, const Activation& acti
     Tensor z_panel = z ? torch::stable::narrow(*z, 0, row, rows) : y_panel;
     Tensor x = in.x;  // narrow takes a reference it may change
     linear_out(torch::stable::narrow(x, 0, row, rows), in.weight, in.bias, z_panel);
-    ActArgs args{dtype, activation, z_panel.const_data_ptr(), y_panel.mutable_data_ptr(),
-                 rows * in.cols, {in.cols, 1, live}, nullptr};
+    ActArgs args{{dtype, activation, z_panel.const_data_ptr(), y_panel.mutable_data_ptr(),
+                  rows * in.cols, {in.cols, 1, live}},
+                 nullptr};
     const size_t done = partial.size();
     partial.resize(done + 2 * args.tiles());
     args.partial = partial.data() + done;
@@ -139,29 +119,19 @@ LinearMoments linear_act_rows(const LinearOperands& in, const Activation& activa
              : linear_act_panels(in, activation, y, z, live, dtype);
 }
 
-std::vector<int64_t> output_sizes(const Tensor& x, const LinearOperands& in) {
-  std::vector<int64_t> sizes = to_vector(x.sizes());
-  sizes.back() = in.cols;
-  return sizes;
-}
-
-Tensor as_rows(const Tensor& y, const LinearOperands& in) {
-  return y.dim() == 2 ? y : torch::stable::view(y, {in.rows, in.cols});
-}
-
 std::tuple<Tensor, Tensor, Tensor, Tensor> linear_act(Tensor x, Tensor weight,
                                                       std::optional<Tensor> bias, std::string name,
                                                       double alpha, double beta, bool save_z) {
   const Activation activation = parse_activation(name, alpha, beta);
   const Dtype dtype = dtype_of(x, "linear_act", "x");
   const LinearOperands in = linear_operands(x, weight, bias);
-  const std::vector<int64_t> sizes = output_sizes(x, in);
+  const std::vector<int64_t> sizes = in.output_sizes(x);
   Tensor y = new_tensor(sizes, x.scalar_type(), x);
   Tensor z = new_tensor(save_z ? sizes : std::vector<int64_t>{0}, x.scalar_type(), x);
   Tensor live = no_units_live(in.cols, x);
-  Tensor z_rows = save_z ? as_rows(z, in) : z;
+  Tensor z_rows = save_z ? in.as_rows(z) : z;
   const LinearMoments moments =
-      linear_act_rows(in, activation, as_rows(y, in), save_z ? &z_rows : nullptr,
+      linear_act_rows(in, activation, in.as_rows(y), save_z ? &z_rows : nullptr,
                       static_cast<uint8_t*>(live.mutable_data_ptr()), dtype);
   return {y, z, moment_rows(moments, x), live};
 }
@@ -189,8 +159,8 @@ std::tuple<Tensor, Tensor, Tensor> linear_act_chain(Tensor x, std::vector<Tensor
   for (size_t i = 0; i < n; ++i) {
     const Activation activation = parse_activation(names[i], alphas[i], betas[i]);
     const LinearOperands in = linear_operands(x, weights[i], biases[i]);
-    Tensor y = new_tensor(output_sizes(x, in), x.scalar_type(), x);
-    for (const Moments& m : linear_act_rows(in, activation, as_rows(y, in), nullptr, flags, dtype)) {
+    Tensor y = new_tensor(in.output_sizes(x), x.scalar_type(), x);
+    for (const Moments& m : linear_act_rows(in, activation, in.as_rows(y), nullptr, flags, dtype)) {
       write_moments(m, row);
       row += 8;
     }

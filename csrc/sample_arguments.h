@@ -1,7 +1,7 @@
-// The arguments of sample_, checked and in the kernels' form.
+// The arguments of sample_ and zero_rows_, checked and in the kernels' form.
 #pragma once
 
-#include "distribution.h"
+#include "kernel_arguments.h"
 #include "tensors.h"
 
 namespace initfast {
@@ -31,8 +31,8 @@ inline const void* table_data(const std::optional<Tensor>& table, Shape shape, D
 
 // Dimensions of `out`, outermost first, merged where both strides allow it: {size, stride in memory,
 // stride in the global tensor}. Returns how many; at least one.
-template <class Dim, int kMax>
-int merge_dimensions(const Tensor& out, const std::vector<int64_t>& strides, Dim (&dim)[kMax]) {
+inline int merge_dimensions(const Tensor& out, const std::vector<int64_t>& strides,
+                            SampleDim (&dim)[kMaxSampleDims]) {
   STD_TORCH_CHECK(int64_t(strides.size()) == out.dim(), "initfast::sample_: ", strides.size(),
                   " strides for out of shape ", shape_of(out));
   int dims = 0;
@@ -40,18 +40,47 @@ int merge_dimensions(const Tensor& out, const std::vector<int64_t>& strides, Dim
     const int64_t size = out.size(d), memory = out.stride(d), global = strides[d];
     if (size == 1) continue;
     if (dims > 0) {
-      Dim& last = dim[dims - 1];
+      SampleDim& last = dim[dims - 1];
       if (last.memory == size * memory && last.global == size * global) {
         last = {last.size * size, memory, global};
         continue;
       }
     }
-    STD_TORCH_CHECK(dims < kMax, "initfast::sample_: out has shape ", shape_of(out),
-                    "; expected at most ", kMax, " dimensions that cannot be merged");
+    STD_TORCH_CHECK(dims < kMaxSampleDims, "initfast::sample_: out has shape ", shape_of(out),
+                    "; expected at most ", kMaxSampleDims, " dimensions that cannot be merged");
     dim[dims++] = {size, memory, global};
   }
   if (dims == 0) dim[dims++] = {1, 1, 1};
   return dims;
+}
+
+inline SampleWork sample_work(const Tensor& out, const std::string& shape,
+                              const std::optional<Tensor>& table, double scale, double location,
+                              double low, double high, int64_t key, int64_t offset,
+                              const std::vector<int64_t>& strides) {
+  SampleWork work{};
+  work.dtype = dtype_of(out, "sample_", "out");
+  work.numel = out.numel();
+  work.shape = parse_shape(shape);
+  work.table = table_data(table, work.shape, work.dtype);
+  work.scale = scale;
+  work.location = location;
+  work.low = low;
+  work.high = high;
+  work.key = uint64_t(key);
+  work.offset = uint64_t(offset);
+  work.dims = merge_dimensions(out, strides, work.dim);
+  work.out = out.mutable_data_ptr();
+  return work;
+}
+
+inline ZeroRowsWork zero_rows_work(const Tensor& out, int64_t count, int64_t key) {
+  const Dtype dtype = dtype_of(out, "zero_rows_", "out");
+  STD_TORCH_CHECK(out.dim() == 2 && 0 <= count && count <= out.size(0), "initfast::zero_rows_: out has "
+                  "shape ", shape_of(out), " and count is ", count,
+                  "; expected a matrix and no more zeros than rows");
+  return {dtype, out.mutable_data_ptr(), out.size(0), out.size(1), out.stride(0), out.stride(1), count,
+          uint64_t(key)};
 }
 
 }  // namespace initfast

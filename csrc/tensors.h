@@ -97,6 +97,11 @@ std::vector<int64_t> to_vector(const Array& a) {
   return std::vector<int64_t>(a.begin(), a.end());
 }
 
+// A tensor of its own memory, laid out as t, which is dense.
+inline Tensor new_like(const Tensor& t) {
+  return new_tensor(to_vector(t.sizes()), to_vector(t.strides()), t.scalar_type(), t);
+}
+
 // Whether the tensor fills one block of memory, each number once, in whatever order of dimensions.
 inline bool is_dense(const Tensor& t) {
   if (t.is_contiguous()) return true;

@@ -36,11 +36,13 @@ def check_same(a: Tensor, b: Tensor, op: str, a_name: str, b_name: str) -> None:
         )
 
 
-def check_act(z: Tensor, unit_dim: int) -> None:
+def check_act(z: Tensor, unit_dim: int, op: str = "act") -> None:
     """Raise RuntimeError unless z can be activated and has that dimension."""
-    check_dtype(z, "act", "z")
+    check_dtype(z, op, "z")
     if z.dim() > 0 and not -z.dim() <= unit_dim < z.dim():
-        raise RuntimeError(f"initfast::act: unit_dim is {unit_dim} but z has shape {list(z.shape)}")
+        raise RuntimeError(
+            f"initfast::{op}: unit_dim is {unit_dim} but z has shape {list(z.shape)}"
+        )
 
 
 def check_act_backward(grad_y: Tensor, z: Tensor) -> None:

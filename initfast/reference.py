@@ -93,7 +93,9 @@ def act(
 
 def act_(z: Tensor, act: str, alpha: float, beta: float, unit_dim: int) -> tuple[Tensor, Tensor]:
     """z = act(z), the moments of z before and after, and which units are live."""
-    y, moments, live = torch.ops.initfast.act(z, act, alpha, beta, unit_dim)
+    check_activation(act, alpha, beta)
+    check_act(z, unit_dim, "act_")
+    y, moments, live = globals()["act"](z, act, alpha, beta, unit_dim)
     z.copy_(y)
     return moments, live
 

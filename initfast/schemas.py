@@ -93,7 +93,7 @@ def _(
 @torch.library.register_fake("initfast::act_", lib=definitions)
 def _(z: Tensor, act: str, alpha: float, beta: float, unit_dim: int) -> tuple[Tensor, Tensor]:
     check_activation(act, alpha, beta)
-    check_act(z, unit_dim)
+    check_act(z, unit_dim, "act_")
     live = _live(z, z.shape[unit_dim] if z.dim() else 1)
     return z.new_empty((2, 8), dtype=torch.float64), live
 

@@ -113,7 +113,7 @@ struct Sampler {
 // A place in a strided tensor, walked in logical order.
 struct Walk {
   const SampleArgs& args;
-  int64_t at[kMaxDims];
+  int64_t at[kMaxSampleDims];
   int64_t memory = 0;
   uint64_t index;
 
@@ -200,7 +200,7 @@ void sample_box(const SampleArgs& args, int64_t tile) {
   const Sampler<S> sampler(args);
   alignas(64) S numbers[kBoxElements];
   T scratch[kBoxElements];
-  const SampleArgs::Dim &rows = args.dim[args.box_dim], &cols = args.dim[args.dims - 1];
+  const SampleDim &rows = args.dim[args.box_dim], &cols = args.dim[args.dims - 1];
   const int64_t col = tile % ceil_div(cols.size, args.box_cols) * args.box_cols;
   tile /= ceil_div(cols.size, args.box_cols);
   const int64_t row = tile % ceil_div(rows.size, args.box_rows) * args.box_rows;

@@ -58,7 +58,7 @@ __global__ void __launch_bounds__(kThreads) act_kernel(ActKernelArgs k) {
       if (a.layout.dims > 0) {
         gather_run(data, a.layout, start, a.numel, stage, z);
       } else {
-        load_run(data, start, a.numel, z);
+        load_run(data, start, a.numel, z, a.z == a.y);
       }
       if (a.bias) add_bias<T>(k, start, present, stage, z);
       if (a.z_out) store_run(static_cast<T*>(a.z_out), start, a.numel, z);

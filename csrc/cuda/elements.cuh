@@ -109,12 +109,14 @@ __device__ __forceinline__ Vector<T> load_across(const T* p, uint32_t offset) {
   return bit_cast<Vector<T>>(uint4{w.word[0], w.word[1], w.word[2], w.word[3]});
 }
 
-// The vector from element `index` of a tensor; zeros past its end.
+// The vector from element `index` of an unaligned tensor; zeros past its end. alone: its neighbours
+// may be written to meanwhile.
 template <class T>
-__device__ __forceinline__ Vector<T> load_anywhere(const T* data, int64_t index, int64_t numel) {
+__device__ __forceinline__ Vector<T> load_unaligned(const T* data, int64_t index, int64_t numel,
+                                                    bool alone) {
   const uint32_t offset = uint32_t(reinterpret_cast<uintptr_t>(data) % 16);
   const int64_t before = offset / sizeof(T);  // elements read in front of the vector
-  if (index < before || index - before + 2 * kVector<T> > numel) {
+  if (alone || index < before || index - before + 2 * kVector<T> > numel) {
     return load_first(data + index, numel - index, false);
   }
   return load_across(data + index, offset);
@@ -169,9 +171,11 @@ __device__ __forceinline__ uint32_t present_of(int64_t left) {
   return present;
 }
 
-// The run from element `start` of a contiguous tensor; zeros past its end.
+// The run from element `start` of a contiguous tensor; zeros past its end. alone: other runs of it
+// may be written to meanwhile.
 template <class T, class S, int N>
-__device__ __forceinline__ void load_run(const T* data, int64_t start, int64_t numel, S (&x)[N]) {
+__device__ __forceinline__ void load_run(const T* data, int64_t start, int64_t numel, S (&x)[N],
+                                         bool alone = false) {
   Vector<T> v[N / kVector<T>];
   if (is_aligned(data)) {
 #pragma unroll
@@ -182,7 +186,7 @@ __device__ __forceinline__ void load_run(const T* data, int64_t start, int64_t n
   } else {
 #pragma unroll
     for (int i = 0; i < N; i += kVector<T>) {
-      v[i / kVector<T>] = load_anywhere(data, start + element_of<T>(i), numel);
+      v[i / kVector<T>] = load_unaligned(data, start + element_of<T>(i), numel, alone);
     }
   }
 #pragma unroll

@@ -11,9 +11,7 @@
 #include <cuda_runtime_api.h>
 #endif
 
-#include "../activation_kind.h"
-#include "../distribution.h"
-#include "../dtype.h"
+#include "../kernel_arguments.h"
 #include "../moments.h"
 
 namespace initfast::cuda {
@@ -24,14 +22,6 @@ struct Layout {
   int dims;
   int64_t size[kMaxDims];
   int64_t stride[kMaxDims];
-};
-
-// The unit (feature, channel) of element i is (i / inner) % count. live[unit] is set where a value
-// of the unit is not zero.
-struct Units {
-  int64_t count;
-  int64_t inner;
-  uint8_t* live;
 };
 
 // Room for the moments on their way from the blocks to the result.
@@ -45,90 +35,44 @@ struct Reduction {
   double* rows;      // [rows, 8], as initfast/ops.py describes a row
 };
 
-struct MomentsArgs {
-  Dtype dtype;
-  const void* x;
-  int64_t numel;
+struct MomentsArgs : MomentsWork {
   Layout layout;
   Reduction out;
 };
 cudaError_t moments(const MomentsArgs&, cudaStream_t);
 
-// y = act(z + bias), y contiguous, y may be z; the first row of moments is of z + bias, rounded to
-// the dtype, which goes to z_out where that is not null. bias[unit] may be null.
-struct ActArgs {
-  Dtype dtype;
-  Activation act;
-  const void* z;
-  int64_t numel;
+// y = act(z + bias), y contiguous; layout: of z, none where y is z. The first row of moments is of
+// z + bias, rounded to the dtype, which goes to z_out where that is not null. bias[unit] may be null.
+struct ActArgs : ActWork {
   Layout layout;
   const void* bias;
   void* z_out;
-  void* y;
-  Units units;
   Reduction out;
 };
 cudaError_t act(const ActArgs&, cudaStream_t);
 
-// grad_z = grad_y act'(z), all contiguous; rows: grad_z, grad_y.
-struct ActBackwardArgs {
-  Dtype dtype;
-  Activation act;
-  const void* grad_y;
-  const void* z;
-  void* grad_z;
-  int64_t numel;
+// Rows: grad_z, grad_y.
+struct ActBackwardArgs : ActBackwardWork {
   Reduction out;
 };
 cudaError_t act_backward(const ActBackwardArgs&, cudaStream_t);
 
-// y = act(x weight^T + bias): x [rows, depth], weight [cols, depth], y and z [rows, cols], contiguous
-// but for the row strides of x and weight; bias and z may be null. rows, cols >= 1. Rows of moments: of
-// z, of y, of the weight.
-struct LinearActArgs {
+// rows, cols >= 1. Rows of moments: of z, of y, of the weight.
+// float32: exact, no TF32. bfloat16 and float16: tensor cores, sm_80 and later.
+struct LinearActArgs : LinearActWork<void> {
   Dtype dtype;
-  Activation act;
-  const void* x;
-  const void* weight;
-  const void* bias;
-  void* z;
-  void* y;
-  int64_t rows, cols, depth;
-  int64_t x_stride, weight_stride;
-  uint8_t* live;
   Reduction out;
 };
-// float32: exact, no TF32. bfloat16 and float16: tensor cores, sm_80 and later.
 cudaError_t linear_act(const LinearActArgs&, cudaStream_t);
 // How many blocks it will launch, each with one slot per row in out.partial.
 int64_t linear_act_blocks(const LinearActArgs&);
 
-// Elements of `out` are drawn from the stream of `key`. A dimension has its size, its stride in
-// memory and its stride in the global tensor, where the first element has index `offset`.
-// table: on the host, read before the launch returns; see distribution.h, of float for 16-bit dtypes.
-constexpr int kMaxSampleDims = 16;
-struct SampleDim {
-  int64_t size, memory, global;
-};
-struct SampleArgs {
-  Dtype dtype;
-  void* out;
-  Shape shape;
-  const void* table;
-  double scale, location, low, high;
-  uint64_t key, offset;
-  int dims;
-  SampleDim dim[kMaxSampleDims];
-};
+// The table is read before the launch returns.
+using SampleArgs = SampleWork;
 cudaError_t sample(const SampleArgs&, cudaStream_t);
 
-// Zero `count` elements in each column of `out`. chosen: rows x cols zeros, to work in.
-struct ZeroRowsArgs {
-  Dtype dtype;
-  void* out;
-  int64_t rows, cols, row_stride, col_stride;
-  int64_t count;
-  uint64_t key;
+// chosen: rows x cols zeros, to work in.
+struct ZeroRowsArgs : ZeroRowsWork {
   uint8_t* chosen;
 };
 cudaError_t zero_rows(const ZeroRowsArgs&, cudaStream_t);

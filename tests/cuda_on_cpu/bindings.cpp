@@ -94,7 +94,7 @@ py::bytes run_moments(int dtype, py::bytes x, int64_t numel, std::vector<int64_t
                       std::vector<int64_t> strides, size_t misalignment) {
   Memory data(x, misalignment);
   Workspace work(kMaxBlocks, 1);
-  cuda::moments({Dtype(dtype), data.as(), numel, layout_of(sizes, strides), work.reduction()},
+  cuda::moments({{Dtype(dtype), data.as(), numel}, layout_of(sizes, strides), work.reduction()},
                 nullptr);
   return work.rows();
 }
@@ -108,10 +108,10 @@ py::tuple run_act(int dtype, std::string act, double alpha, double beta, py::byt
   Memory live(size_t(units), 0, 0);
   auto offset = optional_memory(bias, 0);
   Workspace work(kMaxBlocks, 2);
-  cuda::act({Dtype(dtype), activation_of(act, alpha, beta), data.as(), numel,
+  cuda::act({{Dtype(dtype), activation_of(act, alpha, beta), data.as(), y.as(), numel,
+              {units, inner, live.as<uint8_t>()}},
              layout_of(sizes, strides), offset ? offset->as() : nullptr,
-             keep_z ? z_out.as() : nullptr, y.as(), {units, inner, live.as<uint8_t>()},
-             work.reduction()},
+             keep_z ? z_out.as() : nullptr, work.reduction()},
             nullptr);
   return py::make_tuple(y.bytes(), z_out.bytes(), work.rows(), live.bytes());
 }
@@ -120,8 +120,9 @@ py::tuple run_act_backward(int dtype, std::string act, double alpha, double beta
                            py::bytes z, int64_t numel, size_t misalignment) {
   Memory grad(grad_y, misalignment), data(z, 0), out(size_t(numel) * element_bytes(dtype));
   Workspace work(kMaxBlocks, 2);
-  cuda::act_backward({Dtype(dtype), activation_of(act, alpha, beta), grad.as(), data.as(), out.as(),
-                      numel, work.reduction()},
+  cuda::act_backward({{Dtype(dtype), activation_of(act, alpha, beta), grad.as(), data.as(),
+                       out.as(), numel},
+                      work.reduction()},
                      nullptr);
   return py::make_tuple(out.bytes(), work.rows());
 }
@@ -134,9 +135,10 @@ py::tuple run_linear_act(int dtype, std::string act, double alpha, double beta, 
   Memory x_data(x, misalignment), weight_data(weight, misalignment);
   Memory y(bytes), z(keep_z ? bytes : 0), live(size_t(cols), 0, 0);
   auto offset = optional_memory(bias, 0);
-  LinearActArgs args{Dtype(dtype), activation_of(act, alpha, beta), x_data.as(), weight_data.as(),
-                     offset ? offset->as() : nullptr, keep_z ? z.as() : nullptr, y.as(), rows, cols,
-                     depth, x_stride, weight_stride, live.as<uint8_t>(), {}};
+  LinearActArgs args{{activation_of(act, alpha, beta), x_data.as(), weight_data.as(),
+                      offset ? offset->as() : nullptr, keep_z ? z.as() : nullptr, y.as(), rows, cols,
+                      depth, x_stride, weight_stride, live.as<uint8_t>()},
+                     Dtype(dtype), {}};
   Workspace work(linear_act_blocks(args), 3);
   args.out = work.reduction();
   cuda::linear_act(args, nullptr);
@@ -170,7 +172,7 @@ py::bytes run_sample(int dtype, py::bytes out, std::string shape, py::bytes tabl
 py::bytes run_zero_rows(int dtype, py::bytes out, int64_t rows, int64_t cols, int64_t row_stride,
                         int64_t col_stride, int64_t count, uint64_t key) {
   Memory data(out, 0), chosen(size_t(rows * cols), 0, 0);
-  cuda::zero_rows({Dtype(dtype), data.as(), rows, cols, row_stride, col_stride, count, key,
+  cuda::zero_rows({{Dtype(dtype), data.as(), rows, cols, row_stride, col_stride, count, key},
                    chosen.as<uint8_t>()},
                   nullptr);
   return data.bytes();

@@ -2,7 +2,7 @@
 
 Builds: "plain"; "address" (AddressSanitizer and UBSan); "thread" (ThreadSanitizer as race checker,
 with smaller blocks, because it can tell 256 threads apart): modules for harness.py to call. "card":
-the operators of csrc/ops_cuda.cpp over the kernels, for torch to load.
+the operators of csrc/ops_cuda*.cpp over the kernels, for torch to load.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ def build(name: str, sources: Path = CSRC, cache: Path | None = None) -> Path:
     """The library of a build, compiled unless these very sources were before.
 
     Args:
-        name: one of BUILDS, for Python to import; or "card", the operators of ops_cuda.cpp over the
-            kernels, for torch to load.
+        name: one of BUILDS, for Python to import; or "card", the operators of ops_cuda*.cpp over
+            the kernels, for torch to load.
         sources: csrc or a changed copy of it.
         cache: where libraries are kept.
     """
@@ -121,7 +121,7 @@ def _card_commands(name: str, front: list[str], sources: Path) -> tuple[list[lis
     # -Bsymbolic: what card.cpp defines comes before torch's own.
     link += ["-ltorch", "-ltorch_cpu", "-lc10", "-Wl,-Bsymbolic"]
     commands = [
-        [*operators, str(sources / "ops_cuda.cpp")],
+        *([*operators, str(source)] for source in sorted(sources.glob("ops_cuda*.cpp"))),
         [*front, *torch_flags, str(HERE / "card.cpp")],
     ]
     return commands, link

@@ -1,4 +1,4 @@
-"""A card that is not there: the operators of csrc/ops_cuda.cpp, over kernels that run on the host.
+"""A card that is not there: the operators of csrc/ops_cuda*.cpp, over kernels that run on the host.
 
 They take the CPU's tensors for their own. Everything of the CUDA half runs that is not CUDA itself:
 checks, layouts, allocation, the choice of kernel, launches.
@@ -18,7 +18,7 @@ from cuda_on_cpu.builds import build
 from torch._C import DispatchKey, DispatchKeySet
 
 KEYS = DispatchKeySet(DispatchKey.PrivateUse1)  # see card.h
-OPERATORS = ("moments", "act", "act_backward", "linear_act", "sample_", "zero_rows_")
+OPERATORS = ("moments", "act", "act_", "act_backward", "linear_act", "sample_", "zero_rows_")
 
 
 class Card:

@@ -39,6 +39,7 @@ def calls(dtype=torch.float32):
     return {
         "moments": (x,),
         "act": (x, *ACT, -1),
+        "act_": (x.clone(), *ACT, -1),
         "act_backward": (x, x, *ACT),
         "linear_act": (x, weight, None, *ACT, False),
         "sample_": (x, "uniform", None, 1.0, 0.0, 0.0, 1.0, 1, 0, [6, 1]),

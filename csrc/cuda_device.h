@@ -1,0 +1,89 @@
+// What a CUDA operator needs beside its operands: its device, and memory for its statistics.
+#pragma once
+
+#include <torch/csrc/inductor/aoti_torch/c/shim.h>
+#include <torch/csrc/stable/accelerator.h>
+
+#include <cuda_runtime_api.h>
+
+#include <vector>
+
+#include "cuda/kernels.h"
+#include "tensors.h"
+
+namespace initfast {
+
+// The device of a tensor made current, and its current stream.
+class Device {
+ public:
+  Device(const Tensor& t, const char* op, const char* argument)
+      : index_(checked_index(t, op, argument)), guard_(index_), op_(op) {
+    void* stream = nullptr;
+    STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(index_, &stream));
+    stream_ = static_cast<cudaStream_t>(stream);
+    capability_ = 10 * attribute(cudaDevAttrComputeCapabilityMajor) +
+                  attribute(cudaDevAttrComputeCapabilityMinor);
+    STD_TORCH_CHECK(capability_ >= 75, "initfast::", op, ": cuda:", index_, " has compute capability ",
+                    capability_ / 10, ".", capability_ % 10, "; expected 7.5 or later");
+  }
+
+  cudaStream_t stream() const { return stream_; }
+  bool has_tensor_cores_for_bfloat16() const { return capability_ >= 80; }
+
+  void check(cudaError_t error, const char* what) const {
+    STD_TORCH_CHECK(error == cudaSuccess, "initfast::", op_, ": ", what, " failed on cuda:", index_,
+                    ": ", cudaGetErrorString(error));
+  }
+  void zero(void* p, size_t bytes) const {
+    if (bytes > 0) check(cudaMemsetAsync(p, 0, bytes, stream_), "zeroing memory");
+  }
+
+ private:
+  static int32_t checked_index(const Tensor& t, const char* op, const char* argument) {
+    STD_TORCH_CHECK(t.is_cuda(), "initfast::", op, ": ", argument,
+                    " is not on a CUDA device, but another argument is; expected one device");
+    return int32_t(t.get_device_index());
+  }
+  int attribute(cudaDeviceAttr which) const {
+    int value = 0;
+    check(cudaDeviceGetAttribute(&value, which, index_), "asking for the compute capability");
+    return value;
+  }
+
+  int32_t index_;
+  torch::stable::accelerator::DeviceGuard guard_;
+  const char* op_;
+  cudaStream_t stream_ = nullptr;
+  int capability_ = 0;
+};
+
+// Live units and a ticket, zeroed by one memset; partial moments; the rows of the result.
+struct Statistics {
+  static constexpr int64_t kTicketBytes = 4;
+  Tensor zeroed, partial, rows;
+  int64_t units, ticket_at;
+
+  Statistics(const Device& device, const Tensor& like, int64_t units, int rows_count, int64_t blocks)
+      : zeroed(new_tensor({ticket_place(units) + kTicketBytes}, ScalarType::Bool, like)),
+        partial(new_tensor({blocks * rows_count * int64_t(sizeof(Moments))}, ScalarType::Byte, like)),
+        rows(new_tensor(rows_count == 1 ? std::vector<int64_t>{8} : std::vector<int64_t>{rows_count, 8},
+                        ScalarType::Double, like)),
+        units(units),
+        ticket_at(ticket_place(units)) {
+    device.zero(zeroed.mutable_data_ptr(), size_t(zeroed.numel()));
+  }
+
+  uint8_t* live_flags() { return static_cast<uint8_t*>(zeroed.mutable_data_ptr()); }
+  Tensor live() { return torch::stable::narrow(zeroed, 0, 0, units); }
+  // For a kernel whose first row of moments is this one.
+  cuda::Reduction reduction(int row = 0) {
+    return {static_cast<Moments*>(partial.mutable_data_ptr()),
+            reinterpret_cast<unsigned*>(live_flags() + ticket_at),
+            static_cast<double*>(rows.mutable_data_ptr()) + 8 * row};
+  }
+
+ private:
+  static int64_t ticket_place(int64_t units) { return (units + 3) / 4 * 4; }
+};
+
+}  // namespace initfast
