@@ -1,5 +1,5 @@
 // The operators as torch sees them: checks, allocation, threads, dispatch. Schemas are defined in
-// initfast/ops.py; the ops*.cpp alone include torch, through its stable ABI (2.10 and later).
+// initfast/schemas.py; the ops*.cpp alone include torch, through its stable ABI (2.10 and later).
 
 #include <algorithm>
 #include <array>

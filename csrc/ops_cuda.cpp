@@ -1,5 +1,5 @@
 // The operators on CUDA: checks, allocation, launches on the current stream. Nothing here waits for
-// the device, so all of it can be captured in a CUDA graph. Schemas are defined in initfast/ops.py.
+// the device, so all of it can be captured in a CUDA graph. Schemas are defined in initfast/schemas.py.
 // Empty in a build without CUDA.
 #if defined(USE_CUDA)
 
