@@ -33,10 +33,15 @@ struct Affine {
   T scale, location, low, high;
 };
 
-template <class V>
+// The bounds that a value may pass; where it cannot, a comparison is saved.
+enum class Clamp { kBoth, kAbove, kNone };
+
+template <Clamp kClamp = Clamp::kBoth, class V>
 INITFAST_INLINE V bounded(V x, const Affine<ScalarOf<V>>& a) {
-  const V value = fma(x, splat<V>(a.scale), splat<V>(a.location));
-  return min(max(value, splat<V>(a.low)), splat<V>(a.high));
+  V value = fma(x, splat<V>(a.scale), splat<V>(a.location));
+  if constexpr (kClamp == Clamp::kBoth) value = max(value, splat<V>(a.low));
+  if constexpr (kClamp != Clamp::kNone) value = min(value, splat<V>(a.high));
+  return value;
 }
 
 // A signed integer to the nearest number.
@@ -62,9 +67,9 @@ INITFAST_INLINE auto look_up_upper(const S* row, I octave) {
 }
 
 // x of the word read as a signed integer w: the host scales by the interval over 2^32 (or 2^64).
-template <class V>
+template <class V, Clamp kClamp = Clamp::kBoth>
 INITFAST_INLINE V uniform(IntOf<V> w, const Affine<ScalarOf<V>>& affine) {
-  return bounded(to_number(w), affine);
+  return bounded<kClamp>(to_number(w), affine);
 }
 
 // The inverse of a distribution function. The sign of w says which half of the distribution, and
@@ -72,7 +77,7 @@ INITFAST_INLINE V uniform(IntOf<V> w, const Affine<ScalarOf<V>>& affine) {
 // normal's extremes at 6.2 (9.1) standard deviations. In each octave of v, x is a polynomial in the
 // fraction of v less 1/2, read off the number's own bits: exponent modulo 32 (64), then fraction.
 // (w = 0 falls in with |w| = 2.) One-sided, the sign is not used, and v is twice that.
-template <class V>
+template <class V, Clamp kClamp = Clamp::kBoth>
 INITFAST_INLINE V quantile(IntOf<V> w, Shape shape, const ScalarOf<V>* table,
                            const Affine<ScalarOf<V>>& affine) {
   using S = ScalarOf<V>;
@@ -94,7 +99,7 @@ INITFAST_INLINE V quantile(IntOf<V> w, Shape shape, const ScalarOf<V>* table,
     V x = all_upper(octave) ? polynomial([&](const S* row) { return look_up_upper(row, octave); })
                             : polynomial([&](const S* row) { return look_up(row, octave); });
     if (shape == Shape::kSymmetric) x = bit_cast<V>(bit_cast<I>(x) ^ (w & kSign));
-    return bounded(x, affine);
+    return bounded<kClamp>(x, affine);
   }
   const auto left = w < 0;
   V x{};
@@ -104,7 +109,7 @@ INITFAST_INLINE V quantile(IntOf<V> w, Shape shape, const ScalarOf<V>* table,
     const V c = select(left, look_up(row, octave), look_up(row + kTableSize<S>, octave));
     x = d == 0 ? c : fma(x, fraction, c);
   }
-  return bounded(x, affine);
+  return bounded<kClamp>(x, affine);
 }
 
 }  // namespace initfast::INITFAST_ISA

@@ -19,9 +19,9 @@ INITFAST_INLINE uint64_t mul_low(uint64_t a, uint64_t b) {
 // The high half, in the place of the low one; what is in the high half then does not matter.
 INITFAST_INLINE uint64_t high_half(uint64_t a) { return a >> 32; }
 INITFAST_INLINE uint64_t xor3(uint64_t a, uint64_t b, uint64_t c) { return a ^ b ^ c; }
-// The low halves of both, `first` below `second`.
-INITFAST_INLINE uint64_t pack_low(uint64_t first, uint64_t second) {
-  return uint64_t(uint32_t(first)) | second << 32;
+// The last round's word that comes of a product's high half, and above it the low half itself.
+INITFAST_INLINE uint64_t final_words(uint64_t product, uint64_t word, uint64_t key) {
+  return uint64_t(uint32_t(product >> 32 ^ word ^ key)) | product << 32;
 }
 INITFAST_INLINE void broadcast(uint64_t& lane, uint64_t value) { lane = value; }
 
@@ -61,8 +61,8 @@ INITFAST_INLINE void philox(const PhiloxKeys<W>& key, const W (&low)[kBlocks], W
     c3[b] = product;
   }
   INITFAST_UNROLL(16)
-  for (int r = 1; r < kPhiloxRounds; ++r) {
-  INITFAST_UNROLL(8)
+  for (int r = 1; r < kPhiloxRounds - 1; ++r) {
+    INITFAST_UNROLL(8)
     for (int b = 0; b < kBlocks; ++b) {
       const W p0 = mul_low(c0[b], m0);
       const W p1 = mul_low(c2[b], m1);
@@ -74,8 +74,8 @@ INITFAST_INLINE void philox(const PhiloxKeys<W>& key, const W (&low)[kBlocks], W
   }
   INITFAST_UNROLL(8)
   for (int b = 0; b < kBlocks; ++b) {
-    front[b] = pack_low(c0[b], c1[b]);
-    back[b] = pack_low(c2[b], c3[b]);
+    front[b] = final_words(mul_low(c2[b], m1), c1[b], key.first[kPhiloxRounds - 1]);
+    back[b] = final_words(mul_low(c0[b], m0), c3[b], key.second[kPhiloxRounds - 1]);
   }
 }
 

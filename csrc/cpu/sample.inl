@@ -94,19 +94,32 @@ struct Sampler {
 
   // Elements [first, first + count) into `to`.
   void run(uint64_t first, int64_t count, S* to) const {
+    constexpr S kInfinity = __builtin_huge_val();
     switch (shape) {
-      case Shape::kUniform:
-        return generate(key, first, count, to, [this](auto w) { return uniform<V>(w, affine); });
-      case Shape::kSymmetric: return run_table<Shape::kSymmetric>(first, count, to);
-      case Shape::kSkewed: return run_table<Shape::kSkewed>(first, count, to);
-      case Shape::kOneSided: return run_table<Shape::kOneSided>(first, count, to);
+      case Shape::kUniform: {
+        // Rounding is monotonic: if the least word does not fall below, none does.
+        const S least = fma(S(std::numeric_limits<IntOf<S>>::min()), affine.scale, affine.location);
+        return least >= affine.low ? draw<Shape::kUniform, Clamp::kAbove>(first, count, to)
+                                   : draw<Shape::kUniform, Clamp::kBoth>(first, count, to);
+      }
+      case Shape::kSymmetric:
+        return affine.low == -kInfinity && affine.high == kInfinity
+                   ? draw<Shape::kSymmetric, Clamp::kNone>(first, count, to)
+                   : draw<Shape::kSymmetric, Clamp::kBoth>(first, count, to);
+      case Shape::kSkewed: return draw<Shape::kSkewed, Clamp::kBoth>(first, count, to);
+      case Shape::kOneSided: return draw<Shape::kOneSided, Clamp::kBoth>(first, count, to);
     }
   }
 
-  template <Shape kShape>
-  void run_table(uint64_t first, int64_t count, S* to) const {
-    generate(key, first, count, to,
-             [this](auto w) { return quantile<V>(w, kShape, table, affine); });
+  template <Shape kShape, Clamp kClamp>
+  void draw(uint64_t first, int64_t count, S* to) const {
+    generate(key, first, count, to, [this](auto w) {
+      if constexpr (kShape == Shape::kUniform) {
+        return uniform<V, kClamp>(w, affine);
+      } else {
+        return quantile<V, kClamp>(w, kShape, table, affine);
+      }
+    });
   }
 };
 

@@ -18,9 +18,9 @@ INITFAST_INLINE U64 high_half(U64 a) { return (U64)_mm512_shuffle_epi32((__m512i
 INITFAST_INLINE U64 xor3(U64 a, U64 b, U64 c) {
   return (U64)_mm512_ternarylogic_epi64((__m512i)a, (__m512i)b, (__m512i)c, 0x96);
 }
-INITFAST_INLINE U64 pack_low(U64 first, U64 second) {
-  return (U64)_mm512_mask_shuffle_epi32((__m512i)first, 0xAAAA, (__m512i)second,
-                                        (_MM_PERM_ENUM)0xA0);
+INITFAST_INLINE U64 final_words(U64 product, U64 word, U64 key) {
+  const __m512i swapped = _mm512_shuffle_epi32((__m512i)product, (_MM_PERM_ENUM)0xB1);
+  return (U64)_mm512_mask_ternarylogic_epi32(swapped, 0x5555, (__m512i)word, (__m512i)key, 0x96);
 }
 INITFAST_INLINE U64 even_lanes(U64 a, U64 b) {
   return (U64)_mm512_unpacklo_epi64((__m512i)a, (__m512i)b);
@@ -52,8 +52,9 @@ INITFAST_INLINE F64 look_up_upper(const double* row, I64 octave) {
 INITFAST_INLINE U64 mul_low(U64 a, U64 b) { return (U64)_mm256_mul_epu32((__m256i)a, (__m256i)b); }
 INITFAST_INLINE U64 high_half(U64 a) { return (U64)_mm256_shuffle_epi32((__m256i)a, 0xF5); }
 INITFAST_INLINE U64 xor3(U64 a, U64 b, U64 c) { return a ^ b ^ c; }
-INITFAST_INLINE U64 pack_low(U64 first, U64 second) {
-  return (U64)_mm256_blend_epi32((__m256i)first, _mm256_slli_epi64((__m256i)second, 32), 0xAA);
+INITFAST_INLINE U64 final_words(U64 product, U64 word, U64 key) {
+  const __m256i swapped = _mm256_shuffle_epi32((__m256i)product, 0xB1);
+  return (U64)_mm256_blend_epi32(_mm256_xor_si256(swapped, (__m256i)(word ^ key)), swapped, 0xAA);
 }
 INITFAST_INLINE U64 even_lanes(U64 a, U64 b) {
   return (U64)_mm256_unpacklo_epi64((__m256i)a, (__m256i)b);
@@ -97,8 +98,8 @@ INITFAST_INLINE U64 odd_lanes(U64 a, U64 b) { return U64{a[1], b[1]}; }
 #endif
 INITFAST_INLINE U64 high_half(U64 a) { return a >> 32; }
 INITFAST_INLINE U64 xor3(U64 a, U64 b, U64 c) { return a ^ b ^ c; }
-INITFAST_INLINE U64 pack_low(U64 first, U64 second) {
-  return (first & 0xffffffffu) | (second << 32);
+INITFAST_INLINE U64 final_words(U64 product, U64 word, U64 key) {
+  return (((product >> 32) ^ word ^ key) & 0xffffffffu) | (product << 32);
 }
 INITFAST_INLINE I32 magnitude(I32 i) { return i < 0 ? -i : i; }
 INITFAST_INLINE I64 magnitude(I64 i) { return i < 0 ? -i : i; }
