@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from initfast import reference, reference_sample
+from initfast import reference, reference_householder, reference_sample
 from initfast._library import load
 from initfast.activations import check_activation
 from initfast.arguments import (
@@ -39,13 +39,15 @@ SCHEMAS = {
     "sample_": "(Tensor(a!) out, str shape, Tensor? table, float scale, float location, float low, "
     "float high, int key, int offset, int[] strides) -> ()",
     "zero_rows_": "(Tensor(a!) out, int count, int key) -> ()",
+    "householder_q_": "(Tensor(a!) x) -> ()",
 }
 
 definitions = torch.library.Library("initfast", "DEF")
 for _name, _schema in SCHEMAS.items():
     definitions.define(_name + _schema, tags=torch.Tag.pt2_compliant_tag)
-    _home = reference if hasattr(reference, _name) else reference_sample
-    definitions.impl(_name, getattr(_home, _name), "CompositeExplicitAutograd")
+    _homes = (reference, reference_sample, reference_householder)
+    _function = next(getattr(home, _name) for home in _homes if hasattr(home, _name))
+    definitions.impl(_name, _function, "CompositeExplicitAutograd")
 
 
 # ---- shapes without data ----
@@ -113,6 +115,7 @@ def _(x: Tensor) -> Tensor:
 
 @torch.library.register_fake("initfast::sample_", lib=definitions)
 @torch.library.register_fake("initfast::zero_rows_", lib=definitions)
+@torch.library.register_fake("initfast::householder_q_", lib=definitions)
 def _(*arguments: Any) -> None:
     return None
 

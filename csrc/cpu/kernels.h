@@ -81,6 +81,23 @@ struct ZeroRowsArgs : ZeroRowsWork {
   INITFAST_INLINE int64_t tiles() const { return ceil_div(cols, kStripCols); }
 };
 
+// x, [rows, cols] numbers with rows >= cols, becomes Q of its QR factorisation, R's diagonal positive:
+// householder_blocks draws the reflections from x, then householder_strips writes Q. A tile is a block of
+// kReflections, and as many columns of Q; both kernels take tiles from `next`, which starts at zero.
+constexpr int64_t kReflections = 64;
+struct HouseholderArgs {
+  Dtype dtype;
+  void* x;
+  int64_t rows, cols;
+  void *v, *t, *signs;  // scratch, of v_size(), tiles() kReflections^2 and `cols` numbers
+  int64_t* next;
+  INITFAST_INLINE int64_t tiles() const { return ceil_div(cols, kReflections); }
+  INITFAST_INLINE int64_t v_size() const {
+    const int64_t n = tiles(), padded = ceil_div(rows, 8) * 8;
+    return kReflections * (n * padded - kReflections * n * (n - 1) / 2);
+  }
+};
+
 // One instruction set's kernels; each runs tiles [begin, end).
 struct Kernels {
   const char* name;
@@ -90,6 +107,8 @@ struct Kernels {
   void (*linear_act)(const LinearActArgs&, int64_t begin, int64_t end);
   void (*sample)(const SampleArgs&, int64_t begin, int64_t end);
   void (*zero_rows)(const ZeroRowsArgs&, int64_t begin, int64_t end);
+  void (*householder_blocks)(const HouseholderArgs&, int64_t begin, int64_t end);
+  void (*householder_strips)(const HouseholderArgs&, int64_t begin, int64_t end);
 };
 
 }  // namespace initfast::cpu

@@ -20,6 +20,7 @@ namespace {
 #include "run.inl"
 #include "storage.inl"
 
+#include "householder.inl"
 #include "linear_act.inl"
 #include "pointwise.inl"
 #include "sample.inl"
@@ -29,7 +30,8 @@ namespace {
 
 const Kernels& kernels() {
   static const Kernels table = {INITFAST_STRING(INITFAST_ISA), moments, act, act_backward, linear_act,
-                                sample, zero_rows};
+                                sample, zero_rows,
+                                householder_blocks, householder_strips};
   return table;
 }
 
