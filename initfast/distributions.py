@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from initfast import fill
-from initfast.keys import ArgumentError
+from initfast.keys import ArgumentError, TensorError
 
 
 @fill.initialiser
@@ -140,7 +140,7 @@ def trunc_normal_(
     """
     fill.check(tensor, "trunc_normal_")
     if tensor.is_complex():
-        raise ArgumentError(f"trunc_normal_: the tensor is {tensor.dtype}; expected a real one")
+        raise TensorError(f"trunc_normal_: the tensor is {tensor.dtype}; expected a real one")
     fill.finite("trunc_normal_", mean=mean, std=std)
     if std < 0:
         raise ArgumentError(f"trunc_normal_: std is {std}; expected std >= 0")

@@ -1,11 +1,13 @@
 """Initialisers whose elements hang together: see :mod:`initfast.init`.
 
-They are computed whole; a rank of a DTensor computes the whole and keeps its shard.
+Each rank of a DTensor computes its own shard, but for what hangs together as a whole: orthogonal
+matrices, and the places of sparse_'s zeros (each rank computes them all).
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -14,7 +16,7 @@ from torch import Tensor
 from initfast import fill, ops
 from initfast.keys import ArgumentError, derive_key
 from initfast.orthogonal import haar
-from initfast.shards import is_distributed
+from initfast.shards import Shard, is_distributed, shard_of
 
 
 @fill.initialiser
@@ -38,12 +40,7 @@ def eye_(tensor: Tensor) -> Tensor:
         raise ValueError(
             f"Only tensors with 2 dimensions are supported; the shape is {tuple(tensor.shape)}"
         )
-    if fill.has_no_data(tensor):
-        return tensor
-    rows, cols = tensor.shape
-    return fill.assign(
-        tensor, lambda dtype, device: torch.eye(rows, cols, dtype=dtype, device=device)
-    )
+    return _fill_centre(tensor, "eye_", (), lambda out, inputs: out == inputs)
 
 
 @fill.initialiser
@@ -71,20 +68,9 @@ def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
         raise ValueError(
             f"dim 0 must be divisible by groups (it is {tensor.shape[0]}, groups is {groups})"
         )
-    if fill.has_no_data(tensor):
-        return tensor
-    shape = tensor.shape
-    centre: Any = tuple(k // 2 for k in shape[2:])
-
-    def make(dtype: torch.dtype, device: torch.device) -> Tensor:
-        out = torch.arange(shape[0], device=device)
-        channel = out % (shape[0] // groups)
-        passed = channel < shape[1]
-        whole = torch.zeros(shape, dtype=dtype, device=device)
-        whole[(out[passed], channel[passed], *centre)] = 1
-        return whole
-
-    return fill.assign(tensor, make)
+    per_group = tensor.shape[0] // groups
+    centre = tuple(k // 2 for k in tensor.shape[2:])
+    return _fill_centre(tensor, "dirac_", centre, lambda out, inputs: out % per_group == inputs)
 
 
 @fill.initialiser
@@ -112,23 +98,14 @@ def identity_(tensor: Tensor, gain: float = 1.0) -> Tensor:
     """
     if tensor.dim() != 2:
         _check_convolution(tensor)
-    if fill.has_no_data(tensor) or tensor.numel() == 0:
-        return tensor
-    shape = tensor.shape
-    centre: Any = tuple(k // 2 for k in shape[2:])
+    rows, cols = tensor.shape[:2]
+    fewer = min(rows, cols)
 
-    def make(dtype: torch.dtype, device: torch.device) -> Tensor:
-        out = torch.arange(shape[0], device=device).unsqueeze(1)
-        inputs = torch.arange(shape[1], device=device)
-        fewer = min(shape[:2])
-        links = (out % fewer == inputs % fewer).double()
-        if shape[0] < shape[1]:
-            links /= links.sum(1, keepdim=True).sqrt()
-        whole = torch.zeros(shape, dtype=dtype, device=device)
-        whole[(slice(None), slice(None), *centre)] = (gain * links).to(dtype)
-        return whole
+    def links(out: Tensor, inputs: Tensor) -> Tensor:
+        summed = (cols - out + rows - 1) // rows if rows < cols else torch.ones_like(out)
+        return (out % fewer == inputs % fewer) * (gain / summed.double().sqrt()).to(tensor.dtype)
 
-    return fill.assign(tensor, make)
+    return _fill_centre(tensor, "identity_", tuple(k // 2 for k in tensor.shape[2:]), links)
 
 
 @fill.initialiser
@@ -141,9 +118,11 @@ def orthogonal_(
 ) -> Tensor:
     """Fill with a random (semi-)orthogonal matrix, by Haar measure (Saxe et al. 2014).
 
-    16-bit tensors are computed in float32. The bits are those of the library's matrix product:
-    the same in every run of a machine, equal to rounding between machines. A rank of a DTensor
-    computes the whole matrix.
+    16-bit tensors are computed in float32. On the CPU the bits are the same at any number of
+    threads and on every machine that multiplies and adds in one instruction (AVX2, AVX-512, NEON);
+    complex numbers, and other devices, go through the library's matrix product and agree to
+    rounding. A rank of a DTensor computes the whole matrix: each column depends on all reflections
+    before it.
 
     Args:
         tensor: at least two dimensions, the trailing ones flattened; any layout, float or complex
@@ -177,11 +156,13 @@ def orthogonal_(
     shape, rows = tensor.shape, tensor.shape[0]
     cols = tensor.numel() // rows
 
-    def make(dtype: torch.dtype, device: torch.device) -> Tensor:
-        wide = torch.promote_types(dtype, torch.float32)
-        return haar(rows, cols, stream, wide, device).mul_(gain).reshape(shape)
+    wide = torch.promote_types(tensor.dtype, torch.float32)
 
-    return fill.assign(tensor, make)
+    def into(shard: Shard) -> None:
+        whole = haar(rows, cols, stream, wide, shard.local.device).mul_(gain).reshape(shape)
+        shard.local.copy_(shard.cut(whole))
+
+    return fill.write(tensor, into)
 
 
 @fill.initialiser
@@ -226,17 +207,14 @@ def delta_orthogonal_(
     if tensor.numel() == 0 or fill.has_no_data(tensor):
         return tensor
     stream = fill.next_key(tensor, generator, key)
-    shape = tensor.shape
-    centre: Any = tuple((k - 1) // 2 for k in shape[2:])
+    rows, cols = tensor.shape[:2]
+    wide = torch.promote_types(tensor.dtype, torch.float32)
 
-    def make(dtype: torch.dtype, device: torch.device) -> Tensor:
-        wide = torch.promote_types(dtype, torch.float32)
-        matrix = haar(shape[0], shape[1], stream, wide, device).mul_(gain)
-        whole = torch.zeros(shape, dtype=dtype, device=device)
-        whole[(slice(None), slice(None), *centre)] = matrix.to(dtype)
-        return whole
+    def entries(out: Tensor, inputs: Tensor) -> Tensor:
+        return haar(rows, cols, stream, wide, out.device).mul_(gain)[out, inputs]
 
-    return fill.assign(tensor, make)
+    centre = tuple((k - 1) // 2 for k in tensor.shape[2:])
+    return _fill_centre(tensor, "delta_orthogonal_", centre, entries)
 
 
 @fill.initialiser
@@ -285,17 +263,48 @@ def sparse_(
     rows, cols = tensor.shape
     zeros = math.ceil(sparsity * rows)
     places = derive_key(stream, "sparse_")
-    if not (is_distributed(tensor) or tensor.is_complex()):
-        fill.normal(tensor, 0.0, std, stream)
-        torch.ops.initfast.zero_rows_(tensor, zeros, places)  # the version is counted already
+    fill.normal(tensor, 0.0, std, stream)  # counts the version; the zeros do not again
+    if is_distributed(tensor) or tensor.is_complex():
+        shard = shard_of(tensor)
+        kept = torch.ones(rows, cols, dtype=torch.bfloat16, device=shard.local.device)
+        ops.zero_rows_(kept, zeros, places)
+        shard.local.data.masked_fill_(shard.cut(kept) == 0, 0)
+    else:
+        torch.ops.initfast.zero_rows_(tensor, zeros, places)
+    return tensor
+
+
+def _fill_centre(
+    tensor: Tensor,
+    name: str,
+    centre: tuple[int, ...],
+    entries: Callable[[Tensor, Tensor], Tensor],
+) -> Tensor:
+    """Fill with zeros, but at the kernel's centre with the entries of a matrix.
+
+    Args:
+        tensor: ``[out, in, ...]``.
+        name: of the initialiser, for errors.
+        centre: the place in the trailing dimensions.
+        entries: given outputs ``[m, 1]`` and inputs ``[n]``, the entries ``[m, n]`` there.
+    """
+    fill.check_memory(tensor, name)
+    if fill.has_no_data(tensor):
         return tensor
 
-    def make(dtype: torch.dtype, device: torch.device) -> Tensor:
-        kept = ops.zero_rows_(torch.ones(rows, cols, device=device), zeros, places)
-        whole = torch.empty(rows, cols, dtype=dtype, device=device)
-        return fill.normal(whole, 0.0, std, stream).mul_(kept)
+    def into(shard: Shard) -> None:
+        local = shard.local.zero_()
+        at = tuple(c - s for c, s in zip(centre, shard.start[2:], strict=True))
+        inside = all(0 <= i < n for i, n in zip(at, local.shape[2:], strict=True))
+        if inside and local.numel() > 0:
+            out, inputs = (
+                torch.arange(start, start + size, device=local.device)
+                for start, size in zip(shard.start[:2], local.shape[:2], strict=True)
+            )
+            place: Any = (slice(None), slice(None), *at)
+            local[place] = entries(out.unsqueeze(1), inputs)
 
-    return fill.assign(tensor, make)
+    return fill.write(tensor, into)
 
 
 def _check_convolution(tensor: Tensor) -> None:

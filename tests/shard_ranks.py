@@ -21,6 +21,7 @@ INITIALISERS = {
     "orthogonal_": lambda w: init.orthogonal_(w),
     "sparse_": lambda w: init.sparse_(w, 0.3),
     "eye_": lambda w: init.eye_(w),
+    "identity_": lambda w: init.identity_(w, 2.0),
     "constant_": lambda w: init.constant_(w, 0.5),
 }
 
@@ -82,6 +83,15 @@ def check_placements(rank, ranks):
             whole = init.normal_(torch.empty(SHAPE, dtype=torch.complex64), 1.0, key=3)
             shard = shard_of(c)
             assert torch.equal(shard.local, shard.cut(whole))
+
+
+def check_kernels(rank, ranks):
+    """Convolutions' weights, cut along every dimension: a rank may lack the kernel's centre."""
+    mesh = init_device_mesh("cpu", (ranks,))
+    for dim in range(4):
+        for f in (init.dirac_, init.identity_, lambda w: init.delta_orthogonal_(w, key=1)):
+            w = f(distribute_tensor(torch.full((6, 5, 3, 4), math.nan), mesh, [Shard(dim)]))
+            assert torch.equal(w.full_tensor(), f(torch.empty(6, 5, 3, 4)))
 
 
 def check_keys_agree(rank, ranks):
@@ -162,7 +172,7 @@ def check_fsdp_and_tensor_parallel(rank, ranks):
 
 def checks(ranks):
     """The checks that this number of ranks allows."""
-    some = [check_placements, check_keys_agree]
+    some = [check_placements, check_kernels, check_keys_agree]
     if ranks > 1:
         some += [check_fsdp, check_tensor_parallel]
     if ranks == 4:

@@ -120,6 +120,41 @@ def test_fit(name, samples):
     assert statistic < 8.2
 
 
+# ---- the fit of other dtypes: values are rounded, so each stands for the interval around it ----
+
+FORMATS = {torch.float64: (52, -1022), torch.bfloat16: (7, -126), torch.float16: (10, -14)}
+
+
+def rounding_interval(x, dtype):
+    """The numbers that round to each x."""
+    digits, least = FORMATS[dtype]
+    fraction, exponent = np.frexp(np.abs(x))
+    exponent = np.where(x == 0, least, np.maximum(exponent - 1, least))
+    unit = np.ldexp(1.0, exponent - digits)
+    outer = np.abs(x) + unit / 2
+    inner = np.abs(x) - np.where((fraction == 0.5) & (exponent > least), unit / 4, unit / 2)
+    return np.where(x > 0, inner, -outer), np.where(x > 0, outer, -inner)
+
+
+@pytest.mark.parametrize("count", [200_000, pytest.param(COUNT, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("dtype", FORMATS, ids=str)
+@pytest.mark.parametrize("name", CASES)
+def test_fit_of_other_dtypes(name, dtype, count):
+    """Both statistics of a probability drawn evenly from each value's interval (Brockwell 2007)."""
+    initialiser, low, high = CASES[name]
+    x = np.sort(initialiser(torch.empty(count, dtype=dtype)).double().numpy())
+    ends = [np.clip(end, low, high) for end in rounding_interval(x, dtype)]
+    (below, above), (below_end, above_end) = (probabilities(name, end) for end in ends)
+    share = np.random.default_rng(0).uniform(size=count)
+    below = np.sort(below + share * (below_end - below))
+    above = np.sort(above + share * (above_end - above))
+    rank = np.arange(count)
+    distance = max((below - rank / count).max(), ((rank + 1) / count - below).max())
+    assert distance * math.sqrt(count) < 2.23
+    logs = np.log(np.maximum(below, 2.0**-60)) + np.log(np.maximum(above, 2.0**-60))
+    assert -count - np.sum((2 * rank + 1) / count * logs) < 8.2
+
+
 # ---- accuracy and tails ----
 
 
