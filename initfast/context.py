@@ -11,6 +11,9 @@ from torch.autograd import forward_ad
 
 grad_enabled = torch.is_grad_enabled
 autocast_enabled = torch._C._is_any_autocast_enabled
+modes = torch._C._len_torch_function_stack
+mode_at = torch._C._get_function_stack_at
+modes_enabled = torch._C._is_torch_function_mode_enabled
 dispatch_modes = torch._C._len_torch_dispatch_stack
 saved_tensor_hooks = torch._C._autograd._top_saved_tensors_default_hooks
 transforms = torch._C._functorch.peek_interpreter_stack

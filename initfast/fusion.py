@@ -25,11 +25,19 @@ from torch import Tensor
 from torch.nn.parameter import Parameter
 from torch.overrides import TorchFunctionMode
 
-from initfast.context import autocast_enabled, grad_enabled, observed, transforms
+from initfast.context import (
+    autocast_enabled,
+    grad_enabled,
+    mode_at,
+    modes,
+    modes_enabled,
+    observed,
+    transforms,
+)
 from initfast.functions import Functions
 from initfast.kernels import fits, kernels_of, linear_kernels
 from initfast.names import NetNames
-from initfast.pending import Link, Pending, resolved
+from initfast.pending import Kind, Link, Pending, resolved
 from initfast.spelling import FORMS, Form, read_call
 from initfast.tape import Source, Tape
 from initfast.waiting import Waiting
@@ -68,6 +76,20 @@ class Fusion(TorchFunctionMode):
                 return self._activation(form, func, args, kwargs or {})
         return self._functions.call(func, args, kwargs or {})
 
+    def chains(self) -> bool:
+        """Whether linear layers and their activations may wait for one another at all."""
+        return not (self._plain or self.tape.stops or grad_enabled())
+
+    def is_called_first(self) -> bool:
+        """Whether a function called now comes here before anybody else, for its values alone."""
+        return (
+            not grad_enabled()
+            and not self.observed()
+            and transforms() is None
+            and modes_enabled()
+            and mode_at(modes() - 1) is self
+        )
+
     def observed(self) -> bool:
         """Whether more than plain values is asked of the operators, gradients aside."""
         return self._plain or observed()
@@ -80,9 +102,9 @@ class Fusion(TorchFunctionMode):
         if type(input) is Pending:
             x = input.link if input.is_deferred() and not watched else input.resolve()
         name = self.names.of(weight)
-        key = None if watched else _kernels(x, weight, bias)
-        if key is not None:
-            return self.waiting.linear(x, weight, bias, key, name)
+        kind = None if watched else _kind(x, weight, bias)
+        if kind is not None:
+            return self.waiting.linear(x, weight, bias, name, kind)
         x = input.resolve() if type(input) is Pending else input
         return self._linear_plainly(x, weight, bias, name)
 
@@ -144,11 +166,14 @@ class Fusion(TorchFunctionMode):
             self.tape.also(name, y)
 
 
-def _kernels(x: Tensor | Link, weight: Tensor, bias: Tensor | None) -> Any:
-    """The dispatch key of the kernels for a linear layer, or None where they do not do it."""
+def _kind(x: Tensor | Link, weight: Tensor, bias: Tensor | None) -> Kind | None:
+    """Of the operands of a linear layer; None where the kernels do not take them."""
     if isinstance(x, Link):
-        return x.key if fits(weight, bias, x.weight, x.shape[-1], x.key) else None
-    return linear_kernels(x, weight, bias)
+        before = x.layer
+        taken = fits(weight, bias, before.weight, before.shape[-1], before.kind.key)
+        return before.kind if taken else None
+    key = linear_kernels(x, weight, bias)
+    return None if key is None else Kind(x.dtype, x.device, key)
 
 
 def _mismatch(x: Tensor, weight: Tensor) -> str:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.parameter import Parameter
 
 from initfast.context import dispatch_modes, transforms
@@ -65,6 +65,28 @@ def fits(weight: Tensor, bias: Tensor | None, x: Tensor, width: int, key: Any) -
     if bias is None:
         return True
     return bias.dtype is dtype and bias.shape == fans[:1] and _matches(bias, x, key)
+
+
+class Weights(NamedTuple):
+    """Of a linear module, with what one asks a tensor for."""
+
+    weight: Tensor
+    bias: Tensor | None
+    n_out: int
+    n_in: int
+    dtype: torch.dtype
+
+
+def weights_of(linear: nn.Module) -> Weights | None:
+    """The weights of a linear module where they are ordinary parameters on the CPU."""
+    own = linear._parameters
+    weight, bias = own.get("weight"), own.get("bias")
+    if weight is None or not weight.is_cpu or weight.dim() != 2 or weight.dtype not in DTYPES:
+        return None
+    n_out, n_in = weight.shape
+    if type(weight) is not Parameter or not fits(weight, bias, weight, n_in, None):
+        return None
+    return Weights(weight, bias, n_out, n_in, weight.dtype)
 
 
 def _matches(t: Tensor, x: Tensor, key: Any) -> bool:

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import sys
-from types import FrameType
+from types import FrameType, FunctionType
 
 from torch import Tensor, nn
+from torch.overrides import handle_torch_function
 
-from initfast.spelling import MODULES
+from initfast.spelling import FORMS, MODULES
 
 _NOTE = "initfast.profile: raised in layer"
 _ACTIVATIONS = {id(kind.forward.__code__) for kind in MODULES}  # type: ignore[attr-defined]
+_BETWEEN = {
+    id(function.__code__)
+    for function in (*FORMS, handle_torch_function)
+    if isinstance(function, FunctionType)
+}
 
 
 class NetNames:
@@ -74,13 +80,21 @@ class NetNames:
         self._nameless += 1
         return str(self._nameless - 1)
 
-    def activation(self, depth: int = 6) -> str | None:
-        """The path of the activation module that calls, within so many frames; None without one."""
-        frame: FrameType | None = sys._getframe(2)
-        while frame is not None and depth > 0:
-            if id(frame.f_code) in _ACTIVATIONS and (module := self._running(frame)) is not None:
-                return self.name(module)
-            frame, depth = frame.f_back, depth - 1
+    def activation(self) -> str | None:
+        """The path of the activation module whose forward calls a function mode; None without one.
+
+        It is called three frames below the mode's ``__torch_function__``. Between a module's
+        forward and that lie a function written in Python, and modes that came first.
+        """
+        frame: FrameType | None = sys._getframe(3)
+        while frame is not None:
+            code = frame.f_code
+            if id(code) in _ACTIVATIONS:
+                module = self._running(frame)
+                return None if module is None else self.name(module)
+            if code.co_name != "__torch_function__" and id(code) not in _BETWEEN:
+                return None
+            frame = frame.f_back
         return None
 
     def _running(self, frame: FrameType) -> nn.Module | None:

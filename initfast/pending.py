@@ -6,7 +6,7 @@ A :class:`Link` says what to compute; a :class:`Pending` is the tensor that stan
 from __future__ import annotations
 
 import weakref
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -26,14 +26,55 @@ class Owner(Protocol):
         """Its values."""
 
 
+class Kind(NamedTuple):
+    """What a linear layer's operands have in common."""
+
+    dtype: torch.dtype
+    device: torch.device
+    key: Any  # the kernels' dispatch key
+
+
+class Layer:
+    """A call of a linear layer.
+
+    Attributes:
+        x: its input, or the link that makes it.
+        weight, bias, name: as in :data:`initfast.tape.Linear`.
+        kind: of its operands.
+        shape: of the result.
+        rows: how many inputs it is applied to.
+        small: whether its activation may wait, too, for the layers that follow.
+    """
+
+    __slots__ = ("bias", "kind", "name", "rows", "shape", "small", "weight", "x")
+
+    def __init__(
+        self,
+        x: Tensor | Link,
+        weight: Tensor,
+        bias: Tensor | None,
+        name: str,
+        kind: Kind,
+        shape: tuple[int, ...],
+        rows: int,
+        small: bool,
+    ) -> None:
+        self.x = x
+        self.weight = weight
+        self.bias = bias
+        self.name = name
+        self.kind = kind
+        self.shape = shape
+        self.rows = rows
+        self.small = small
+
+
 class Link:
     """A linear layer, or one and its activation, that has not run yet.
 
     Attributes:
-        x: its input, or the link that makes it.
-        weight, bias, key, name: as in :data:`initfast.tape.Linear`.
+        layer: the linear layer's call.
         call: the activation; None where the layer is alone.
-        shape: of the result.
         value: the result, where it has run and somebody could still ask for it.
         tensor: the Pending that stands for the result, weakly.
         readers: how many layers take the result as their input.
@@ -41,38 +82,21 @@ class Link:
         also: the modules whose output the result is too.
     """
 
-    __slots__ = (
-        *("x", "weight", "bias", "key", "name", "call"),
-        *("shape", "value", "tensor", "readers", "reader", "also"),
-    )
+    __slots__ = ("also", "call", "layer", "reader", "readers", "tensor", "value")
 
-    def __init__(
-        self,
-        x: Tensor | Link,
-        weight: Tensor,
-        bias: Tensor | None,
-        key: Any,
-        name: str,
-        call: Call | None,
-        shape: tuple[int, ...],
-    ) -> None:
-        self.x = x
-        self.weight = weight
-        self.bias = bias
-        self.key = key
-        self.name = name
+    def __init__(self, layer: Layer, call: Call | None) -> None:
+        self.layer = layer
         self.call = call
-        self.shape = shape
         self.value: Tensor | None = None
         self.readers = 0
         self.reader: weakref.ref[Pending] | None = None
-        self.also: list[str] = []
+        self.also: tuple[str, ...] = ()
 
     def stand_in(self, owner: Owner) -> Pending:
         """The tensor that stands for the result."""
-        pending = _make_wrapper(
-            Pending, self.shape, dtype=self.weight.dtype, device=self.weight.device
-        )
+        layer = self.layer
+        kind = layer.kind
+        pending = _make_wrapper(Pending, layer.shape, dtype=kind.dtype, device=kind.device)
         pending.owner = owner
         pending.link = self
         self.tensor = weakref.ref(pending)
@@ -81,7 +105,7 @@ class Link:
     def feeds_only(self, after: Link) -> bool:
         """Whether nobody but the link after it can ever ask for the result."""
         return (
-            after.x is self
+            after.layer.x is self
             and self.readers == 1
             and self.tensor() is None
             and (self.reader is None or self.reader() is None)

@@ -10,8 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from initfast import compiled
+from initfast.forwards import Forward, installed
 from initfast.fusion import Fusion
 from initfast.gradients import Gradients
+from initfast.linear import shorter_linears
 from initfast.loss import NOTHING, check_loss, loss_of, plain_checkpoints, run_backward
 from initfast.names import NetNames
 from initfast.origin import with_parameters
@@ -19,7 +21,7 @@ from initfast.outputs import Outputs
 from initfast.preconditions import check_ready
 from initfast.ranks import local
 from initfast.report import Report
-from initfast.sequential import shortened
+from initfast.sequential import shorter_sequentials
 from initfast.state import unchanged
 from initfast.stopping import NonFinite
 from initfast.structure import tensors
@@ -148,7 +150,7 @@ class Watch:
         try:
             for t in inputs:
                 self._tape.net_input(t)
-            with self._outputs.measured(), shortened(self._names.modules, fusion), fusion:
+            with self._outputs.measured(), installed(self._forwards()), fusion:
                 output = forward()
                 waiting.settle()
             self._tape.finish()
@@ -159,6 +161,13 @@ class Watch:
             raise
         finally:
             waiting.release()
+
+    def _forwards(self) -> list[Forward]:
+        """The shorter forwards of the net's modules; none where replicas would run them too."""
+        modules, fusion = self._names.modules, self._fusion
+        if any(isinstance(module, nn.DataParallel) for module in modules):
+            return []
+        return [*shorter_sequentials(modules, fusion), *shorter_linears(modules, fusion)]
 
     def report(self) -> Report:
         """What was measured so far, copied from the devices."""

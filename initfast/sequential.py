@@ -1,16 +1,14 @@
 """A shorter way through ``nn.Sequential``: a linear layer and its activation without two calls.
 
-What a module and its functions cost in Python exceeds what a small layer costs in arithmetic. So
-while a profile runs, a Sequential's forward looks at two children at a time, and runs pairs that
-fuse one after the other. It does what calling the two would do; where anybody could tell the
-difference (a subclass, a hook, a forward of its own, gradients, casts), it calls them.
+While a profile runs, a Sequential's forward looks at two children at a time, and runs pairs that
+fuse one after the other. Where anybody could tell that from calling the two (a hook, a forward of
+their own, gradients, casts), it calls them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import partial
+from collections.abc import Iterable, Iterator
+from types import NoneType
 from typing import Any
 
 import torch
@@ -19,8 +17,10 @@ from torch import Tensor, nn
 from torch.nn.modules import module as module_hooks
 
 from initfast.context import grad_enabled, saved_tensor_hooks, transforms
+from initfast.forwards import Forward, takes_another
 from initfast.fusion import Fusion
 from initfast.kernels import fits, kernels_of
+from initfast.linear import LinearForward
 from initfast.pending import Pending
 from initfast.spelling import Call, module_call, modules_are_torchs
 from initfast.tape import Tape
@@ -29,38 +29,21 @@ _LINEAR = F.linear
 _MODULE_CALL = nn.Module.__call__
 
 
-@contextmanager
-def shortened(modules: list[nn.Module], fusion: Fusion) -> Iterator[None]:
-    """Give every plain Sequential the shorter forward, for as long as this lasts."""
-    changed = [m for m in modules if type(m) is nn.Sequential and "forward" not in m.__dict__]
-    forwards = [_Forward(module, fusion) for module in changed]
-    try:
-        for module, forward in zip(changed, forwards, strict=True):
-            module.__dict__["forward"] = forward
-        yield
-    finally:
-        for module, forward in zip(changed, forwards, strict=True):
-            forward.fusion = None
-            module.__dict__.pop("forward", None)
+def shorter_sequentials(modules: Iterable[nn.Module], fusion: Fusion) -> list[Forward]:
+    """A forward for each plain Sequential."""
+    return [SequentialForward(m, fusion) for m in modules if takes_another(m, nn.Sequential)]
 
 
-class _Forward:
-    """The shorter forward. On a copy of its module, and after the profile, it is torch's own."""
+class SequentialForward(Forward):
+    """The forward of an ``nn.Sequential``."""
 
-    def __init__(self, module: nn.Sequential, fusion: Fusion | None) -> None:
-        self.module = module
-        self.fusion = fusion
+    module: nn.Sequential
 
     def __call__(self, input: Any) -> Any:
+        """What calling one child after the other returns."""
         if self.fusion is None:
-            return nn.Sequential.forward(self.module, input)
+            return self.plainly(input)
         return _forward(self.module, self.fusion, input)
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
-        return partial(nn.Sequential.forward, memo.get(id(self.module), self.module))
-
-    def __reduce__(self) -> Any:
-        return partial, (nn.Sequential.forward, self.module)
 
 
 def _forward(sequential: nn.Sequential, fusion: Fusion, input: Any) -> Any:
@@ -144,5 +127,5 @@ def _is_bare(module: nn.Module) -> bool:
         or module._forward_pre_hooks
         or module._backward_hooks
         or module._backward_pre_hooks
-        or "forward" in module.__dict__
+        or not isinstance(module.__dict__.get("forward"), (NoneType, LinearForward))
     )

@@ -20,13 +20,13 @@ import weakref
 from contextlib import suppress
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.utils import swap_tensors
 
-from initfast.context import undisturbed
+from initfast.context import grad_enabled, undisturbed
+from initfast.kernels import Weights
 from initfast.names import NetNames
-from initfast.pending import Link, Pending
+from initfast.pending import Kind, Layer, Link, Pending
 from initfast.spelling import Call
 from initfast.tape import LINEAR_ACT, Linear, Source, Tape
 
@@ -55,15 +55,43 @@ class Waiting:
 
     # ---- what comes to wait ----
 
-    def linear(self, x: Tensor | Link, weight: Tensor, bias: Any, key: Any, name: str) -> Pending:
+    def linear(
+        self, x: Tensor | Link, weight: Tensor, bias: Tensor | None, name: str, kind: Kind
+    ) -> Pending:
         """The result of a linear layer, which runs when its activation does or it is used."""
-        link = Link(x, weight, bias, key, name, None, (*x.shape[:-1], weight.shape[0]))
-        z = link.stand_in(self)
         if isinstance(x, Link):
+            leading, rows = x.layer.shape[:-1], x.layer.rows
+        else:
+            leading = x.shape[:-1]
+            rows = math.prod(leading)
+        n_out, n_in = weight.shape
+        small = kind.device.type == "cpu" and rows * n_out * n_in < _MULTIPLY_ADDS
+        return self._wait(Layer(x, weight, bias, name, kind, (*leading, n_out), rows, small))
+
+    def follows(self, z: Pending, own: Weights, name: str) -> Pending | None:
+        """The result of a small linear layer of the result of another; None if it is not that.
+
+        The same without a look at any tensor: a module's weights are known beforehand.
+        """
+        if z.value is not None or z.owner is not self or (x := z.link).call is None:
+            return None
+        before = x.layer
+        shape, work = before.shape, before.rows * own.n_in * own.n_out
+        if shape[-1] != own.n_in or before.kind.dtype is not own.dtype or work >= _MULTIPLY_ADDS:
+            return None
+        shape = (*shape[:-1], own.n_out)
+        return self._wait(
+            Layer(x, own.weight, own.bias, name, before.kind, shape, before.rows, True)
+        )
+
+    def _wait(self, layer: Layer) -> Pending:
+        link, x = Link(layer, None), layer.x
+        z = link.stand_in(self)
+        if type(x) is Link:
             x.readers += 1
             x.reader = link.tensor
         self._unused[id(z)] = (z, link)
-        self._unit_dims[len(link.shape)] = -1
+        self._unit_dims[len(layer.shape)] = -1
         return z
 
     def made(self, source: Source, y: Tensor) -> None:
@@ -83,22 +111,22 @@ class Waiting:
         link = entry[1]
         if not call.in_place:
             self._consumed.append(link.tensor)
-            if not (self._tape.stops or torch.is_grad_enabled()) and _is_small(link):
-                return self._chain(z, link, call)
+            if link.layer.small and not (self._tape.stops or grad_enabled()):
+                return self._chain(z, link.layer, call)
         self.record()
-        y = self._tape.linear_act(self._layer(link), *call[:3])
+        y = self._tape.linear_act(self._operands(link), *call[:3])
         self.named(z, y)
         if call.in_place:
             z.settle(y)
         return y
 
-    def _chain(self, z: Pending, link: Link, call: Call) -> Pending:
+    def _chain(self, z: Pending, layer: Layer, call: Call) -> Pending:
         """Defer the activation of a linear layer too."""
         if not self._deferred:
             self.record()
-        pair = Link(link.x, link.weight, link.bias, link.key, link.name, call, link.shape)
+        pair = Link(layer, call)
         if self._also:
-            pair.also += self._also.pop(id(z), ())
+            pair.also = tuple(self._also.pop(id(z), ()))
         self._deferred.append(pair)
         return pair.stand_in(self)
 
@@ -112,13 +140,13 @@ class Waiting:
     def awaits(self, t: Tensor, name: str | None = None) -> bool:
         """Whether t will be measured when it is used; it then is the named module's output too."""
         if isinstance(t, Pending) and t.is_deferred():
-            also = t.link.also
+            if name is not None:
+                t.link.also += (name,)
         elif id(t) in self._unused:
-            also = self._also.setdefault(id(t), [])
+            if name is not None:
+                self._also.setdefault(id(t), []).append(name)
         else:
             return False
-        if name is not None:
-            also.append(name)
         return True
 
     def unit_dim(self, t: Tensor) -> int:
@@ -190,18 +218,19 @@ class Waiting:
             self.record()
         if not waits:
             return self._value(link)
-        y = self._tape.linear_act(self._layer(link), "identity", 0.0, 0.0)
+        y = self._tape.linear_act(self._operands(link), "identity", 0.0, 0.0)
         self.named(pending, y)
         return y
 
-    def _layer(self, link: Link) -> Linear:
-        x = self._value(link.x) if isinstance(link.x, Link) else link.x
-        return x, link.weight, link.bias, link.key, link.name
+    def _operands(self, link: Link) -> Linear:
+        layer = link.layer
+        x = self._value(layer.x) if isinstance(layer.x, Link) else layer.x
+        return x, layer.weight, layer.bias, layer.kind.key, layer.name
 
     def _value(self, link: Link) -> Tensor:
         """The result of a link, computed without a record where it is not known."""
         if link.value is None:
-            x, weight, bias, key, _ = self._layer(link)
+            x, weight, bias, key, _ = self._operands(link)
             act, alpha, beta, _ = link.call or _NO_CALL
             link.value = LINEAR_ACT(key, x, weight, bias, act, alpha, beta, False)[0]
         return link.value
@@ -214,11 +243,14 @@ class Waiting:
             if end < len(links) and link.feeds_only(links[end]):
                 continue
             chain = links[start:end]
-            x, key = self._layer(chain[0])[0], chain[0].key
-            layers = [(a.weight, a.bias, a.name, a.call or _NO_CALL) for a in chain]
+            x, *_, key, _ = self._operands(chain[0])
+            layers = [
+                (pair.layer.weight, pair.layer.bias, pair.layer.name, pair.call or _NO_CALL)
+                for pair in chain
+            ]
             link.value, addresses = self._tape.linear_act_chain(x, key, layers)
-            for a, address in zip(chain, addresses, strict=True):
-                for name in a.also:
+            for pair, address in zip(chain, addresses, strict=True):
+                for name in pair.also:
                     self._tape.also_at(address, name)
             if (pending := link.tensor()) is not None:
                 pending.settle(link.value)
@@ -229,9 +261,3 @@ _MULTIPLY_ADDS = 1 << 23
 """Of a layer that takes Python as long as the processor, or less: some hundred microseconds."""
 
 _NO_CALL = Call("identity", 0.0, 0.0, False)
-
-
-def _is_small(link: Link) -> bool:
-    """Whether the way through Python costs as much as the layer, and nothing runs meanwhile."""
-    work = math.prod(link.shape) * link.weight.shape[1]
-    return work < _MULTIPLY_ADDS and link.weight.is_cpu
