@@ -260,13 +260,20 @@ def _why_drift(layer: Layer, z: Moments, span: tuple[int, int]) -> tuple[str, st
 
 
 def unit_variance(net: Net) -> Outcome:
-    """The std before the activation is not 1, which LSUV makes it."""
-    stds = {i: (x.pre or x.post).std for i, x in enumerate(net.sound) if dense(x)}
+    """The std before the activation is far from 1, which LSUV makes it.
+
+    Asked of layers that follow each other with nothing between: a norm sets the scale by itself,
+    and what a residual branch adds should be small.
+    """
+    members = sorted({i for run in net.runs for i in run})
+    if not members:
+        yield SkippedCheck("unit_variance", "no three layers with weights follow one another")
+        return
+    stds = {i: (net.layers[i].pre or net.layers[i].post).std for i in members}
     off = {i: s for i, s in stds.items() if not abs(s - 1) <= net.limits["unit_std"]}
-    if not stds:
-        yield SkippedCheck("unit_variance", "no layer has a weight that was measured")
-    if off:
-        worst = max(off, key=lambda i: abs(math.log(off[i])) if off[i] > 0 else math.inf)
+    far = {i: abs(math.log(s)) if s > 0 else math.inf for i, s in off.items()}
+    if off and max(far.values()) > math.log(max(net.limits["unit_factor"], 1)):
+        worst = max(far, key=far.__getitem__)
         yield net.finding(
             "unit_variance",
             "info",

@@ -21,25 +21,38 @@ def dtype_range(net: Net) -> Outcome:
     floating = [(i, x) for i, x in enumerate(net.sound) if x.dtype.is_floating_point]
     for i, layer in floating:
         yield from _own_range(net, i, layer)
+    yield from _other_ranges(net, floating)
+
+
+def _other_ranges(net: Net, floating: list[tuple[int, Layer]]) -> Iterator[Finding]:
+    """One finding on all dtypes that would not hold the values, for those who mean to cast."""
+    lines, bad, part = [], set(), 0.0
     for dtype in RANGES:
         others = [(i, x) for i, x in floating if x.dtype is not dtype]
         finfo = torch.finfo(dtype)
         over = [i for i, x in others if largest(x.post) > finfo.max]
         under = {i: _share_under(x.post, finfo.smallest_normal) for i, x in others}
         lost = [i for i, part in under.items() if part > net.limits["dtype_lost"]]
-        if bad := sorted(over + lost):
-            worst = max(bad, key=lambda i: (i in over, under[i]))
-            yield net.finding(
-                "dtype_range",
-                "info",
-                (bad[0], bad[-1]),
-                "dtype_lost",
-                max((under[i] for i in lost), default=0.0),
-                f"{spell(dtype)} ({number(finfo.smallest_normal)} to {number(finfo.max)}) would "
-                f"overflow at {len(over)} layers and lose most values at {len(lost)}, worst at "
-                f"layer {worst}",
-                advice=f"scale these tensors before they are cast to {spell(dtype)}",
-            )
+        if not over and not lost:
+            continue
+        worst = max(over + lost, key=lambda i: (i in over, under[i]))
+        bad |= {*over, *lost}
+        part = max([part, *(under[i] for i in lost)])
+        lines.append(
+            f"{spell(dtype)} ({number(finfo.smallest_normal)} to {number(finfo.max)}) would "
+            f"overflow at {len(over)} layers and lose most values at {len(lost)}, worst at "
+            f"layer {worst}"
+        )
+    if lines:
+        yield net.finding(
+            "dtype_range",
+            "info",
+            (min(bad), max(bad)),
+            "dtype_lost",
+            part,
+            "; ".join(lines),
+            advice="scale these tensors before they are cast",
+        )
 
 
 def _own_range(net: Net, i: int, layer: Layer) -> Iterator[Finding]:

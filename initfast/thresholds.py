@@ -73,6 +73,12 @@ THRESHOLDS: dict[str, Threshold] = {
     ),
     "mean_drift": Threshold(3.0, "the same: most units are all on or all off", _OWN),
     "unit_std": Threshold(0.1, "how far the std may lie from 1", "LSUV-pytorch's tolerance"),
+    "unit_factor": Threshold(
+        2.0,
+        "how many times too large or too small the std must be somewhere for this to be told: He's "
+        "weights before ReLU make it √2",
+        _OWN,
+    ),
     "dtype_lost": Threshold(
         0.5,
         "the share of the values that are not zero and yet under the dtype's smallest normal",

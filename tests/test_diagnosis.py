@@ -288,3 +288,22 @@ def test_only_the_worst_findings_are_spelled_out():
     assert str(report).count("error: saturation") == MOST_SHOWN
     assert "also in report.findings: 8 error saturation" in str(report)
     assert "error: saturation" in report._repr_html_()
+
+
+@pytest.mark.parametrize("std, expected", [(0.2, True), (3.0, True), (2**0.5, False), (1.0, False)])
+def test_unit_variance_speaks_of_plain_runs_that_are_far_from_it(std, expected):
+    def report(norm):
+        made = [nn.Linear(64, 64, bias=False) for _ in range(4)]
+        for i, linear in enumerate(made):
+            nn.init.normal_(linear.weight, 0.0, (std if i == 0 else 1.0) / 8)
+        return profile(nn.Sequential(*[m for m in made for m in (m, norm())]), torch.randn(256, 64))
+
+    rules = [f.rule for f in report(nn.Identity).findings]
+    assert ("unit_variance" in rules) is expected
+    assert "unit_variance" in {s.rule for s in report(lambda: nn.LayerNorm(64)).skipped_checks}
+
+
+def test_dtypes_that_the_net_does_not_use_share_one_finding():
+    found = said(layer(post=moments(std=1e-9)), rule="dtype_range")
+    assert [f.severity for f in found] == ["info"]
+    assert all(name in found[0].measured for name in ("float16", "float8_e4m3fn", "float8_e5m2"))
