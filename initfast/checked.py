@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import NamedTuple
@@ -144,6 +145,13 @@ class Net:
 def dense(layer: Layer) -> bool:
     """Whether a layer is a linear layer or a convolution whose weight is known."""
     return layer.weight is not None and layer.op.lower().startswith(("linear", "conv"))
+
+
+def units_of(layer: Layer) -> int:
+    """How many units a layer has: channels of a convolution, else entries of the last dimension."""
+    spatial = re.match(r"Conv(?:Transpose)?(\d)d", layer.op)
+    at = -1 - (int(spatial[1]) if spatial else 0)
+    return layer.units or (layer.shape[at] if len(layer.shape) >= -at else 1)
 
 
 def is_constant(layer: Layer) -> bool:

@@ -15,6 +15,7 @@ from initfast.checked import (
     refill,
     spell,
     stretches,
+    units_of,
 )
 from initfast.findings import SkippedCheck
 from initfast.initialisers import activation_in, call, needed
@@ -29,6 +30,9 @@ CLAMPS = frozenset(("hardtanh", "hardsigmoid", "relu6"))
 GATES = frozenset(("sigmoid", "hardsigmoid"))
 
 CONFIDENCE = 0.95
+FEW_UNITS = 16
+"""The mean over fewer units is that of their own random weights, however far from zero."""
+
 DEVIATIONS = 3.0
 """How many standard deviations a count must exceed its threshold by."""
 
@@ -222,10 +226,10 @@ def mean_drift(net: Net) -> Outcome:
     bad: dict[int, float] = {}
     for i, layer in enumerate(net.sound):
         z = layer.pre or layer.post
-        if not dense(layer) or not z.std > 0:
+        units = units_of(layer)
+        if not dense(layer) or not z.std > 0 or units < FEW_UNITS:
             continue
         drift = abs(z.mean) / z.std
-        units = layer.units or layer.shape[-1]
         # The mean over n units of mean zero has a deviation of 1/√n of theirs.
         if drift > max(net.limits["mean_shift"], 4 / math.sqrt(units)):
             bad[i] = drift
@@ -241,11 +245,11 @@ def mean_drift(net: Net) -> Outcome:
             "mean_drift" if is_far else "mean_shift",
             bad[worst],
             f"at layer {worst} the mean is {number(z.mean)} beside a std of {number(z.std)}",
-            *_why_drift(layer, z, (first, last)),
+            *_why_drift(layer, z, units, (first, last)),
         )
 
 
-def _why_drift(layer: Layer, z: Moments, span: tuple[int, int]) -> tuple[str, str, str]:
+def _why_drift(layer: Layer, z: Moments, units: int, span: tuple[int, int]) -> tuple[str, str, str]:
     if layer.weight is None or layer.input is None:
         return "", "", ""
     part = layer.weight.fan_in * layer.weight.moments.mean * layer.input.mean
@@ -256,7 +260,14 @@ def _why_drift(layer: Layer, z: Moments, span: tuple[int, int]) -> tuple[str, st
             "use weights of mean zero",
             refill(*span, call(activation_in(layer.op))),
         )
-    return "the bias", "start the bias at zero", ""
+    chance = DEVIATIONS * math.sqrt(layer.weight.scale / units) * layer.input.rms
+    if abs(z.mean) < abs(part) + chance:
+        return "", "look at the weights and the bias of these layers", ""
+    return (
+        f"the bias: random weights of this variance leave a mean of {number(chance)} at most",
+        "start the bias at zero",
+        "",
+    )
 
 
 def unit_variance(net: Net) -> Outcome:

@@ -68,15 +68,23 @@ def _cause(layer: Layer, before: Layer | None, inputs: Sequence[Moments]) -> str
         return f" They were in its parameters already: {them}."
     if layer.weight is not None and layer.weight.moments.nonfinite:
         return " They were in its weight already."
-    if not any(m.nonfinite for m in layer.inputs):
+    bad = {_count(m) for m in layer.inputs if m.nonfinite}
+    given = {_count(m) for m in inputs if m.nonfinite}
+    if not bad:
         return ""
-    if any(m.nonfinite for m in inputs):
+    if bad <= given:
         return " They were in the net's own input already."
     after = "before the first layer" if before is None else f"after {_name(before)}"
+    made = "made them, or passed on what the net's own input has of them" if given else "made them"
     return (
-        f" They were in its input already: plain code made them, {after}; "
+        f" They were in its input already: plain code {made}, {after}; "
         "profile(..., stop_at_nonfinite=True) names the function."
     )
+
+
+def _count(m: Moments) -> tuple[int, int]:
+    """What stays the same of the non-finite values where a tensor is reshaped, scaled or cast."""
+    return m.count, m.nonfinite
 
 
 def _name(layer: Layer) -> str:

@@ -106,9 +106,14 @@ class Stopping:
         self.end = index + 1
         for address in (event.input, *event.further, event.post):
             maker = self._makers.get(-1 if address is None else address)
-            # A module that is one function speaks for itself.
-            if maker is not None and (maker[8], maker[2]) != (event.post, event.name):
+            if maker is not None and not _is_all_of(Event(*maker), event):
                 self._events.insert(index, maker)
                 self.end += 1
                 break
         raise NonFinite
+
+
+def _is_all_of(function: Event, module: Event) -> bool:
+    """Whether a module is one function, of the same input: then it speaks for itself."""
+    same = (function.post, function.name) == (module.post, module.name)
+    return same and (function.input, function.further) == (module.input, module.further)

@@ -108,6 +108,54 @@ def test_a_net_input_that_is_bad_is_named():
     assert report.origin.endswith("They were in the net's own input already.")
 
 
+@pytest.mark.parametrize("stop", [False, True])
+def test_a_mask_of_infinities_is_not_the_origin(stop):
+    class Logged(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.encode = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+            self.head = nn.Linear(8, 2)
+
+        def forward(self, x, mask):
+            return self.head(torch.log(self.encode(x, src_mask=mask)))
+
+    mask = nn.Transformer.generate_square_subsequent_mask(4)
+    report = profile(Logged(), (batch(2, 4, 8), mask), stop_at_nonfinite=stop)
+    if stop:
+        assert report.first_nonfinite.op == "log" and "already" not in report.origin
+    else:
+        assert report.first_nonfinite.name == "head"
+        assert "plain code made them, or passed on" in report.origin
+
+
+def test_a_net_input_that_is_scaled_and_reshaped_is_named():
+    class Pixels(nn.Sequential):
+        def forward(self, x):
+            return super().forward((x / 255).flatten(1))
+
+    x = batch(4, 2, 3)
+    x[1, 0, 0] = torch.inf
+    report = profile(Pixels(nn.Linear(6, 2)), x)
+    assert report.origin.endswith("They were in the net's own input already.")
+
+
+def test_the_function_that_makes_a_modules_output_is_named():
+    class Root(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a = nn.Linear(4, 4)
+
+        def forward(self, x):
+            return torch.sqrt(self.a(x))
+
+    for net in (Root(), nn.Sequential(Root(), nn.Linear(4, 4))):
+        report = profile(net, batch(8, 4), stop_at_nonfinite=True)
+        first = report.first_nonfinite
+        assert first.op == "sqrt" and first.input.min < 0
+        assert first.input.std == pytest.approx(report.layers[0].std)
+        assert "(sqrt)" in report.origin
+
+
 def test_the_origin_under_autocast():
     net = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8), nn.LayerNorm(8))
     with torch.no_grad():
