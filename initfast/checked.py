@@ -12,11 +12,15 @@ import torch
 
 from initfast import depth, initialisers
 from initfast.findings import Finding, Severity, SkippedCheck
+from initfast.infinities import harmless
 from initfast.layer import Layer
 from initfast.moments import Moments
 from initfast.thresholds import THRESHOLDS
 
 Outcome = Iterator[Finding | SkippedCheck]
+
+DEVIATIONS = 3.0
+"""How many standard deviations a number must lie beyond what chance explains."""
 
 
 class Rule(NamedTuple):
@@ -43,9 +47,24 @@ class Net:
         self.limits = limits
 
     @cached_property
+    def masks(self) -> set[int]:
+        """The layers whose non-finite values are a mask's."""
+        return harmless(self.layers)
+
+    @cached_property
     def first_nonfinite(self) -> int | None:
-        """The place of the first layer with a NaN or an infinity."""
-        return next((i for i, layer in enumerate(self.layers) if layer.has_nonfinite), None)
+        """The place of the first layer with a NaN or an infinity that is no mask's."""
+        bad = (i for i, layer in enumerate(self.layers) if layer.has_nonfinite)
+        return next((i for i in bad if i not in self.masks), None)
+
+    @property
+    def unsound(self) -> str | None:
+        """Why layers are left out of what needs finite values; None where none are."""
+        i, n = self.first_nonfinite, len(self.layers)
+        if i is None:
+            return None
+        which = f"layer {i} is" if i == n - 1 else f"layers {i} to {n - 1} are"
+        return f"{which} not judged: from layer {i} on values are not finite"
 
     @cached_property
     def sound(self) -> Sequence[Layer]:

@@ -42,14 +42,14 @@ def parents(layers: Sequence[Layer]) -> list[int | None]:
     made: dict[tuple[float, ...], int] = {}
     found: list[int | None] = []
     for i, layer in enumerate(layers):
-        source = None if layer.input is None else made.get(_fingerprint(layer.input))
+        source = None if layer.input is None else made.get(fingerprint(layer.input))
         found.append(source)
         if layer.post.finite > 1:
-            made[_fingerprint(layer.post)] = i
+            made[fingerprint(layer.post)] = i
     return found
 
 
-def _fingerprint(m: Moments) -> tuple[float, ...]:
+def fingerprint(m: Moments) -> tuple[float, ...]:
     """What tells tensors apart and stays the same where one is reshaped."""
     return (m.count, m.nonfinite, m.zero, m.min, m.max, float(f"{m.std:.6g}"))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
-from initfast import depth_rules, layer_rules, range_rules, weight_rules
+from initfast import depth_rules, layer_rules, nonfinite_rules, range_rules, weight_rules
 from initfast.checked import Net, Rule
 from initfast.findings import SEVERITIES, Finding, SkippedCheck
 from initfast.thresholds import limits
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 RULES: dict[str, Rule] = {
     check.__name__: Rule((check.__doc__ or "").splitlines()[0], check)
     for check in (
-        layer_rules.non_finite,
+        nonfinite_rules.non_finite,
         depth_rules.explosion,
         depth_rules.vanishing,
         depth_rules.gradient_explosion,
@@ -32,6 +32,9 @@ RULES: dict[str, Rule] = {
     )
 }
 """Every check, by its name; of equally severe findings those of the first come first."""
+
+OF_ANY_VALUES = frozenset(("non_finite", "symmetric_units", "weight_scale"))
+"""Checks that do not need finite values."""
 
 
 class Diagnosis(NamedTuple):
@@ -64,11 +67,14 @@ def diagnose(report: Report, thresholds: Mapping[str, float] | None = None) -> D
     net = Net(report.layers, report.inputs, limits(thresholds))
     findings: list[Finding] = []
     skipped: list[SkippedCheck] = []
-    for rule in RULES.values():
+    for name, rule in RULES.items():
+        unsound = None if name in OF_ANY_VALUES else net.unsound
+        if unsound is not None:
+            skipped.append(SkippedCheck(name, unsound))
         for outcome in rule.check(net):
             if isinstance(outcome, Finding):
                 findings.append(outcome)
-            else:
+            elif unsound is None:
                 skipped.append(outcome)
     order = list(RULES)
     findings.sort(key=lambda f: (SEVERITIES.index(f.severity), order.index(f.rule), f.first))

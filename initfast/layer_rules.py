@@ -1,19 +1,16 @@
-"""Checks of single layers: non-finite values, saturation, dead collapse, drift."""
+"""Checks of single layers: saturation, dead units, collapse, drift."""
 
 from __future__ import annotations
 
 import math
 
-import torch
-
 from initfast.checked import (
+    DEVIATIONS,
     Net,
     Outcome,
     dense,
     is_constant,
-    largest,
     refill,
-    spell,
     stretches,
     units_of,
 )
@@ -21,7 +18,6 @@ from initfast.findings import SkippedCheck
 from initfast.initialisers import activation_in, call, needed
 from initfast.layer import Layer
 from initfast.moments import Moments
-from initfast.origin import origin
 from initfast.table import number, share
 
 CLAMPS = frozenset(("hardtanh", "hardsigmoid", "relu6"))
@@ -32,70 +28,6 @@ GATES = frozenset(("sigmoid", "hardsigmoid"))
 CONFIDENCE = 0.95
 FEW_UNITS = 16
 """The mean over fewer units is that of their own random weights, however far from zero."""
-
-DEVIATIONS = 3.0
-"""How many standard deviations a count must exceed its threshold by."""
-
-
-def non_finite(net: Net) -> Outcome:
-    """A layer makes a NaN or an infinity from finite values."""
-    i = net.first_nonfinite
-    if i is None:
-        yield from _nonfinite_gradient(net)
-        return
-    layer, later = net.layers[i], net.layers[i + 1 :]
-    bad = layer.post if layer.post.nonfinite or layer.pre is None else layer.pre
-    spread = sum(x.has_nonfinite for x in later)
-    yield net.finding(
-        "non_finite",
-        "error",
-        (i, i),
-        "nonfinite",
-        bad.nonfinite_share,
-        f"{origin(net.layers, net.inputs)} {share(bad.nonfinite_share)} of the values there; "
-        f"{spread} of the {len(later)} layers after it have such values too",
-        *_why_nonfinite(layer),
-    )
-
-
-def _nonfinite_gradient(net: Net) -> Outcome:
-    bad = {i: x.grad for i, x in enumerate(net.layers) if x.grad is not None and x.grad.nonfinite}
-    if not bad:
-        return
-    i = max(bad)
-    dtype = net.layers[i].dtype  # in float16 a GradScaler meets this and goes down by itself
-    yield net.finding(
-        "non_finite",
-        "warning" if dtype is torch.float16 else "error",
-        (i, i),
-        "nonfinite",
-        bad[i].nonfinite_share,
-        f"{share(bad[i].nonfinite_share)} of the gradient at its output is NaN or infinite, while "
-        f"all outputs are finite; {len(bad) - 1} layers before it have such gradients too",
-        f"what comes back exceeds {spell(dtype)}, or an operator after it has no "
-        "finite slope there, such as a square root at 0",
-        "keep the scale of signal and gradient; in float16 lower the GradScaler's scale",
-    )
-
-
-def _why_nonfinite(layer: Layer) -> tuple[str, str]:
-    if any(m.nonfinite for m in layer.inputs):
-        return "its input has such values already", "look at the data, or at the code before it"
-    if layer.nonfinite_parameters or (layer.weight and layer.weight.moments.nonfinite):
-        return "its parameters have such values already", "initialise or load them anew"
-    limit, dtype = torch.finfo(layer.dtype).max, spell(layer.dtype)
-    reach = max(map(largest, layer.inputs), default=0.0)
-    if layer.weight is not None and layer.input is not None and dense(layer):
-        reach = max(reach, DEVIATIONS * math.sqrt(layer.weight.scale) * layer.input.rms)
-    if reach > limit / 16:
-        return (
-            f"what it sums reaches about {number(reach)}, and {dtype} ends at {number(limit)}",
-            "keep the scale in the layers before it, or use a wider dtype",
-        )
-    return (
-        f"its input is far from {dtype}'s {number(limit)}, so that it is no plain overflow",
-        "look for a division by zero, a log or a root of what is not positive",
-    )
 
 
 def saturation(net: Net) -> Outcome:

@@ -13,17 +13,19 @@ from initfast.moments import Moments
 from initfast.table import number, shorten
 
 
-def origin(layers: Sequence[Layer], inputs: Sequence[Moments]) -> str:
+def origin(layers: Sequence[Layer], inputs: Sequence[Moments], at: int | None = None) -> str:
     """Who made the first NaN or infinity: a layer, its parameters, the net's input, or plain code.
 
     Args:
         layers: of a report, in execution order.
         inputs: the moments of the net's own inputs.
+        at: the place of the layer; None: of the first that has a NaN or an infinity.
 
     Returns:
         A sentence or two; "" where every value is finite.
     """
     i = next((i for i, layer in enumerate(layers) if layer.has_nonfinite), None)
+    i = i if at is None else at
     if i is None:
         return ""
     layer = layers[i]

@@ -1,0 +1,89 @@
+"""Which non-finite values do no harm: the infinities that a mask means."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+
+import torch
+
+from initfast.depth import fingerprint
+from initfast.layer import Layer
+from initfast.moments import Moments
+
+HEADROOM = 16.0
+"""What is summed must stay so far below the end of its dtype, else infinities are an overflow."""
+
+LEAST_DRAWN = 30
+DEVIATIONS = 4.0
+"""Of so many values the mean and the std tell, to within so many of their own deviations."""
+
+
+def harmless(layers: Sequence[Layer]) -> set[int]:
+    """The layers whose non-finite values end there: no layer that takes them has them too.
+
+    Softmax makes zeros of a mask's -inf. A mask may also be the last thing a net does, as in front
+    of a policy's distribution: there the finite values must be those of the layer before.
+
+    Args:
+        layers: of a report, in execution order.
+
+    Returns:
+        Their places.
+    """
+    takers: dict[tuple[float, ...], list[int]] = defaultdict(list)
+    for i, layer in enumerate(layers):
+        for m in layer.inputs:
+            takers[fingerprint(m)].append(i)
+    found: set[int] = set()
+    spread = False  # whether a later layer has non-finite values that do harm
+    for i in reversed(range(len(layers))):
+        layer = layers[i]
+        if not layer.has_nonfinite:
+            continue
+        taken = [j for j in takers[fingerprint(layer.post)] if j > i]
+        if taken:
+            ends = all(j in found or not layers[j].has_nonfinite for j in taken)
+        elif i + 1 < len(layers) and "" not in layer.names:
+            ends = not spread  # plain code took them
+        else:
+            ends = _only_masks(layer, layers[max(i - 1, 0)])
+        if ends and _may_be_meant(layer):
+            found.add(i)
+        else:
+            spread = True
+    return found
+
+
+def _may_be_meant(layer: Layer) -> bool:
+    """Whether these are neither a weight's nor an activation's, and no overflow."""
+    if layer.weight is not None or layer.pre is not None or layer.nonfinite_parameters:
+        return False
+    return reach(layer) < torch.finfo(layer.dtype).max / HEADROOM
+
+
+def reach(layer: Layer) -> float:
+    """The largest finite magnitude in its inputs; 0 where there is none."""
+    return max((max(abs(m.min), abs(m.max)) for m in layer.inputs if m.finite), default=0.0)
+
+
+def _only_masks(layer: Layer, before: Layer) -> bool:
+    """Whether the finite values of an output may be, unchanged, some of its input's."""
+    return any(_is_part(layer.post, whole) for whole in (before.post, *layer.inputs))
+
+
+def _is_part(part: Moments, whole: Moments) -> bool:
+    """Whether numbers with these moments may have been drawn from those of the whole."""
+    n, m = whole.count, part.finite
+    if part.count != n or whole.nonfinite or m == 0:
+        return False
+    if not whole.min <= part.min <= part.max <= whole.max:
+        return False
+    if part.min == whole.min or part.max == whole.max:
+        return True
+    if m < LEAST_DRAWN or not part.std > 0:
+        return False
+    chance = DEVIATIONS * whole.std * math.sqrt((n - m) / (n * m))
+    ratio = abs(math.log(part.std / whole.std))
+    return abs(part.mean - whole.mean) < chance and ratio < DEVIATIONS / math.sqrt(2 * m)
