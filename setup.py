@@ -126,8 +126,8 @@ def say_loudly(reason: str) -> None:
     """Say that the kernels are missing. pip hides what a build prints, but not the terminal."""
     text = (
         f"\n*** initfast: installing WITHOUT its native kernels: {reason}.\n"
-        "*** Everything works, on slow plain PyTorch. For the kernels, install g++ or clang++ and\n"
-        "*** install initfast again.\n"
+        "*** Everything works, on slow plain PyTorch. For the kernels, install GCC 12 or Clang\n"
+        "*** and install initfast again.\n"
     )
     print(text, file=sys.stderr, flush=True)
     try:

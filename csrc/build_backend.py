@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -24,6 +25,7 @@ from setuptools import build_meta
 from setuptools.build_meta import build_sdist as build_sdist
 
 MINIMUM_TORCH = (2, 10)
+MINIMUM_GCC = 12  # the first with __builtin_shufflevector
 Settings = dict[str, Any] | None
 
 
@@ -39,14 +41,32 @@ def find_compiler() -> tuple[list[str], str]:
     """The command of the C++ compiler, and "". Where there is none, [] and the reason."""
     if os.name == "nt":
         return [], "the native kernels need GCC or Clang"
-    chosen = os.environ.get("CXX", "")
+    chosen, old = os.environ.get("CXX", ""), ""
     for command in [chosen] if chosen else ["c++", "g++", "clang++"]:
         words = shlex.split(command)
-        if words and shutil.which(words[0]):
+        if not words or not shutil.which(words[0]):
+            continue
+        version = gcc_version(words)
+        if version is None or version >= MINIMUM_GCC:
             return words, ""
+        needed = f"the native kernels need GCC {MINIMUM_GCC} or later, or Clang"
+        old = old or f"{command} is GCC {version}; {needed}"
+    if old:
+        return [], old
     if chosen:
         return [], f"CXX={chosen!r} is no executable, so there was no C++ compiler"
     return [], "no C++ compiler (c++, g++ or clang++) was on PATH"
+
+
+def gcc_version(compiler: list[str]) -> int | None:
+    """Its major version; None where it is not GCC, or does not say."""
+    command = [*compiler, "-dM", "-E", "-x", "c++", os.devnull]
+    try:
+        macros = subprocess.run(command, capture_output=True, text=True).stdout
+    except OSError:  # no program: the build itself will say so
+        return None
+    version = re.search(r"^#define __GNUC__ (\d+)$", macros, re.MULTILINE)
+    return int(version[1]) if version and "#define __clang__ " not in macros else None
 
 
 def choose_compiler() -> tuple[list[str], str]:

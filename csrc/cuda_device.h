@@ -31,6 +31,7 @@ class Device {
   bool has_tensor_cores_for_bfloat16() const { return capability_ >= 80; }
 
   void check(cudaError_t error, const char* what) const {
+    if (error != cudaSuccess) (void)cudaGetLastError();  // or the next operator of torch's finds it
     STD_TORCH_CHECK(error == cudaSuccess, "initfast::", op_, ": ", what, " failed on cuda:", index_,
                     ": ", cudaGetErrorString(error));
   }

@@ -79,6 +79,8 @@ inline ZeroRowsWork zero_rows_work(const Tensor& out, int64_t count, int64_t key
   STD_TORCH_CHECK(out.dim() == 2 && 0 <= count && count <= out.size(0), "initfast::zero_rows_: out has "
                   "shape ", shape_of(out), " and count is ", count,
                   "; expected a matrix and no more zeros than rows");
+  STD_TORCH_CHECK(out.size(0) <= int64_t(1) << 31, "initfast::zero_rows_: out has shape ", shape_of(out),
+                  "; expected at most 2^31 rows, between which a word of the stream can choose");
   return {dtype, out.mutable_data_ptr(), out.size(0), out.size(1), out.stride(0), out.stride(1), count,
           uint64_t(key)};
 }

@@ -22,6 +22,9 @@ from initfast.quantile import truncated_normal
 from initfast.shards import Shard, agree_on_key, shard_of
 
 P = ParamSpec("P")
+_CONTIGUOUS = torch.contiguous_format
+_DIMENSIONS = 16  # csrc/sample_arguments.h has room for so many
+_FAR = 1e8  # standard deviations: beyond, no probability is left that float64 could hold
 DTYPES = (
     torch.float32,
     torch.float64,
@@ -41,6 +44,11 @@ def initialiser(
     def initialise(tensor: Tensor, *args: P.args, **kwargs: P.kwargs) -> Tensor:
         if has_torch_function_variadic(tensor):
             return handle_torch_function(initialise, (tensor,), tensor, *args, **kwargs)
+        if torch.is_inference(tensor) and not torch.is_inference_mode_enabled():
+            raise ArgumentError(
+                f"{function.__name__}: the tensor was made in inference mode; "
+                "expected one that may be written to outside it: clone() it first"
+            )
         with torch.no_grad():
             return function(tensor, *args, **kwargs)
 
@@ -96,11 +104,19 @@ def finite(name: str, **numbers: float) -> None:
 def uniform(tensor: Tensor, a: float, b: float, key: int) -> Tensor:
     """Draw from the uniform distribution on [a, b). Arguments are right."""
     dtype = _computed(tensor)
+    bits = torch.finfo(dtype).bits
     top = _round(b, dtype)
     if top > _round(a, dtype):
         top = _below(top, dtype)
-    bits = torch.finfo(dtype).bits
+    # One step of the words is width / 2^bits. Where that is subnormal it would have few bits, or
+    # none: so narrow an interval is drawn wider, and made narrow by a power of two.
+    lift = 0
+    if 0 < b - a < math.ldexp(torch.finfo(dtype).tiny, bits):
+        lift = 2 * bits
+        a, b, top = (math.ldexp(x, lift) for x in (a, b, top))
     _draw(tensor, "uniform", None, math.ldexp(b - a, -bits), (a + b) / 2, a, top, key)
+    if lift:
+        shard_of(tensor).local.data.mul_(math.ldexp(1.0, -lift))
     return tensor
 
 
@@ -124,16 +140,29 @@ def truncated(tensor: Tensor, mean: float, std: float, a: float, b: float, key: 
 
     By the inverse of the distribution function: one pass, whatever the bounds.
     """
+    mean, std, a, b = map(float, (mean, std, a, b))
     if std == 0 or a == b:
         value = min(max(mean, a), b)
         return constant(tensor, value)
-    low, high = (a - mean) / std, (b - mean) / std
+    low, high = _sigmas(mean, std, a, b)
+    if low == math.inf or high == -math.inf:  # what is left is one point
+        return constant(tensor, min(max(mean, a), b))
     if (high - low) * max(1.0, abs(low), abs(high)) < 1e-7:  # flat to the last bit of float32
         return uniform(tensor, a, b, key)
     table, shape, origin = truncated_normal(low, high, _computed(tensor))
     location = {"low": a, "high": b, "mean": mean}[origin]
     _draw(tensor, shape, table, std, location, a, b, key)
     return tensor
+
+
+def _sigmas(mean: float, std: float, a: float, b: float) -> tuple[float, float]:
+    """The bounds in standard deviations; infinite where no probability is left beyond."""
+    low, high = (a - mean) / std, (b - mean) / std
+    if high > _FAR and low < high / 2:
+        high = math.inf
+    if low < -_FAR and high > low / 2:
+        low = -math.inf
+    return low, high
 
 
 def constant(tensor: Tensor, value: float) -> Tensor:
@@ -171,14 +200,16 @@ def _draw(
     key: int,
 ) -> None:
     shard = shard_of(tensor)
-    local, offset, strides = shard.local, shard.offset, shard.strides
+    # The sampler writes through strides: not through conjugate or negative bits, nor too many.
+    direct = not (shard.local.is_conj() or shard.local.is_neg()) and shard.local.dim() < _DIMENSIONS
+    drawn = shard.local if direct else torch.empty_like(shard.local, memory_format=_CONTIGUOUS)
+    out, offset, strides = drawn, shard.offset, shard.strides
     if tensor.is_complex():
-        local, offset, strides = (
-            torch.view_as_real(local),
-            2 * offset,
-            (*(2 * s for s in strides), 1),
-        )
-    ops.sample_(local, shape, table, scale, location, low, high, key, offset, strides)
+        out, offset = torch.view_as_real(drawn), 2 * offset
+        strides = (*(2 * s for s in strides), 1)
+    ops.sample_(out, shape, table, scale, location, low, high, key, offset, strides)
+    if drawn is not shard.local:
+        shard.local.copy_(drawn)
     if shard.local is not tensor:
         torch.autograd.graph.increment_version(tensor)
 

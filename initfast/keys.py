@@ -31,6 +31,7 @@ def draw_key(generator: torch.Generator | None, device: torch.device) -> int:
 
     Raises:
         ArgumentError: the generator is on another device.
+        TypeError: it is no generator.
 
     Example:
         >>> g = torch.Generator().manual_seed(42)
@@ -40,6 +41,8 @@ def draw_key(generator: torch.Generator | None, device: torch.device) -> int:
     """
     if generator is None:
         generator = torch.default_generator
+    if not isinstance(getattr(generator, "device", None), torch.device):
+        raise TypeError(f"generator is {generator!r}; expected a torch Generator")
     if generator.device.type == "cpu":
         word = torch.empty((), dtype=torch.int64, device="cpu")
         return int(word.random_(-(2**63), None, generator=generator).item())

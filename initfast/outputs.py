@@ -10,10 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from initfast.kernels import kernels_of
+from initfast.leaves import Leaves
+from initfast.modules import fans, unit_dim
 from initfast.names import NetNames
 from initfast.pending import Pending
 from initfast.report import Skipped
-from initfast.scaling import fan_in_and_fan_out
 from initfast.spelling import MODULES
 from initfast.structure import tensors
 from initfast.tape import Source, Tape
@@ -38,18 +39,20 @@ class Outputs:
 
     @contextmanager
     def measured(self) -> Iterator[None]:
-        """Hooks on the modules, for as long as this lasts."""
+        """Hooks on the modules, and forwards in the leaves, for as long as this lasts."""
         handles, hook = [], _Hook(self._measure)
+        leaves = Leaves(self._names, self._tape, self._waiting, self._measure)
         try:
             for module in self._names.modules:
                 if isinstance(module, torch.jit.ScriptModule):
                     kind = type(module).__name__
                     self._skip(self._names.name(module), kind, "a scripted module takes no hooks")
-                elif type(module) not in UNHOOKED:
+                elif type(module) not in UNHOOKED and not leaves.take(module):
                     handles.append(module.register_forward_hook(hook, with_kwargs=True))
             yield
         finally:
             hook.measure = None
+            leaves.release()
             for handle in handles:
                 handle.remove()
 
@@ -80,10 +83,10 @@ class Outputs:
     def _output(self, source: Source, module: nn.Module, y: Tensor) -> None:
         if kernels_of(y) is None:
             self._skip(source.name, source.kind, _why_not(y))
-        elif (unit_dim := _unit_dim(module)) is None or self._tape.find_layer(y) is not None:
+        elif (dim := unit_dim(module)) is None or self._tape.find_layer(y) is not None:
             self._tape.output(source, y)
         else:
-            self._waiting.made(source._replace(unit_dim=unit_dim), y)
+            self._waiting.made(source._replace(unit_dim=dim), y)
 
     def _floats(self, name: str, kind: str, output: Any) -> list[tuple[str, Tensor]]:
         """The floating-point tensors of a structure; the others are skipped."""
@@ -117,9 +120,9 @@ class Outputs:
             for t in inputs
         )
         shape = inputs[0].shape if inputs else None
-        fans = _fans(module, shape, y.shape)
-        row = None if fans is None else self._tape.weight(module.weight)  # type: ignore[arg-type]
-        return Source(kind, name, shape, rows, row, fans)
+        found = fans(module, shape, y.shape)
+        row = None if found is None else self._tape.weight(module.weight)  # type: ignore[arg-type]
+        return Source(kind, name, shape, rows, row, found)
 
 
 class _Hook:
@@ -151,39 +154,3 @@ def _why_not(t: Tensor) -> str:
     if t.layout is not torch.strided:
         return str(t.layout)
     return type(t).__name__ if type(t) is not Tensor else str(t.dtype)
-
-
-# ---- what is known of torch's modules ----
-
-_CONVOLUTIONS = nn.modules.conv._ConvNd
-_TRANSPOSED = nn.modules.conv._ConvTransposeNd
-_BATCH_NORMS = nn.modules.batchnorm._BatchNorm
-_INSTANCE_NORMS = nn.modules.instancenorm._InstanceNorm
-
-
-def _unit_dim(module: nn.Module) -> int | None:
-    """Which dimension of its output counts the units; None but for convolutions and norms."""
-    if isinstance(module, _CONVOLUTIONS):
-        return -1 - len(module.kernel_size)
-    if isinstance(module, _INSTANCE_NORMS):
-        return -int(module._get_no_batch_dim())
-    if isinstance(module, (_BATCH_NORMS, nn.GroupNorm)):
-        return 1
-    if type(module) in (nn.LayerNorm, nn.RMSNorm):
-        return -1
-    return None
-
-
-def _fans(
-    module: nn.Module, input_shape: torch.Size | None, shape: torch.Size
-) -> tuple[int, int] | None:
-    """The fan_in and fan_out of its weight; None without a weight that has them."""
-    weight = module._parameters.get("weight")
-    if weight is None or weight.dim() < 2 or input_shape is None or not input_shape or not shape:
-        return None
-    if isinstance(module, _CONVOLUTIONS):
-        return fan_in_and_fan_out(weight, module.groups, isinstance(module, _TRANSPOSED))
-    if isinstance(module, nn.Embedding):
-        return 1, weight.shape[1]  # an output is one row, and so depends on one number of it
-    fans = input_shape[-1], shape[-1]
-    return fans if tuple(weight.shape) in (fans, fans[::-1]) else None

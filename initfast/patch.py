@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import builtins
 import contextlib
 import functools
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -13,6 +15,7 @@ import torch
 
 from initfast import distributions, scaling, structured
 
+_BUILTINS = vars(builtins)  # every module has it
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
     function.__name__: function
     for function in (
@@ -38,32 +41,58 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
 def patch_torch() -> Iterator[None]:
     """Within this context, torch.nn.init's functions are initfast's.
 
-    They are replaced in torch.nn.init and in every loaded module that has imported them by name,
-    and put back when the context ends, however it ends; also in modules loaded meanwhile. It holds
-    for the whole process, all threads. Works as a decorator too.
+    They are replaced in torch.nn.init, in every loaded module that has imported them by name and in
+    the dicts that such a module keeps them in, and put back when the last of the contexts ends,
+    however it ends; also in modules loaded meanwhile. It holds for the whole process, all threads.
+    What a class, a closure or an object holds stays torch's. Works as a decorator too.
 
     Example:
         >>> with patch_torch():
         ...     net = torch.nn.Linear(4, 4)  # reset_parameters() draws from our stream
     """
-    replacement: dict[int, Callable[..., Any]] = {}
-    original: dict[int, Callable[..., Any]] = {}
+    _patch.enter()
+    try:
+        yield
+    finally:
+        _patch.exit()
+
+
+class _Patch:
+    """The one substitution of a process, counted: contexts overlap where threads use them."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._depth = 0
+        self._original: dict[int, Callable[..., Any]] = {}
+
+    def enter(self) -> None:
+        with self._lock:
+            if self._depth == 0:
+                replacement = _stand_ins()
+                self._original = {id(ours): theirs for theirs, ours in replacement}
+                _substitute({id(theirs): ours for theirs, ours in replacement})
+            self._depth += 1
+
+    def exit(self) -> None:
+        with self._lock:
+            self._depth -= 1
+            if self._depth == 0:
+                _substitute(self._original)
+                self._original = {}
+
+
+_patch = _Patch()
+
+
+def _stand_ins() -> list[tuple[Callable[..., Any], Callable[..., Any]]]:
+    """Each of torch's functions, with what takes its place: a new object that has its name."""
+    pairs: list[tuple[Callable[..., Any], Callable[..., Any]]] = []
     for name, function in _FUNCTIONS.items():
         for old_name, ours in ((name, function), (name[:-1], _deprecated(function))):
             theirs = vars(torch.nn.init).get(old_name)
             if callable(theirs):
-                stand_in = functools.wraps(theirs)(functools.partial(_call, ours))
-                replacement[id(theirs)] = stand_in
-                original[id(stand_in)] = theirs
-    try:
-        _substitute(replacement)
-        yield
-    finally:
-        _substitute(original)
-
-
-def _call(function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-    return function(*args, **kwargs)
+                pairs.append((theirs, functools.wraps(theirs)(functools.partial(ours))))
+    return pairs
 
 
 def _deprecated(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -74,7 +103,7 @@ def _deprecated(function: Callable[..., Any]) -> Callable[..., Any]:
         warnings.warn(
             f"`nn.init.{new_name[:-1]}` is now deprecated in favor of `nn.init.{new_name}`.",
             FutureWarning,
-            stacklevel=3,
+            stacklevel=2,
         )
         return function(*args, **kwargs)
 
@@ -82,11 +111,12 @@ def _deprecated(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _substitute(table: dict[int, Callable[..., Any]]) -> None:
-    """Replace the objects with these ids wherever a loaded module has them as attributes."""
+    """Replace the objects with these ids in loaded modules, and in the dicts at their top level."""
     for module in list(sys.modules.values()):
         attributes = getattr(module, "__dict__", None)
-        if not isinstance(attributes, dict):
-            continue
-        for name, value in list(attributes.items()):
-            if id(value) in table:
-                attributes[name] = table[id(value)]
+        if isinstance(attributes, dict):
+            inner = [v for v in list(attributes.values()) if type(v) is dict and v is not _BUILTINS]
+            for names in (attributes, *inner):
+                for name, value in list(names.items()):
+                    if id(value) in table:
+                        names[name] = table[id(value)]

@@ -74,7 +74,7 @@ def stream_words(index: Tensor, key: int, bits: int) -> Tensor:
 
 
 def fma(a: Tensor, b: Tensor, c: Tensor) -> Tensor:
-    """a * b + c, rounded once; float32 or float64, no overflow on the way.
+    """a * b + c, rounded once; float32 or float64, no overflow but that of the result.
 
     The exact product and sum are carried as a rounded value and its error. Where there is an error,
     the last bit of the value is forced to one ("round to odd": Boldo & Melquiond 2008, "Emulation
@@ -85,7 +85,8 @@ def fma(a: Tensor, b: Tensor, c: Tensor) -> Tensor:
     high, low = _two_product(a, b)
     upper, error = _two_sum(c, low)
     total, rest = _two_sum(high, upper)
-    return total + _odd_sum(error, rest)
+    overflowed = a * b + c  # infinite or NaN: there is nothing to round
+    return torch.where(overflowed.isfinite(), total + _odd_sum(error, rest), overflowed)
 
 
 def _two_sum(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
@@ -103,15 +104,15 @@ def _two_product(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _split(a: Tensor) -> tuple[Tensor, Tensor]:
-    scaled = 134217729.0 * a  # 2^27 + 1
-    high = scaled - (scaled - a)
+    """Two halves of 26 bits each, whose sum is a: products of halves are exact."""
+    high = ((a.view(torch.int64) + (1 << 26)) & -(1 << 27)).view(torch.float64)
     return high, a - high
 
 
 def _odd_sum(a: Tensor, b: Tensor) -> Tensor:
     total, error = _two_sum(a, b)
     bits = total.view(torch.int64)
-    inexact = (error != 0) & (bits & 1 == 0)
+    inexact = (error != 0) & (bits & 1 == 0) & total.isfinite()
     step = torch.where((error > 0) == (total > 0), 1, -1)
     return torch.where(inexact, bits + step, bits).view(torch.float64)
 

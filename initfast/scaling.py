@@ -32,7 +32,7 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
         param: leaky_relu's negative slope; 0.01 where None.
 
     Returns:
-        The gain; :func:`initfast.gain` computes one for any activation.
+        The gain: a factor for the weights' standard deviation.
 
     Raises:
         ValueError: any other name, or a slope that is no number.

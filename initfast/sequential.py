@@ -74,7 +74,7 @@ def _pairs(children: list[nn.Module], start: int) -> Iterator[tuple[nn.Linear, C
         linear, after = children[i], children[i + 1]
         if type(linear) is not nn.Linear or (call := module_call(after)) is None:
             return
-        if not (_is_bare(linear) and _is_bare(after)):
+        if not (is_bare(linear) and is_bare(after)):
             return
         yield linear, call
 
@@ -120,7 +120,7 @@ def _makes_graphs(tape: Tape) -> bool:
     return gradients is not None and gradients.fuse and saved_tensor_hooks(True) is None
 
 
-def _is_bare(module: nn.Module) -> bool:
+def is_bare(module: nn.Module) -> bool:
     """Whether nothing but the module's own forward runs when it is called."""
     return not (
         module._forward_hooks

@@ -187,6 +187,8 @@ class Waiting:
     def settle(self) -> None:
         """Compute and record whatever waits: what follows may write to memory."""
         self._tape.writes += 1
+        if not (self._unused or self._deferred or self._consumed):
+            return
         self.record()
         for z, _ in list(self._unused.values()):
             z.resolve()  # type: ignore[attr-defined]

@@ -213,8 +213,9 @@ def backend(tmp_path, monkeypatch):
     return module_at(ROOT / "csrc" / "build_backend.py", "build_backend")
 
 
-def executable(path):
-    path.write_text("#!/bin/sh\n")
+def executable(path, defines=""):
+    """A program that tells what a compiler defines."""
+    path.write_text(f"#!/bin/sh\nprintf '{defines}'\n")
     path.chmod(0o755)
 
 
@@ -227,6 +228,36 @@ def test_chosen_compiler_may_have_a_launcher(backend, tmp_path, monkeypatch):
     executable(tmp_path / "ccache")
     monkeypatch.setenv("CXX", "ccache g++-13")
     assert backend.find_compiler() == (["ccache", "g++-13"], "")
+
+
+GCC_11 = "#define __GNUC__ 11\\n"
+CLANG = "#define __GNUC__ 4\\n#define __clang__ 1\\n"
+
+
+def test_a_compiler_that_is_too_old_is_passed_over(backend, tmp_path, monkeypatch):
+    reason = "c++ is GCC 11; the native kernels need GCC 12 or later, or Clang"
+    executable(tmp_path / "c++", GCC_11)
+    executable(tmp_path / "g++", GCC_11)
+    assert backend.choose_compiler() == ([], reason)
+    executable(tmp_path / "clang++", CLANG)
+    assert backend.choose_compiler() == (["clang++"], "")
+    executable(tmp_path / "g++", GCC_11.replace("11", "12"))
+    assert backend.choose_compiler() == (["g++"], "")
+    monkeypatch.setenv("CXX", "c++")
+    assert backend.choose_compiler() == ([], reason)
+    monkeypatch.setenv("INITFAST_NATIVE", "1")
+    with pytest.raises(
+        SystemExit, match=r"INITFAST_NATIVE=1 .* is GCC 11; the native kernels need"
+    ):
+        backend.choose_compiler()
+
+
+def test_the_version_of_a_real_compiler(backend, monkeypatch):
+    monkeypatch.undo()
+    for name, is_gcc in (("g++", sys.platform == "linux"), ("clang++-19", False)):
+        if path := shutil.which(name):
+            version = backend.gcc_version([path])
+            assert (version is not None) == is_gcc and (version or 12) >= 5
 
 
 def test_no_compiler_gives_the_reason_and_asks_for_no_torch(backend):

@@ -375,3 +375,57 @@ def test_complex(dtype):
     init.kaiming_normal_(w)
     with pytest.raises(ValueError, match="expected a real one"):
         init.trunc_normal_(w)
+
+
+# ---- the ends of the range ----
+
+
+@pytest.mark.parametrize("width", [1e-28, 1e-36, 1e-40])
+def test_a_narrow_uniform_keeps_its_resolution(width):
+    w = init.uniform_(torch.empty(10_000), 0, width, key=1)
+    whole = init.uniform_(torch.empty(10_000), key=1)
+    assert torch.all((w >= 0) & (w < width))
+    torch.testing.assert_close(w.double(), whole.double() * width, rtol=1e-6, atol=1.5e-45)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.filterwarnings("error", "ignore:mean is more than 2 std")
+def test_bounds_that_are_far_away(dtype):
+    def draw(*arguments):
+        return init.trunc_normal_(torch.empty(1000, dtype=dtype), *arguments, key=1)
+
+    assert torch.equal(draw(0, 1, -1e300, 1e300), draw(0, 1, -math.inf, math.inf))
+    assert torch.equal(draw(0, 1, -1e300, 2), draw(0, 1, -math.inf, 2))
+    assert draw(0, 1e-320, 1, 2).unique().tolist() == [1]
+    assert draw(3, 1e-320, 1, 2).unique().tolist() == [2]
+    assert draw(0, 1e-320, -2, 2).abs().max().item() < 1e-318
+
+
+# ---- tensors that torch can fill too ----
+
+
+@pytest.mark.parametrize("view", ["conj", "neg", "deep", "deep complex"])
+def test_views_with_bits_and_many_dimensions(view):
+    w = torch.empty((3, 5), dtype=torch.complex64).conj()
+    if view == "neg":
+        w = w.imag
+    elif view.startswith("deep"):
+        dtype = torch.float32 if view == "deep" else torch.complex64
+        w = torch.empty([2] * 17, dtype=dtype).permute(*reversed(range(17)))
+    version = w._version
+    init.normal_(w, key=1)
+    assert w._version == version + 1
+    assert torch.equal(w.resolve_conj(), init.normal_(torch.empty(w.shape, dtype=w.dtype), key=1))
+
+
+def test_an_inference_tensor_is_refused_outside():
+    with torch.inference_mode():
+        w = init.normal_(torch.zeros(4), key=1)
+    for initialiser in (init.normal_, init.uniform_, init.zeros_):
+        with pytest.raises(RuntimeError, match="inference mode"):
+            initialiser(w)
+
+
+def test_what_is_no_generator():
+    with pytest.raises(TypeError, match="expected a torch Generator"):
+        init.normal_(torch.empty(3), generator=5)

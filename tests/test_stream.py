@@ -273,6 +273,21 @@ def test_fma_rounds_once():
                 assert (Fraction(r) / unit) % 2 == 0
 
 
+def test_fma_at_the_ends_of_the_range():
+    generator = np.random.default_rng(1)
+    a, b, c = (torch.from_numpy(generator.uniform(-2, 2, 1000)) for _ in range(3))
+    big = 2.0**1000
+    assert torch.equal(reference_sample.fma(a * big, b / big, c), reference_sample.fma(a, b, c))
+    infinite = torch.tensor([math.inf, -math.inf, 1e300, math.nan])
+    for dtype in (torch.float32, torch.float64):
+        x, y, z = (
+            infinite.to(dtype),
+            torch.full((4,), 1e38, dtype=dtype),
+            torch.ones((), dtype=dtype),
+        )
+        assert same_bits(reference_sample.fma(x, y, z), torch.addcmul(z, x, y))
+
+
 # ---- the operators ----
 
 

@@ -17,32 +17,28 @@ constexpr int kBlockRows = 4, kBlockCols = 3;  // 12 sums of 16 registers
 constexpr int64_t kDepthStretch = 1024;
 constexpr int64_t kAheadRows = 32;  // of W, asked for while the cores multiply
 
-typedef float F32x4 __attribute__((vector_size(16)));
-
-template <size_t... I>
-INITFAST_INLINE auto add_halves(F32 v, std::index_sequence<I...>) {
-  constexpr int kHalf = sizeof...(I);
-  return __builtin_shufflevector(v, v, I...) + __builtin_shufflevector(v, v, (I + kHalf)...);
+// Fold two vectors into one: of every 2 kHalf lanes the first half holds the sums of a's lanes
+// kHalf apart, the second half those of b's.
+template <int kHalf, size_t... I>
+INITFAST_INLINE F32 fold_pair(F32 a, F32 b, std::index_sequence<I...>) {
+  constexpr auto of_b = [](size_t i) { return i % (2 * kHalf) >= kHalf; };
+  return __builtin_shufflevector(a, b, (of_b(I) ? kLanes + I - kHalf : I)...) +
+         __builtin_shufflevector(a, b, (of_b(I) ? kLanes + I : I + kHalf)...);
 }
 
-INITFAST_INLINE F32x4 fold_to_four(F32 v) {
-#if INITFAST_LANES == 16
-  const auto eight = add_halves(v, std::make_index_sequence<8>{});
-  return __builtin_shufflevector(eight, eight, 0, 1, 2, 3) +
-         __builtin_shufflevector(eight, eight, 4, 5, 6, 7);
-#elif INITFAST_LANES == 8
-  return add_halves(v, std::make_index_sequence<4>{});
-#else
-  return v;
-#endif
-}
-
-// The sums of two and of four vectors' lanes.
-INITFAST_INLINE F32x4 sums(F32 a, F32 b, F32 c, F32 d) {
-  const F32x4 a4 = fold_to_four(a), b4 = fold_to_four(b), c4 = fold_to_four(c), d4 = fold_to_four(d);
-  const F32x4 ab = __builtin_shufflevector(a4, b4, 0, 4, 1, 5) + __builtin_shufflevector(a4, b4, 2, 6, 3, 7);
-  const F32x4 cd = __builtin_shufflevector(c4, d4, 0, 4, 1, 5) + __builtin_shufflevector(c4, d4, 2, 6, 3, 7);
-  return __builtin_shufflevector(ab, cd, 0, 1, 4, 5) + __builtin_shufflevector(ab, cd, 2, 3, 6, 7);
+// Lane i is the sum of v[i]'s lanes. Each step of this butterfly halves both the vectors and the
+// lanes that are still to be added: kLanes - 1 foldings for kLanes sums.
+template <int kVectors = kLanes>
+INITFAST_INLINE F32 fold(F32* v) {
+  if constexpr (kVectors == 1) {
+    return v[0];
+  } else {
+    constexpr int kHalf = kVectors / 2;
+    for (int i = 0; i < kHalf; ++i) {
+      v[i] = fold_pair<kHalf>(v[i], v[i + kHalf], std::make_index_sequence<kLanes>{});
+    }
+    return fold<kHalf>(v);
+  }
 }
 
 // z[r][c] += x[r] . w[c] over `depth` numbers, for kRows x kCols of them. kAhead: ask the second-level
@@ -71,15 +67,19 @@ INITFAST_INLINE void multiply_block(const float* x, int64_t x_stride, const floa
       for (int r = 0; r < kRows; ++r) sum[r][c] = mul_add(row[r], weight, sum[r][c]);
     }
   }
-  float flat[(kRows * kCols + 3) / 4 * 4];
-  F32 none{};
-  for (int i = 0; i < kRows * kCols; i += 4) {
-    const auto at = [&](int j) { return j < kRows * kCols ? sum[j / kCols][j % kCols] : none; };
-    const F32x4 four = sums(at(i), at(i + 1), at(i + 2), at(i + 3));
-    memcpy(flat + i, &four, sizeof four);
+  float flat[kRows * kCols + kLanes];
+  for (int i = 0; i < kRows * kCols; i += kLanes) {
+    F32 v[kLanes];
+    for (int j = 0; j < kLanes; ++j) {
+      v[j] = i + j < kRows * kCols ? sum[(i + j) / kCols][(i + j) % kCols] : F32{};
+    }
+    store<F32>(flat + i, fold(v));
   }
   for (int r = 0; r < kRows; ++r) {
-    for (int c = 0; c < kCols; ++c) z[r * z_stride + c] += flat[r * kCols + c];
+    float row[kCols];  // read and written whole, in one vector
+    memcpy(row, z + r * z_stride, sizeof row);
+    for (int c = 0; c < kCols; ++c) row[c] += flat[r * kCols + c];
+    memcpy(z + r * z_stride, row, sizeof row);
   }
 }
 

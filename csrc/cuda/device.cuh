@@ -104,6 +104,8 @@ __device__ __forceinline__ void mma_m16n8k16(Float16, float (&d)[4], const uint3
 
 #endif
 
+INITFAST_INLINE int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
 __device__ __forceinline__ int lane_index() { return int(threadIdx.x) % kWarp; }
 __device__ __forceinline__ int warp_index() { return int(threadIdx.x) / kWarp; }
 

@@ -246,8 +246,7 @@ __device__ __forceinline__ void store_run(T* data, int64_t start, int64_t numel,
 // Runs [0, runs) of a tensor, dealt to the warps of a grid that shape alone determines.
 template <class S>
 INITFAST_INLINE int64_t tiles_of(int64_t numel) {
-  constexpr int64_t kTile = int64_t(kRun<S>) * kWarps;
-  return (numel + kTile - 1) / kTile;
+  return ceil_div(numel, int64_t(kRun<S>) * kWarps);
 }
 template <class S>
 int64_t blocks_of(int64_t numel) {

@@ -14,8 +14,6 @@
 namespace initfast::cuda {
 namespace {
 
-INITFAST_INLINE int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 // Several waves on any card; more would only load the table more often.
 constexpr int64_t kMaxSampleBlocks = 4 * kMaxBlocks;
 

@@ -170,18 +170,28 @@ __device__ __forceinline__ void write_row(const Moments& m, double* row) {
   row[7] = m.max;
 }
 
-// A warp merges one row of moments over all blocks: its lanes take every 32nd block each.
+// The warps share the rows of moments, and a row's blocks where there are more warps than rows: a lane
+// of them takes every 32nd block of its warp's share.
 template <int kRows>
 __device__ __forceinline__ void merge_blocks(const Reduction& out) {
+  constexpr int kShares = kWarps > kRows ? kWarps / kRows : 1;
+  INITFAST_SHARED_ARRAY(Moments, merged, kRows * kShares);
 #pragma unroll 1
-  for (int row = warp_index(); row < kRows; row += kWarps) {
+  for (int part = warp_index(); part < kRows * kShares; part += kWarps) {
+    const int row = part / kShares, share = part % kShares;
     Moments m = no_moments();
-    for (unsigned block = lane_index(); block < gridDim.x; block += kWarp) {
+    for (int64_t block = share * kWarp + lane_index(); block < gridDim.x; block += kShares * kWarp) {
       merge(m, out.partial[block * kRows + row]);
     }
     m = merge_warp(m);
-    if (lane_index() == 0) write_row(m, out.rows + 8 * row);
+    if (lane_index() == 0) merged[part] = m;
   }
+  __syncthreads();
+  const int row = int(threadIdx.x);
+  if (row >= kRows) return;
+  Moments m = merged[row * kShares];
+  for (int share = 1; share < kShares; ++share) merge(m, merged[row * kShares + share]);
+  write_row(m, out.rows + 8 * row);
 }
 
 // The end of a kernel: warp_total[row][warp] of every block to out.rows.
@@ -193,7 +203,7 @@ __device__ __forceinline__ void reduce_grid(const Moments (&warp_total)[kRows * 
     for (int row = 0; row < kRows; ++row) {
       Moments m = warp_total[row * kWarps];
       for (int warp = 1; warp < kWarps; ++warp) merge(m, warp_total[row * kWarps + warp]);
-      out.partial[blockIdx.x * kRows + row] = m;
+      out.partial[int64_t(blockIdx.x) * kRows + row] = m;
     }
   }
   if (is_last_block(out.ticket)) merge_blocks<kRows>(out);

@@ -102,9 +102,10 @@ py::bytes run_moments(int dtype, py::bytes x, int64_t numel, std::vector<int64_t
 py::tuple run_act(int dtype, std::string act, double alpha, double beta, py::bytes z, int64_t numel,
                   std::vector<int64_t> sizes, std::vector<int64_t> strides,
                   std::optional<py::bytes> bias, bool keep_z, int64_t units, int64_t inner,
-                  size_t misalignment) {
+                  size_t misalignment, bool in_place) {
   const size_t bytes = size_t(numel) * element_bytes(dtype);
-  Memory data(z, misalignment), y(bytes, misalignment), z_out(keep_z ? bytes : 0);
+  Memory data(z, misalignment), apart(in_place ? 0 : bytes, misalignment), z_out(keep_z ? bytes : 0);
+  Memory& y = in_place ? data : apart;
   Memory live(size_t(units), 0, 0);
   auto offset = optional_memory(bias, 0);
   Workspace work(kMaxBlocks, 2);

@@ -17,6 +17,7 @@ struct Card {
   int capability = 90;
   int failing_launch = -1;  // counted from 0
   int launches = 0;
+  cudaError_t last_error = cudaSuccess;
 } card;
 int guards = 0;  // device guards alive
 
@@ -26,7 +27,8 @@ void check_guard(const char* what) {
 
 cudaError_t on_launch() {
   check_guard("a launch");
-  return card.launches++ == card.failing_launch ? kLaunchFailure : cudaSuccess;
+  if (card.launches++ == card.failing_launch) card.last_error = kLaunchFailure;
+  return card.last_error;
 }
 
 }  // namespace
@@ -40,6 +42,7 @@ EXPORT void card_reset(int capability, int failing_launch) {
   cuda_on_cpu::before_launch = on_launch;
 }
 EXPORT int card_launches() { return card.launches; }
+EXPORT int card_last_error() { return card.last_error; }
 EXPORT int card_guards() { return guards; }
 #undef EXPORT
 }
@@ -55,6 +58,12 @@ cudaError_t cudaMemsetAsync(void* p, int value, size_t bytes, cudaStream_t) {
   check_guard("a memset");
   memset(p, value, bytes);
   return cudaSuccess;
+}
+
+cudaError_t cudaGetLastError() {
+  const cudaError_t error = card.last_error;
+  card.last_error = cudaSuccess;
+  return error;
 }
 
 const char* cudaGetErrorString(cudaError_t error) {

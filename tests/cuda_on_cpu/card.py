@@ -40,6 +40,11 @@ class Card:
         return self._control.card_launches()
 
     @property
+    def last_error(self) -> int:
+        """What CUDA remembers of a launch that failed; 0: nothing."""
+        return self._control.card_last_error()
+
+    @property
     def guards(self) -> int:
         """How many device guards are alive."""
         return self._control.card_guards()

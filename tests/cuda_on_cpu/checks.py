@@ -64,6 +64,7 @@ def check_act(
     seed: int = 0,
     misalign: int = 0,
     scale: float = 3.0,
+    in_place: bool = False,
 ) -> None:
     """act over a contiguous tensor, against the reference in float64."""
     units = shape[unit_dim]
@@ -74,6 +75,7 @@ def check_act(
     y, z_out, rows, live = device.act(
         *(z, act, activation.defaults, dtype),
         **dict(units=units, inner=inner, bias=offset, keep_z=bias, misalign=misalign),
+        in_place=in_place,
     )
     if bias:
         exact = z + offset

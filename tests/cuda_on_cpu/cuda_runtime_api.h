@@ -13,4 +13,5 @@ enum cudaDeviceAttr {
 
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr, int device);
 cudaError_t cudaMemsetAsync(void* p, int value, size_t bytes, cudaStream_t);
+cudaError_t cudaGetLastError();
 const char* cudaGetErrorString(cudaError_t);

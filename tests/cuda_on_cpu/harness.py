@@ -111,13 +111,14 @@ class Device:
         keep_z: bool = False,
         strided: bool = False,
         misalign: int = 0,
+        in_place: bool = False,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """y, z + bias (empty unless kept), two rows of moments, live units."""
         memory, sizes, strides = _as_memory(z, dtype, strided)
         y, z_out, rows, live = self.call(
             *("act", DTYPES.index(dtype), act, *parameters, memory, z.size, sizes, strides),
             *(None if bias is None else store(bias, dtype), keep_z, units, inner),
-            misalign * ELEMENT_BYTES[dtype],
+            *(misalign * ELEMENT_BYTES[dtype], in_place),
         )
         return widen(y, dtype), widen(z_out, dtype), _rows(rows), np.frombuffer(live, bool)
 

@@ -55,6 +55,10 @@ def test_moments_of_a_constant(device, value):
     checks.check_moments(device, np.full(6000, value), "float32")
 
 
+def test_moments_of_more_blocks_than_a_block_has_threads(device):
+    checks.check_moments(device, checks.numbers(300 * 4096 + 5, 3, 2.0) + 1, "float32")
+
+
 def test_moments_where_a_plain_sum_overflows(device):
     x = np.where(np.arange(5000) % 3 == 0, -3e38, 3.3e38)
     checks.check_moments(device, x, "float32")
@@ -102,6 +106,12 @@ def test_act_of_every_size(device, n):
     if n > 0:
         checks.check_act(device, "relu", "float32", (n, 1), seed=n)
         checks.check_act(device, "hardtanh", "bfloat16", (1, n), seed=n, bias=True)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_act_in_place(device, dtype):
+    for misalign in (0, 1):
+        checks.check_act(device, "gelu", dtype, (40, 70), misalign=misalign, in_place=True)
 
 
 def test_act_counts_dead_units(device):

@@ -62,6 +62,7 @@ def test_a_failed_launch_is_named(card, name):
     message = rf"initfast::{name}: the launch of {name.strip('_')}.* failed on cuda:.*: unspecified"
     with pytest.raises(RuntimeError, match=message):
         card.call(name, *calls()[name])
+    assert card.last_error == 0  # torch would blame its own next launch
 
 
 def test_a_failed_launch_after_the_matrix_product_is_named(card):
@@ -95,6 +96,38 @@ def test_small_batches_have_a_kernel_of_their_own(card, dtype, rows, small):
         card.call("linear_act", x, weight, None, *ACT, False)
     assert ("aten::linear" not in {event.name for event in seen.events()}) == small
     assert card.launches == (1 if small else 2)
+
+
+# ---- in place ----
+
+
+def views():
+    """Tensors of 7 x 12 numbers in memory of 200, by name."""
+    lie = {
+        "contiguous": ((12, 1), 0),
+        "unaligned": ((12, 1), 1),
+        "transposed": ((1, 7), 3),
+        "with gaps": ((16, 1), 4),
+        "strided": ((26, 2), 1),
+    }
+    memory = torch.arange(200).sub(100).div(40)
+    return {name: (memory, strides, offset) for name, (strides, offset) in lie.items()}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("name", views())
+def test_an_activation_in_place_changes_its_tensor_alone(card, name, dtype):
+    memory, strides, offset = views()[name]
+    memory = memory.to(dtype)
+    z = memory.as_strided((7, 12), strides, offset)
+    y, expected, live = card.call("act", z, "relu", 0.0, 0.0, 0)
+    outside = memory.clone()
+    outside.as_strided((7, 12), strides, offset).zero_()
+    moments, live_too = card.call("act_", z, "relu", 0.0, 0.0, 0)
+    assert torch.equal(z, y) and torch.equal(moments, expected) and torch.equal(live, live_too)
+    assert card.launches == 2
+    z.zero_()
+    assert torch.equal(memory, outside)
 
 
 # ---- bad input ----

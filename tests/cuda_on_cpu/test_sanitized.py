@@ -89,6 +89,8 @@ def test_act(devices, build, act, dtype):
     device = devices(build)
     checks.check_act(device, act, dtype, (33, 61), misalign=1)
     checks.check_act(device, act, dtype, (40, 64), bias=True)
+    for misalign in range(16 // harness.ELEMENT_BYTES[dtype]):
+        checks.check_act(device, act, dtype, (9, 127), misalign=misalign, in_place=True)
     checks.check_act(device, act, dtype, (3, 5, 7, 7), unit_dim=1)
     checks.check_act(device, act, dtype, (2, 16, 4, 4), unit_dim=1)
     checks.check_act_backward(device, act, dtype, 2049, misalign=1)

@@ -1,0 +1,123 @@
+"""Torch's modules that run one function each, measured by a forward in place of their own.
+
+A hook, and a function mode that looks at that one function, cost more than a small layer does. So
+while a profile runs, a convolution, a norm, an embedding or a pooling gets a forward that calls its
+own and measures what comes out. Where anybody could tell the difference (a subclass, a hook, a
+forward of its own, another function mode), it is hooked as all others are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules import module as module_hooks
+from torch.nn.parameter import Parameter
+
+from initfast.context import transforms
+from initfast.kernels import kernels_of
+from initfast.modules import LEAVES, fans, unit_dim
+from initfast.names import NetNames
+from initfast.pending import Pending, resolved
+from initfast.sequential import is_bare
+from initfast.tape import Source, Tape
+from initfast.waiting import Waiting
+
+_function_modes = torch._C._len_torch_function_stack
+
+
+class Leaves:
+    """Gives modules the forward that measures, and takes it away again.
+
+    Args:
+        names: of the net's modules.
+        tape: records.
+        waiting: keeps what an activation may follow.
+        measure: what a hook would call with a module, its arguments and its output.
+    """
+
+    def __init__(
+        self, names: NetNames, tape: Tape, waiting: Waiting, measure: Callable[..., None]
+    ) -> None:
+        self.names = names
+        self.tape = tape
+        self.waiting = waiting
+        self.measure = measure
+        self._possible = not (tape.stops or module_hooks._has_any_global_hook())
+        self._forwards: list[_Forward] = []
+
+    def take(self, module: nn.Module) -> bool:
+        """Whether this module now has the forward that measures."""
+        kind = type(module)
+        own = LEAVES.get(kind)
+        if own is None or not self._possible or kind.forward is not own or not is_bare(module):
+            return False
+        if not all(p is None or type(p) is Parameter for p in module._parameters.values()):
+            return False
+        forward = _Forward(module, self)
+        self._forwards.append(forward)
+        module.__dict__["forward"] = forward
+        return True
+
+    def release(self) -> None:
+        """Give every module its own forward back."""
+        for forward in self._forwards:
+            forward.leaves = None
+            forward.module.__dict__.pop("forward", None)
+        self._forwards = []
+
+
+class _Forward:
+    """The forward that measures; on a copy of its module, and after the profile, torch's own."""
+
+    __slots__ = ("kind", "leaves", "module", "name", "own", "unit_dim")
+
+    def __init__(self, module: nn.Module, leaves: Leaves | None) -> None:
+        self.module = module
+        self.leaves = leaves
+        self.kind = type(module).__name__
+        self.own = type(module).forward
+        if leaves is not None:
+            self.name = leaves.names.name(module)
+            self.unit_dim = unit_dim(module)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        leaves = self.leaves
+        if leaves is None:
+            return self.own(self.module, *args, **kwargs)
+        is_simple = len(args) == 1 and not kwargs and type(args[0]) in (Tensor, Pending)
+        if not is_simple or _function_modes() != 1 or transforms() is not None:
+            y = self.own(self.module, *args, **kwargs)
+            leaves.measure(self.module, args, kwargs, y)
+            return y
+        with torch._C.DisableTorchFunction():
+            leaves.waiting.settle()
+            x = resolved(args[0])
+            y = self.own(self.module, x)
+            if type(y) is Tensor and kernels_of(y) is not None:
+                self._record(leaves, x, y)
+            else:
+                leaves.measure(self.module, args, kwargs, y)
+        return y
+
+    def _record(self, leaves: Leaves, x: Tensor, y: Tensor) -> None:
+        tape, weight = leaves.tape, None
+        shape = x.shape
+        row = tape.row(x) if x.is_floating_point() else None
+        found = fans(self.module, shape, y.shape)
+        if found is not None:
+            weight = tape.weight(self.module.weight)  # type: ignore[arg-type]
+        source = Source(self.kind, self.name, shape, (row,), weight, found, self.unit_dim or -1)
+        if self.unit_dim is None:
+            tape.output(source, y)
+        else:
+            leaves.waiting.made(source, y)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        return partial(self.own, memo.get(id(self.module), self.module))
+
+    def __reduce__(self) -> Any:
+        return partial, (self.own, self.module)
