@@ -38,7 +38,7 @@ from initfast.functions import Functions
 from initfast.kernels import fits, kernels_of, linear_kernels
 from initfast.names import NetNames
 from initfast.pending import Kind, Link, Pending, resolved
-from initfast.spelling import FORMS, Form, read_call
+from initfast.spelling import FORMS, Call, read_call
 from initfast.tape import Source, Tape
 from initfast.waiting import Waiting
 
@@ -69,11 +69,14 @@ class Fusion(TorchFunctionMode):
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         if (not types or _ORDINARY.issuperset(types)) and transforms() is None:
-            if func is _linear:
+            if (form := FORMS.get(func)) is not None:
+                call = form.plain if len(args) == 1 and not kwargs else None
+                call = call or read_call(form, args, kwargs or {})
+                if call is not None:
+                    z = args[0] if args else kwargs["input"]  # type: ignore[index]
+                    return self._activation(call, z, func, args, kwargs or {})
+            elif func is _linear:
                 return self._linear(*args, **(kwargs or {}))
-            form = FORMS.get(func)
-            if form is not None:
-                return self._activation(form, func, args, kwargs or {})
         return self._functions.call(func, args, kwargs or {})
 
     def chains(self) -> bool:
@@ -125,19 +128,15 @@ class Fusion(TorchFunctionMode):
     # ---- activations ----
 
     def _activation(
-        self, form: Form, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self, call: Call, z: Tensor, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        call = form.plain if len(args) == 1 and not kwargs else None
-        call = call or read_call(form, args, kwargs)
-        if call is None:
-            return self._functions.call(func, args, kwargs)
-        z, (act, alpha, beta, in_place) = args[0] if args else kwargs["input"], call
         if type(z) is Pending:
             # It carries no gradient, so that of what is watched only a cast concerns it.
             if not autocast_enabled() and (y := self.waiting.activated(z, call)) is not None:
                 self._name_activation(y)
                 return y
             z = z.resolve()
+        act, alpha, beta, in_place = call
         key = kernels_of(z)
         if key is None:
             y = self._functions.call(func, args, kwargs)

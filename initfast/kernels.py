@@ -81,12 +81,14 @@ def weights_of(linear: nn.Module) -> Weights | None:
     """The weights of a linear module where they are ordinary parameters on the CPU."""
     own = linear._parameters
     weight, bias = own.get("weight"), own.get("bias")
-    if weight is None or not weight.is_cpu or weight.dim() != 2 or weight.dtype not in DTYPES:
+    if type(weight) is not Parameter or not weight.is_cpu or weight.layout is not torch.strided:
         return None
-    n_out, n_in = weight.shape
-    if type(weight) is not Parameter or not fits(weight, bias, weight, n_in, None):
+    fans, dtype = weight.shape, weight.dtype
+    if len(fans) != 2 or dtype not in DTYPES:
         return None
-    return Weights(weight, bias, n_out, n_in, weight.dtype)
+    if bias is not None and not fits(weight, bias, weight, fans[1], None):
+        return None
+    return Weights(weight, bias, *fans, dtype)
 
 
 def _matches(t: Tensor, x: Tensor, key: Any) -> bool:

@@ -26,7 +26,8 @@ def shorter_linears(modules: Iterable[nn.Module], fusion: Fusion) -> list[Forwar
     """A forward for each plain linear module, where linear layers may wait for one another."""
     if not fusion.chains():
         return []
-    return [LinearForward(m, fusion) for m in modules if takes_another(m, nn.Linear)]
+    with torch._C.DisableTorchFunction():
+        return [LinearForward(m, fusion) for m in modules if takes_another(m, nn.Linear)]
 
 
 class LinearForward(Forward):
@@ -35,8 +36,8 @@ class LinearForward(Forward):
     def __init__(self, module: nn.Module, fusion: Fusion) -> None:
         super().__init__(module, fusion)
         self._name = fusion.names.name(module)
-        self._weights: Weights | None = None
-        self._writes = -1  # when they were looked at
+        self._weights = weights_of(module)
+        self._writes = fusion.tape.writes  # when they were looked at
 
     def __call__(self, input: Any) -> Any:
         """What ``F.linear`` returns."""
