@@ -6,7 +6,7 @@ linear layer with its activation can run as one operator, whose backward kernel 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from initfast.activations import ACTIVATIONS
 from initfast.derivatives import linear_gradients
-from initfast.kernels import kernels_of
+from initfast.kernels import DTYPES, kernels_of
 from initfast.rows import Rows
 from initfast.tape import LINEAR_ACT, MOMENTS, Linear
 
@@ -33,8 +33,8 @@ class Gradients:
     Args:
         fuse: whether a linear layer and its activation may run as one operator; its forward differs
             from torch's in the last bits.
-        group: whose ranks share the weights, as under DistributedDataParallel: the weights'
-            gradients are then averaged over it by :meth:`average`.
+        shared: the weights that all ranks of a group have, in the same order on each: their
+            gradients are measured by :meth:`average` alone.
 
     Attributes:
         armed: whether a backward that runs now is one to measure.
@@ -43,9 +43,9 @@ class Gradients:
             gradient's, and how many rows they are.
     """
 
-    def __init__(self, fuse: bool, group: Any = None) -> None:
+    def __init__(self, fuse: bool, shared: Iterable[Tensor] = ()) -> None:
         self.fuse = fuse
-        self.group = group
+        self._shared = {id(w): w for w in shared if w.requires_grad and w.dtype in DTYPES}
         self.armed = False
         self.scale: Tensor | None = None
         self.found: list[tuple[int, Tensor, int]] = []
@@ -97,35 +97,39 @@ class Gradients:
     def _measure_weight(self, weight: int, grad: Tensor) -> None:
         if _backward() != self._measured:
             return  # of another graph, which a later forward made
-        if self.group is not None and self._weights[weight][0].is_leaf:
-            if not self._shares:
-                torch.autograd.Variable._execution_engine.queue_callback(self._average)
+        if weight in self._shared:
             self._shares[weight] = grad
-            return
-        self._found_at(weight, grad)
+        else:
+            self._found_at(weight, grad)
 
     def _found_at(self, weight: int, grad: Tensor) -> None:
         if (key := kernels_of(grad)) is not None:
             rows = MOMENTS(key, grad)
             self.found += [(address, rows, 1) for address in self._weights[weight][1]]
 
-    def _average(self) -> None:
-        """Measure the ranks' mean of each weight's gradient, at the end of a backward; collective.
+    def average(self, group: Any) -> None:
+        """Measure the ranks' mean of each shared weight's gradient, after a backward; collective.
 
-        One exchange for each dtype and device. Ranks agree on the weights and their order because
-        they run the same forward; a weight that this rank's backward did not reach counts as zero.
+        One exchange for each dtype and device. Ranks may have run different parts of the net, or
+        none: a weight that a rank's backward did not reach counts as zero there.
         """
-        leaves = [(i, w) for i, (w, _) in self._weights.items() if w.is_leaf]
-        kinds = dict.fromkeys((w.dtype, w.device) for _, w in leaves)
-        for kind in kinds:
-            own = [(i, w) for i, w in leaves if (w.dtype, w.device) == kind]
-            parts = [self._shares.get(i, torch.zeros_like(w)).reshape(-1) for i, w in own]
-            flat = torch.cat(parts)
-            torch.distributed.all_reduce(flat, group=self.group)
-            flat /= torch.distributed.get_world_size(self.group)
-            for (i, _), part in zip(own, flat.split([w.numel() for _, w in own]), strict=True):
-                self._found_at(i, part)
+        for kind in dict.fromkeys((w.dtype, w.device) for w in self._shared.values()):
+            own = {i: w for i, w in self._shared.items() if (w.dtype, w.device) == kind}
+            flat = torch.cat([self._share(i, w) for i, w in own.items()])
+            torch.distributed.all_reduce(flat, group=group)
+            flat /= torch.distributed.get_world_size(group)
+            parts = flat.split([w.numel() for w in own.values()])
+            for i, part in zip(own, parts, strict=True):
+                if i in self._weights:
+                    self._found_at(i, part)
         self._shares.clear()
+
+    def _share(self, i: int, weight: Tensor) -> Tensor:
+        """This rank's part of a weight's mean gradient."""
+        grad = self._shares.get(i)
+        if grad is None:
+            return weight.new_zeros(weight.numel())
+        return (grad.to_dense() if grad.is_sparse else grad).reshape(-1)
 
     def linear_act(
         self, layer: Linear, call: tuple[str, float, float], address: int

@@ -121,11 +121,16 @@ class NetNames:
         trace, module, frame = error.__traceback__, None, None
         while trace is not None:
             running = self._running(trace.tb_frame)
-            if running is not None:
+            if running is not None and not _is_ours(trace.tb_frame):
                 module, frame = running, trace.tb_frame
             trace = trace.tb_next
         if module is not None and frame is not None:
             self.blame(error, self.name(module), _situation(module, frame))
+
+
+def _is_ours(frame: FrameType) -> bool:
+    """Whether it runs this package's code: that takes modules as arguments and is none of them."""
+    return str(frame.f_globals.get("__name__")).startswith(__name__.partition(".")[0] + ".")
 
 
 def _situation(module: nn.Module, frame: FrameType) -> str:

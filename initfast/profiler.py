@@ -19,7 +19,7 @@ from initfast.names import NetNames
 from initfast.origin import with_parameters
 from initfast.outputs import Outputs
 from initfast.preconditions import check_ready
-from initfast.ranks import local
+from initfast.ranks import local, shared_weights
 from initfast.report import Report
 from initfast.sequential import shorter_sequentials
 from initfast.state import unchanged
@@ -97,7 +97,8 @@ def profile(
     root = net if isinstance(net, nn.Module) else getattr(net, "__self__", None)
     names = NetNames(root if isinstance(root, nn.Module) else None)
     check_ready(zip(names.paths(), names.modules, strict=True))
-    gradients = None if loss is None else Gradients(fuse=True, group=group)
+    shared = [] if group is None else shared_weights(net)
+    gradients = None if loss is None else Gradients(fuse=True, shared=shared)
     watch = Watch(names, Tape(stop_at_nonfinite, gradients))
     with ExitStack() as stack:
         stack.enter_context(compiled.eagerly())
@@ -109,18 +110,20 @@ def profile(
             stack.enter_context(torch.inference_mode(False))
             stack.enter_context(torch.enable_grad())
             stack.enter_context(plain_checkpoints())
+        given = [t for _, t in tensors(x)]
         try:
-            given = [t for _, t in tensors(x)]
             output = watch.run(lambda: _call(net, x), given)
-            if loss is not None and gradients is not None:
-                value = loss_of(loss, output, targets)
-                ends = [p for m in names.modules for p in m._parameters.values() if p is not None]
-                run_backward(value, [*ends, *given], gradients, scaler)
         except NonFinite:
-            pass
+            loss = None
         except Exception as error:
             names.blame_running(error)
             raise
+        if loss is not None and gradients is not None:
+            value = loss_of(loss, output, targets)
+            ends = [p for m in names.modules for p in m._parameters.values() if p is not None]
+            run_backward(value, [*ends, *given], gradients, scaler)
+        if group is not None and gradients is not None:
+            gradients.average(group)
     report = watch.report()
     return report if group is None else report.all_reduce(group)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 T = TypeVar("T")
 
@@ -48,3 +48,9 @@ def local(net: Any) -> tuple[Any, Any]:
     if isinstance(net, nn.parallel.DistributedDataParallel):
         return net.module, net.process_group
     return net, None
+
+
+def shared_weights(net: nn.Module) -> list[Tensor]:
+    """The weights within a DistributedDataParallel that all ranks have, in the same order."""
+    own = set(getattr(net, "_ddp_params_and_buffers_to_ignore", ()))
+    return [p for name, p in net.named_parameters() if p.dim() > 1 and name not in own]

@@ -114,4 +114,32 @@ def check_ranks_that_differ(rank, ranks):
     assert report["last"].post.count == 12 * ranks and report["first"].post.count == 12
 
 
-CHECKS = [check_moments, check_forward, check_backward, check_ranks_that_differ]
+class Experts(nn.Module):
+    """Every rank has an expert of its own, and the last none."""
+
+    def __init__(self, rank, ranks):
+        super().__init__()
+        torch.manual_seed(0)
+        self.chosen = rank if rank < ranks - 1 else None
+        self.scale = nn.Parameter(torch.ones(6))
+        self.experts = nn.ModuleList(nn.Linear(6, 5 + i) for i in range(ranks)).double()
+
+    def forward(self, x):
+        x = x * self.scale
+        return x if self.chosen is None else self.experts[self.chosen](x)
+
+
+def check_experts(rank, ranks):
+    """Ranks that run different modules average the gradients of the same weights."""
+    wrapped = nn.parallel.DistributedDataParallel(Experts(rank, ranks), find_unused_parameters=True)
+    report = initfast.profile(wrapped, part(rank, ranks), loss=lambda y: y.square().mean())
+    assert same_on_all_ranks(report.to_json())
+    for i in range(ranks - 1):
+        alone = initfast.profile(
+            Experts(i, ranks), part(i, ranks), loss=lambda y: y.square().mean()
+        )
+        name = f"experts.{i}"
+        assert close(report[name].weight_grad, alone[name].weight_grad.scaled(1 / ranks))
+
+
+CHECKS = [check_moments, check_forward, check_backward, check_experts, check_ranks_that_differ]

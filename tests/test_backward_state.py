@@ -40,6 +40,7 @@ def test_the_net_is_left_as_it_was(fails):
             profile(net, batch(8, WIDTH), loss=loss)
         words = {"forward": "in layer", "loss": "in loss", "backward": "in the backward"}
         assert f"raised {words[fails]}" in notes(raised.value)
+        assert notes(raised.value).count("raised") == 1
     assert equal(state(net), before)
     assert net.first.weight.grad is kept and net.last.weight._backward_hooks is None
     assert list(net.first.weight._backward_hooks.values())
@@ -72,8 +73,9 @@ def test_module_hooks_of_the_user_run_and_stay():
 def test_a_loss_that_is_none(loss, kind, words):
     net = make("sequential")
     before = state(net)
-    with pytest.raises(kind, match=words):
+    with pytest.raises(kind, match=words) as raised:
         profile(net, batch(6, WIDTH).double(), loss=loss)
+    assert "raised in" not in notes(raised.value)
     assert equal(state(net), before)
 
 

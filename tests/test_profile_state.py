@@ -179,3 +179,9 @@ def test_an_error_in_forward_keeps_its_type_and_names_the_module():
 def test_what_cannot_be_called():
     with pytest.raises(TypeError, match="net is a Tensor; expected a module or a callable"):
         profile(torch.zeros(3), torch.zeros(3))
+
+
+def test_an_input_that_fits_no_call_blames_no_layer():
+    with pytest.raises(TypeError, match="keywords must be strings") as raised:
+        profile(nn.Linear(4, 4), {0: batch(2, 4)})
+    assert "raised in" not in notes(raised.value)
