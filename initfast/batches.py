@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
 from initfast.compiled import NOTE, eagerly, is_compiled
+from initfast.fusion import profiling
 from initfast.gradients import Gradients
 from initfast.names import NetNames
 from initfast.profiler import Watch
@@ -73,7 +74,7 @@ class Profiler:
         self._net: nn.Module = local(net)[0]
         self._every = every
         self._past: Report | None = None  # of the calls before the last
-        self._last: _Call | None = None
+        self._last: _Measured | None = None
         self._running = False
         self._notes: list[str] = []
         self._ours: Callable[..., Any] | None = None
@@ -84,7 +85,7 @@ class Profiler:
             raise RuntimeError("Profiler: its context is active already; expected one at a time")
         self._notes = [NOTE] if is_compiled(self._net.modules()) else []
         self._before = self._net.__dict__.get(_CALL)
-        self._ours = self._call
+        self._ours = _Call(self._call, self._before)
         self._net.__dict__[_CALL] = self._ours
         return self
 
@@ -114,13 +115,13 @@ class Profiler:
     def _call(self, *args: Any, **kwargs: Any) -> Any:
         """Call the net, measured if it is its turn."""
         plain = self._before or self._net._call_impl
-        if self._running or torch.compiler.is_compiling():
+        if self._running or profiling() or torch.compiler.is_compiling():
             return plain(*args, **kwargs)
         self.calls += 1
         if (self.calls - 1) % self._every:
             return plain(*args, **kwargs)
         self._close()
-        call = _Call(self._net, self._notes)
+        call = _Measured(self._net, self._notes)
         self._running = True
         try:
             output = call.run(self._net._call_impl, args, kwargs)
@@ -139,33 +140,42 @@ class Profiler:
             last.release()
             self._past = self._with(last)
 
-    def _with(self, call: _Call) -> Report:
+    def _with(self, call: _Measured) -> Report:
         report = call.report()
         return report if self._past is None else self._past.merge(report)
 
 
-class _Call:
+class _Call(NamedTuple):
+    """What is called in the place of a net, and what was before."""
+
+    ours: Callable[..., Any]
+    before: Callable[..., Any] | None
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.ours(*args, **kwargs)
+
+
+class _Measured:
     """One measured call of a net, and the backwards through its graph."""
 
     def __init__(self, net: nn.Module, notes: list[str]) -> None:
-        self._notes = notes
+        self._is_compiled = bool(notes)
         self._gradients = Gradients(fuse=False)
         self._gradients.armed = True
-        self._watch = Watch(NetNames(net), Tape(gradients=self._gradients), plain=True)
+        tape = Tape(gradients=self._gradients)
+        self._watch = Watch(NetNames(net), tape, notes, plain=True)
 
     def run(self, net: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """What the net returns."""
         given = [t for _, t in tensors((args, kwargs))]
-        if not self._notes:
+        if not self._is_compiled:
             return self._watch.run(lambda: net(*args, **kwargs), given)
         with eagerly():
             return self._watch.run(lambda: net(*args, **kwargs), given)
 
     def report(self) -> Report:
         """What was measured so far."""
-        report = self._watch.report()
-        report.notes += self._notes
-        return report
+        return self._watch.report()
 
     def release(self) -> None:
         """Measure no further backward."""

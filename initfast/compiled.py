@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import nn
@@ -17,7 +18,15 @@ def is_compiled(modules: Iterable[nn.Module]) -> bool:
     if "torch._dynamo" not in sys.modules:
         return False
     wrapper = torch._dynamo.OptimizedModule
-    return any(m._compiled_call_impl is not None or isinstance(m, wrapper) for m in modules)
+    return any(_call_of(m) is not None or isinstance(m, wrapper) for m in modules)
+
+
+def _call_of(module: nn.Module) -> Any:
+    """What torch.compile put in the place of a module's call; None: nothing."""
+    call = module._compiled_call_impl
+    while hasattr(call, "before"):  # a Profiler's, which stands before that
+        call = call.before
+    return call
 
 
 @contextmanager

@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.parameter import Parameter
-from torch.overrides import TorchFunctionMode
+from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack
 
 from initfast.context import (
     autocast_enabled,
@@ -163,6 +163,12 @@ class Fusion(TorchFunctionMode):
         """The module of the activation that made y, if it is one, has y as its output too."""
         if (name := self.names.activation()) is not None and not self.waiting.awaits(y, name):
             self.tape.also(name, y)
+
+
+def profiling() -> bool:
+    """Whether a forward runs now for the sake of its profile alone."""
+    stack = _get_current_function_mode_stack()
+    return any(isinstance(mode, Fusion) and not mode._plain for mode in stack)
 
 
 def _kind(x: Tensor | Link, weight: Tensor, bias: Tensor | None) -> Kind | None:

@@ -99,7 +99,8 @@ def profile(
     check_ready(zip(names.paths(), names.modules, strict=True))
     shared = [] if group is None else shared_weights(net)
     gradients = None if loss is None else Gradients(fuse=True, shared=shared)
-    watch = Watch(names, Tape(stop_at_nonfinite, gradients))
+    notes = [compiled.NOTE] if compiled.is_compiled(names.modules) else []
+    watch = Watch(names, Tape(stop_at_nonfinite, gradients), notes)
     with ExitStack() as stack:
         stack.enter_context(compiled.eagerly())
         stack.enter_context(unchanged(names.modules))
@@ -137,11 +138,15 @@ class Watch:
     Args:
         names: of the net's modules.
         tape: records it.
+        notes: what a reader must know of how the net runs.
         plain: torch's own functions make every value, so that not a bit of them differs.
     """
 
-    def __init__(self, names: NetNames, tape: Tape, plain: bool = False) -> None:
+    def __init__(
+        self, names: NetNames, tape: Tape, notes: Iterable[str] = (), plain: bool = False
+    ) -> None:
         self._names = names
+        self._notes = list(notes)
         self._tape = tape
         self._waiting = Waiting(tape, names)
         self._fusion = Fusion(tape, names, self._waiting, plain)
@@ -176,8 +181,7 @@ class Watch:
         """What was measured so far, copied from the devices."""
         names = self._names
         recording = self._tape.read(names.paths(), list(map(type, names.modules)))
-        notes = [compiled.NOTE] if compiled.is_compiled(names.modules) else []
-        skipped = list(self._outputs.skipped)
+        notes, skipped = self._notes, list(self._outputs.skipped)
         if not recording.copies.nonfinite():
             return Report(recording.read, skipped=skipped, notes=notes)
         layers, inputs = recording.read()

@@ -244,9 +244,38 @@ def test_a_compiled_net_runs_eagerly_when_it_is_measured(how):
     with torch.no_grad(), initfast.Profiler(called, every=2) as p:
         for _ in range(3):
             torch.testing.assert_close(called(x), model[:](x))
+        assert "compiled" in initfast.profile(called, x).notes[0]
     assert "compiled" in p.report().notes[0]
     assert [layer.post.count for layer in p.report()] == [2 * a.post.count for a in expected]
     assert called.__dict__.get("_compiled_call_impl") is before
+
+
+def test_a_net_that_is_not_compiled_is_not_called_so():
+    model, x = net(), whole_batch()
+    torch.optim.SGD(model.parameters())  # imports what tells compiled nets
+    with initfast.Profiler(model) as p, torch.no_grad():
+        model(x)
+        assert p.report().notes == initfast.profile(model, x).notes == []
+    assert p.report().notes == []
+
+
+def test_a_profile_within_the_context_is_no_call():
+    model, x = net(), whole_batch()
+    expected = initfast.profile(model, x)
+    with initfast.Profiler(model) as p, torch.no_grad():
+        model(x)
+        assert initfast.profile(model, x).to_dict() == expected.to_dict()
+        initfast.profile(nn.Sequential(model), x)
+    assert p.calls == 1
+    assert_profiled(p.report(), net(), x)
+
+
+def test_a_net_and_a_part_of_it_are_measured_at_once():
+    model, x = net(), whole_batch()
+    with initfast.Profiler(model) as p, initfast.Profiler(model[2]) as q, torch.no_grad():
+        model(x)
+    assert p.calls == q.calls == 1
+    assert q.report()[0].post == p.report()["2"].post
 
 
 def test_what_cannot_be_profiled():
