@@ -77,7 +77,7 @@ class Profiler:
         self._last: _Measured | None = None
         self._running = False
         self._notes: list[str] = []
-        self._ours: Callable[..., Any] | None = None
+        self._ours: _Call | None = None
         self._before: Callable[..., Any] | None = None
 
     def __enter__(self) -> Profiler:

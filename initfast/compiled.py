@@ -23,7 +23,7 @@ def is_compiled(modules: Iterable[nn.Module]) -> bool:
 
 def _call_of(module: nn.Module) -> Any:
     """What torch.compile put in the place of a module's call; None: nothing."""
-    call = module._compiled_call_impl
+    call: Any = module._compiled_call_impl
     while hasattr(call, "before"):  # a Profiler's, which stands before that
         call = call.before
     return call

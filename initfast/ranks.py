@@ -50,7 +50,7 @@ def local(net: Any) -> tuple[Any, Any]:
     return net, None
 
 
-def shared_weights(net: nn.Module) -> list[Tensor]:
+def shared_weights(net: Any) -> list[Tensor]:
     """The weights within a DistributedDataParallel that all ranks have, in the same order."""
     own = set(getattr(net, "_ddp_params_and_buffers_to_ignore", ()))
     return [p for name, p in net.named_parameters() if p.dim() > 1 and name not in own]

@@ -12,23 +12,61 @@ from torch.nn.parameter import is_lazy
 
 @contextmanager
 def unchanged(modules: list[nn.Module]) -> Iterator[None]:
-    """Put the random state and the buffers of training modules back at the end."""
+    """Put the random state and the buffers of training modules back at the end.
+
+    A module that has given itself another buffer gets its attributes back as well, in any mode:
+    they may tell what the buffer was.
+    """
     random = torch.get_rng_state()
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
-    saved = [(m._buffers, dict(m._buffers.items()), _copies(m)) for m in modules if m._buffers]
+    saved = [_Saved(m) for m in modules if m._buffers or not _is_torchs(m)]
     try:
         yield
     finally:
         torch.set_rng_state(random)
         if cuda is not None:
             torch.cuda.set_rng_state_all(cuda)
-        for buffers, before, copies in saved:
-            for tensor, copy in copies:
-                # .data counts its versions apart: an older graph may have saved the tensor.
-                tensor.data.copy_(copy)
-            if isinstance(buffers, dict):
-                buffers.clear()
-                buffers.update(before)
+        for one in saved:
+            one.put_back()
+
+
+class _Saved:
+    """The buffers and attributes of a module."""
+
+    __slots__ = ("attributes", "buffers", "copies", "module", "transient")
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+        self.attributes = dict(module.__dict__)
+        self.buffers = dict(module._buffers.items())
+        self.copies = _copies(module)
+        self.transient = set(module._non_persistent_buffers_set)
+
+    def put_back(self) -> None:
+        for tensor, copy in self.copies:
+            # .data counts its versions apart: an older graph may have saved the tensor.
+            tensor.data.copy_(copy)
+        now = self.module._buffers
+        if not isinstance(now, dict) or _are_the_same(now, self.buffers):
+            return
+        now.clear()
+        now.update(self.buffers)
+        own = self.module.__dict__
+        for name in own.keys() - self.attributes.keys():
+            del own[name]
+        own.update(self.attributes)
+        names = self.module._non_persistent_buffers_set
+        names.clear()
+        names |= self.transient
+
+
+def _is_torchs(module: nn.Module) -> bool:
+    """Whether it is one of torch's modules, whose forward gives them no buffers."""
+    return type(module).__module__.startswith("torch.nn.modules.")
+
+
+def _are_the_same(a: dict[str, Tensor | None], b: dict[str, Tensor | None]) -> bool:
+    return a.keys() == b.keys() and all(t is b[name] for name, t in a.items())
 
 
 def _copies(module: nn.Module) -> list[tuple[Tensor, Tensor]]:

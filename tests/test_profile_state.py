@@ -114,6 +114,39 @@ def test_an_expanded_buffer_in_training_mode():
     assert net.mask.stride() == (0, 0)
 
 
+class Rope(nn.Module):
+    """Keeps a table, as long as the longest input, and notes how long it is."""
+
+    def __init__(self, persistent):
+        super().__init__()
+        self.cached, self.persistent = 0, persistent
+        self.linear = nn.Linear(WIDTH, WIDTH)
+
+    def forward(self, x):
+        if len(x) > self.cached:
+            self.cached, self.notes = len(x), "grown"
+            table = torch.arange(len(x)).float()[:, None].cos()
+            self.register_buffer("cos", table, persistent=self.persistent)
+        return self.linear(x) * self.cos[: len(x)]
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("persistent", [True, False])
+@pytest.mark.parametrize("length", [None, 3])
+def test_a_buffer_that_grows_and_the_attribute_that_says_so(training, persistent, length):
+    rope = Rope(persistent)
+    net, x = nn.Sequential(rope).train(training), batch(8, WIDTH)
+    if length is not None:
+        net(x[:length])
+    before, kept = state(net), dict(vars(rope))
+    hidden = set(rope._non_persistent_buffers_set)
+    report = profile(net, x)
+    assert equal(state(net), before)
+    assert vars(rope) == kept and rope._non_persistent_buffers_set == hidden
+    assert report["0"].post.mean == pytest.approx(net(x).mean().item(), abs=1e-6)
+    assert rope.cached == 8
+
+
 @pytest.mark.parametrize("name", ["weight", "bias"])
 def test_a_weight_or_bias_that_is_no_parameter(name):
     linear = nn.Linear(4, 4)
