@@ -90,7 +90,7 @@ def identity_(tensor: Tensor, gain: float = 1.0) -> Tensor:
         tensor.
 
     Raises:
-        ValueError: not two to five dimensions.
+        ValueError: not two to five dimensions, a gain that is not finite, an integer tensor.
 
     Example:
         >>> identity_(torch.empty(4, 2)).tolist()
@@ -98,6 +98,8 @@ def identity_(tensor: Tensor, gain: float = 1.0) -> Tensor:
     """
     if tensor.dim() != 2:
         _check_convolution(tensor)
+    fill.check(tensor, "identity_")
+    fill.finite("identity_", gain=gain)
     rows, cols = tensor.shape[:2]
     fewer = min(rows, cols)
 
@@ -264,7 +266,7 @@ def sparse_(
     zeros = math.ceil(sparsity * rows)
     places = derive_key(stream, "sparse_")
     fill.normal(tensor, 0.0, std, stream)  # counts the version; the zeros do not again
-    if is_distributed(tensor) or tensor.is_complex():
+    if is_distributed(tensor) or tensor.is_complex() or tensor.is_neg():
         shard = shard_of(tensor)
         kept = torch.ones(rows, cols, dtype=torch.bfloat16, device=shard.local.device)
         ops.zero_rows_(kept, zeros, places)

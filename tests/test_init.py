@@ -426,6 +426,20 @@ def test_an_inference_tensor_is_refused_outside():
             initialiser(w)
 
 
+def test_sparse_through_a_negative_view():
+    w = init.sparse_(torch.empty(6, 4, dtype=torch.complex64).conj().imag, 0.5, key=1)
+    assert torch.equal(w, init.sparse_(torch.empty(6, 4), 0.5, key=1))
+
+
+def test_identity_refuses_what_cannot_hold_it():
+    with pytest.raises(ValueError, match="int64"):
+        init.identity_(torch.zeros(2, 4, dtype=torch.int64))
+    w = torch.zeros(2, 4)
+    with pytest.raises(ValueError, match="gain is nan"):
+        init.identity_(w, gain=math.nan)
+    assert not w.any()
+
+
 def test_what_is_no_generator():
     with pytest.raises(TypeError, match="expected a torch Generator"):
         init.normal_(torch.empty(3), generator=5)
