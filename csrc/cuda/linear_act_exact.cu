@@ -12,7 +12,11 @@ constexpr int kExactRows = 16, kExactDepth = 512;
 constexpr int kWarpCols = 4;
 constexpr int kWarpDepth = kWarp * kVector<float>;  // a lane holds 4 numbers along depth
 constexpr int kFewWarps = kWarps / 4 > 0 ? kWarps / 4 : 1;
-constexpr int kManyCols = 2048;  // enough for a block of 32 columns on half of the multiprocessors
+// A race checker that can tell few threads apart builds with fewer.
+#ifndef INITFAST_CUDA_MANY_COLS
+#define INITFAST_CUDA_MANY_COLS 2048
+#endif
+constexpr int kManyCols = INITFAST_CUDA_MANY_COLS;  // enough for a block of 32 columns on half of the multiprocessors
 
 // Sums each of 2 kWarp values over the warp; lane l keeps those of values 2 l and 2 l + 1.
 // Every step sends half of what is left: 62 shuffles in place of 320.

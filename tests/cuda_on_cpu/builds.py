@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
 import sysconfig
 import tempfile
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -35,6 +38,7 @@ SANITIZERS = {
     "thread": [
         *("-fsanitize=thread", "-shared-libsan"),
         *("-DINITFAST_CUDA_THREADS=64", "-DINITFAST_CUDA_MAX_BLOCKS=3"),
+        "-DINITFAST_CUDA_MANY_COLS=5",  # so that both shapes of linear_act's tile fit
     ],
 }
 RUNTIMES = {"address": "asan", "thread": "tsan"}
@@ -53,14 +57,13 @@ def compiler(build: str) -> str:
     raise MissingTool(f"the {build} build needs one of {', '.join(names)}")
 
 
-def build(name: str, sources: Path = CSRC, cache: Path | None = None) -> Path:
+def build(name: str, sources: Path = CSRC) -> Path:
     """The library of a build, compiled unless these very sources were before.
 
     Args:
         name: one of BUILDS, for Python to import; or "card", the operators of ops_cuda*.cpp over
             the kernels, for torch to load.
         sources: csrc or a changed copy of it.
-        cache: where libraries are kept.
     """
     suffix = ".so"
     if name == "card":
@@ -72,17 +75,17 @@ def build(name: str, sources: Path = CSRC, cache: Path | None = None) -> Path:
     digest = hashlib.sha256(repr((FLAGS, SANITIZERS[name], identity)).encode())
     for path in sorted([*sources.glob("*.[hc]*"), *sources.glob("cuda/*"), *HERE.glob("*.[hc]*")]):
         digest.update(path.name.encode() + path.read_bytes())
-    cache = cache or Path(tempfile.gettempdir()) / f"initfast-cuda-on-cpu-{os.getuid()}"
+    cache = Path(tempfile.gettempdir()) / f"initfast-cuda-on-cpu-{os.getuid()}"
     library = cache / f"{name}-{digest.hexdigest()[:16]}" / f"kernels_{name}{suffix}"
     if not library.exists():
         library.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=cache) as scratch:
-            _compile(name, sources, Path(scratch) / library.name)
+            _compile(name, sources, Path(scratch) / library.name, cache / "objects")
             os.replace(Path(scratch) / library.name, library)
     return library
 
 
-def _compile(name: str, sources: Path, library: Path) -> None:
+def _compile(name: str, sources: Path, library: Path, kept: Path) -> None:
     main = _card_commands if name == "card" else _module_commands
     front = [compiler(name), *FLAGS, *SANITIZERS[name]]
     commands, link = main(name, front, sources)
@@ -90,12 +93,40 @@ def _compile(name: str, sources: Path, library: Path) -> None:
         commands.append([*front, "-mfma", "-xc++", str(source)])
     for source in RUNTIME:  # itself not instrumented
         commands.append([compiler("plain"), *FLAGS, "-O2", str(HERE / source)])
-    objects = [str(library.with_name(f"{i}.o")) for i in range(len(commands))]
-    include = [f"-I{HERE}", f"-I{sources}"]
+    kept.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        jobs = zip(commands, objects, strict=True)
-        list(pool.map(_run, ([*c[:-1], *include, "-c", c[-1], "-o", o] for c, o in jobs)))
-    _run([*front, "-shared", *objects, *link, "-o", str(library)])
+        objects = list(pool.map(partial(_object, sources=sources, kept=kept), commands))
+    _run([*front, "-shared", *map(str, objects), *link, "-o", str(library)])
+
+
+def _object(command: Sequence[str], sources: Path, kept: Path) -> Path:
+    """What a command compiles, compiled unless these very sources were before."""
+    *options, source = command
+    digest = hashlib.sha256(repr(options).encode())
+    for path in sorted(_included(Path(source), (HERE, sources)), key=lambda path: path.name):
+        digest.update(path.name.encode() + path.read_bytes())
+    result = kept / f"{Path(source).stem}-{digest.hexdigest()[:16]}.o"
+    if not result.exists():
+        with tempfile.TemporaryDirectory(dir=kept) as scratch:
+            made = Path(scratch) / result.name
+            include = [f"-I{HERE}", f"-I{sources}"]
+            _run([*options, *include, "-c", source, "-o", str(made)])
+            os.replace(made, result)
+    return result
+
+
+def _included(source: Path, roots: Sequence[Path]) -> set[Path]:
+    """The source, and what of our own it includes, and they include."""
+    found, new = set(), [source.resolve()]
+    while new:
+        path = new.pop()
+        if path in found:
+            continue
+        found.add(path)
+        for name in re.findall(r'^#include "(.+)"', path.read_text(), re.MULTILINE):
+            places = [root / name for root in (path.parent, *roots)]
+            new += [place.resolve() for place in places if place.is_file()][:1]
+    return found
 
 
 def _module_commands(

@@ -37,9 +37,9 @@ class Device:
     as float64, exactly.
     """
 
-    def __init__(self, name: str, sources: Path = CSRC, cache: Path | None = None) -> None:
+    def __init__(self, name: str, sources: Path = CSRC) -> None:
         self.name = name
-        self._module = build(name, sources, cache)
+        self._module = build(name, sources)
         self._process: subprocess.Popen[bytes] | None = None
 
     def _start(self) -> subprocess.Popen[bytes]:
@@ -76,8 +76,10 @@ class Device:
             self._process = None
             self._log.seek(0)
             raise KernelError(self._log.read().decode(errors="replace")) from None
-        if error:
-            raise KernelError(error)
+        if isinstance(error, RuntimeError):
+            raise KernelError(str(error)) from None
+        if error:  # a call that no kernel has seen
+            raise error
         return result
 
     def close(self) -> None:
@@ -89,6 +91,10 @@ class Device:
     def schedule(self, seed: int, resident: int) -> None:
         """Choose the order of threads (0: in sequence) and the number of interleaved blocks."""
         self.call("schedule", seed, resident)
+
+    def take_out(self, number: int) -> None:
+        """Skip one ordering statement of sources that test_mutants.py numbered; -1: none."""
+        self.call("take_out", number)
 
     def moments(
         self, x: np.ndarray, dtype: str = "float32", *, strided: bool = False, misalign: int = 0

@@ -11,6 +11,7 @@
 namespace cuda_on_cpu {
 
 Schedule schedule;
+int taken_out = -1;
 cudaError_t (*before_launch)() = nullptr;
 
 std::string at(Place place) { return std::string(place.file) + ":" + std::to_string(place.line); }

@@ -59,6 +59,7 @@ struct Schedule {
   int resident = 2;     // blocks that run interleaved
 };
 extern Schedule schedule;
+extern int taken_out;  // the ordering statement that a build of test_mutants.py skips; -1: none
 
 struct Place {  // in the kernel's source
   const char* file;

@@ -1,27 +1,47 @@
 """Every barrier and fence of csrc/cuda is needed, and the harness sees each one's lack.
 
-Each test builds the kernels with one of them taken out.
+One build of a copy of the kernels can do without each of them.
 """
 
 from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Iterator
 
 import pytest
-from cuda_on_cpu import builds, checks, harness
+from cuda_on_cpu import builds, checks, harness, sampling
 
 pytestmark = [pytest.mark.slow, pytest.mark.cuda_checks]
 
 ORDERING = re.compile(r"__syncthreads\(\);|__threadfence\(\);|atomicExch\(ticket, 0u\);")
+FILES = {path.name: path.read_text() for path in sorted((builds.CSRC / "cuda").glob("*.cu*"))}
 MUTANTS = [
-    (path.name, number)
-    for path in sorted((builds.CSRC / "cuda").glob("*.cu*"))
-    for number in range(len(ORDERING.findall(path.read_text())))
+    f"{name}:{text[: found.start()].count(chr(10)) + 1}"
+    for name, text in FILES.items()
+    for found in ORDERING.finditer(text)
 ]
 
 
-def exercise(device: harness.Device) -> None:
+@pytest.fixture(scope="module")
+def device(tmp_path_factory) -> Iterator[harness.Device]:
+    """The kernels, each ordering statement behind its number."""
+    sources = tmp_path_factory.mktemp("mutants") / "csrc"
+    shutil.copytree(builds.CSRC, sources)
+    numbers = iter(range(len(MUTANTS)))
+    for name, text in FILES.items():
+        (sources / "cuda" / name).write_text(
+            ORDERING.sub(
+                lambda found: f"if (::cuda_on_cpu::taken_out != {next(numbers)}) {found[0]}", text
+            )
+        )
+    device = harness.Device("thread", sources)
+    yield device
+    device.close()
+
+
+def exercise(device: harness.Device, taken_out: int) -> None:
+    device.take_out(taken_out)
     for seed in range(3):
         device.schedule(seed, 2)
         for n in (700, 2500, 9000):
@@ -30,20 +50,15 @@ def exercise(device: harness.Device) -> None:
         for dtype in ("float32", "bfloat16"):
             checks.check_linear_act(device, 32, 4, 1100, dtype)
             checks.check_linear_act(device, 5, 3, 1100, dtype)
-        device.call("sample", 0, bytes(4 * 700), "uniform", b"", (1, 0, 0, 1), 1, 0, [(700, 1, 1)])
+            checks.check_linear_act(device, 9, 7, 1100, dtype)
+        sampling.check(device, "float32", "symmetric", (301,), offset=3)
 
 
-@pytest.mark.parametrize("name, number", MUTANTS)
-def test_what_is_taken_out_is_missed(tmp_path, name, number):
-    sources = tmp_path / "csrc"
-    shutil.copytree(builds.CSRC, sources)
-    path = sources / "cuda" / name
-    text = path.read_text()
-    found = list(ORDERING.finditer(text))[number]
-    path.write_text(text[: found.start()] + "(void)0;" + text[found.end() :])
-    device = harness.Device("thread", sources, tmp_path)
-    try:
-        with pytest.raises((harness.KernelError, AssertionError)):
-            exercise(device)
-    finally:
-        device.close()
+def test_nothing_is_missed_where_nothing_is_taken_out(device):
+    exercise(device, -1)
+
+
+@pytest.mark.parametrize("number", range(len(MUTANTS)), ids=MUTANTS)
+def test_what_is_taken_out_is_missed(device, number):
+    with pytest.raises((harness.KernelError, AssertionError)):
+        exercise(device, number)

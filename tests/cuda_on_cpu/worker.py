@@ -21,7 +21,7 @@ while True:
         break
     try:
         answer = None, getattr(kernels, function)(*arguments)
-    except RuntimeError as error:
-        answer = str(error), None
+    except Exception as error:
+        answer = error, None
     pickle.dump(answer, answers)
     answers.flush()
