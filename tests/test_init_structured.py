@@ -1,10 +1,9 @@
-"""Identities, orthogonal and sparse matrices, and the patch of torch.nn.init."""
+"""Identities, orthogonal and sparse matrices."""
 
 import math
 import os
 import subprocess
 import sys
-import types
 
 import pytest
 import torch
@@ -234,111 +233,3 @@ def test_sparse_places_are_uniform():
     share = zeros * (zeros - 1) / (rows * (rows - 1))
     off = pairs[~torch.eye(rows, dtype=torch.bool)]
     assert (off - cols * share).abs().max() < 5 * math.sqrt(cols * share * (1 - share))
-
-
-# ---- the patch ----
-
-
-def test_patch_draws_from_our_stream():
-    torch.manual_seed(3)
-    with init.patch_torch():
-        net = nn.Linear(6, 4)
-    torch.manual_seed(3)
-    weight = init.kaiming_uniform_(torch.empty(4, 6), a=math.sqrt(5))
-    assert torch.equal(net.weight, weight)
-    torch.manual_seed(3)
-    assert not torch.equal(nn.Linear(6, 4).weight, weight)
-
-
-@pytest.fixture
-def library():
-    """A module that has imported functions by name."""
-    module = types.ModuleType("library_that_imports_by_name")
-    module.normal_ = nn.init.normal_
-    module.renamed = nn.init.trunc_normal_
-    module.unrelated = torch.nn.Linear
-    module.table = {"normal_": nn.init.normal_, 3: nn.init.normal_, "other": len}
-    sys.modules[module.__name__] = module
-    yield module
-    del sys.modules[module.__name__]
-
-
-def test_patch_reaches_names_and_puts_them_back(library):
-    before = dict(vars(nn.init))
-    with init.patch_torch():
-        assert nn.init.normal_ is library.normal_ is not before["normal_"]
-        for name in ("normal_", "trunc_normal_", "kaiming_uniform_", "orthogonal_", "sparse_"):
-            assert getattr(nn.init, name) is not before[name]
-            assert getattr(nn.init, name).__name__ == name
-        assert library.table == {"normal_": nn.init.normal_, 3: nn.init.normal_, "other": len}
-        w = library.renamed(torch.empty(5), generator=torch.Generator().manual_seed(1))
-        assert torch.equal(w, init.trunc_normal_(w, generator=torch.Generator().manual_seed(1)))
-        late = types.ModuleType("library_loaded_meanwhile")
-        sys.modules[late.__name__] = late
-        late.normal_ = nn.init.normal_
-    del sys.modules[late.__name__]
-    assert dict(vars(nn.init)) == before
-    assert library.normal_ is late.normal_ is before["normal_"]
-    assert library.unrelated is torch.nn.Linear
-    assert library.table == {"normal_": nn.init.normal_, 3: nn.init.normal_, "other": len}
-
-
-def test_patch_ends_with_an_exception(library):
-    before = nn.init.normal_
-    with pytest.raises(ZeroDivisionError):
-        with init.patch_torch():
-            raise ZeroDivisionError
-    assert nn.init.normal_ is library.normal_ is before
-
-
-def test_patch_nests_and_decorates(library):
-    before = nn.init.uniform_
-
-    @init.patch_torch()
-    def draw():
-        with init.patch_torch():
-            pass
-        return nn.init.uniform_(torch.empty(4), generator=torch.Generator().manual_seed(5))
-
-    expected = init.uniform_(torch.empty(4), generator=torch.Generator().manual_seed(5))
-    assert torch.equal(draw(), expected)
-    assert nn.init.uniform_ is before
-
-
-def test_patches_overlap(library):
-    before = nn.init.normal_
-    first, second = init.patch_torch(), init.patch_torch()
-    first.__enter__()
-    second.__enter__()
-    first.__exit__(None, None, None)
-    assert nn.init.normal_ is library.normal_ is not before
-    second.__exit__(None, None, None)
-    assert nn.init.normal_ is library.normal_ is before
-
-
-def test_patch_warns_where_it_is_called():
-    with init.patch_torch():
-        with pytest.warns(UserWarning, match="zero-element") as caught:
-            nn.init.kaiming_normal_(torch.empty(0, 3))
-    assert caught[0].filename == __file__
-
-
-def test_patch_reaches_transformers():
-    initialization = pytest.importorskip("transformers.initialization")
-
-    def draw():
-        w = torch.empty(4)
-        return initialization.normal_(w, generator=torch.Generator().manual_seed(1))
-
-    theirs = draw()
-    with init.patch_torch():
-        ours = draw()
-    assert torch.equal(ours, init.normal_(ours, generator=torch.Generator().manual_seed(1)))
-    assert torch.equal(draw(), theirs) and not torch.equal(ours, theirs)
-
-
-def test_patch_keeps_the_old_names():
-    with init.patch_torch():
-        with pytest.warns(FutureWarning, match="nn.init.normal_"):
-            w = nn.init.normal(torch.empty(4), generator=torch.Generator().manual_seed(5))
-    assert torch.equal(w, init.normal_(w, generator=torch.Generator().manual_seed(5)))
