@@ -13,34 +13,41 @@ struct VectorOf<double> {
 
 // ---- moments of a run ----
 
-// Lanes summed in float64, halving.
-template <class V>
-INITFAST_INLINE double sum_lanes(V v) {
-  double lane[Lane<V>::kLanes];
-  for (int i = 0; i < Lane<V>::kLanes; ++i) lane[i] = double(v[i]);
-  for (int width = Lane<V>::kLanes / 2; width > 0; width /= 2) {
-    for (int i = 0; i < width; ++i) lane[i] += lane[i + width];
-  }
-  return lane[0];
+// The lower half of the lanes with the upper half.
+template <class V, class Combine, size_t... I>
+INITFAST_INLINE auto halve(V v, Combine combine, std::index_sequence<I...>) {
+  return combine(__builtin_shufflevector(v, v, I...),
+                 __builtin_shufflevector(v, v, (I + sizeof...(I))...));
+}
+template <class V, class Combine>
+INITFAST_INLINE auto halve(V v, Combine combine) {
+  return halve(v, combine, std::make_index_sequence<sizeof(V) / sizeof(v[0]) / 2>{});
 }
 
-template <class V, class Better>
-INITFAST_INLINE ScalarOf<V> best_lane(V v, Better better) {
-  ScalarOf<V> lane[Lane<V>::kLanes];
-  store<V>(lane, v);
-  for (int width = Lane<V>::kLanes / 2; width > 0; width /= 2) {
-    for (int i = 0; i < width; ++i) {
-      lane[i] = better(lane[i], lane[i + width]) ? lane[i] : lane[i + width];
-    }
+// All lanes in one number, by halving.
+template <class V, class Combine>
+INITFAST_INLINE auto reduce(V v, Combine combine) {
+  if constexpr (sizeof(V) / sizeof(v[0]) == 2) {
+    return combine(v[0], v[1]);
+  } else {
+    return reduce(halve(v, combine), combine);
   }
-  return lane[0];
 }
 
+// Lanes summed in float64.
+INITFAST_INLINE double sum_lanes(F64 v) {
+  return reduce(v, [](auto a, auto b) { return a + b; });
+}
+INITFAST_INLINE double sum_lanes(F32 v) {
+  return sum_lanes(halve(v, [](auto a, auto b) {
+    return __builtin_convertvector(a, F64) + __builtin_convertvector(b, F64);
+  }));
+}
+
+// Counters of a run, too short a one for their sum to overflow a lane.
 template <class I>
 INITFAST_INLINE int64_t count_lanes(I counter) {
-  int64_t total = 0;
-  for (size_t i = 0; i < sizeof(I) / sizeof(counter[0]); ++i) total += counter[i];
-  return total;
+  return reduce(counter, [](auto a, auto b) { return a + b; });
 }
 
 // Both passes of a run in memory ask the second-level cache for the run that follows, half each:
@@ -100,8 +107,8 @@ INITFAST_INLINE Moments finish_run(const S* x, int64_t n, const E& extent, Fetch
   m.nonfinite = count_lanes(extent.lanes.nonfinite) + extent.rest.nonfinite;
   const double finite = double(n - m.nonfinite);
   if (finite == 0) return m;
-  S low = best_lane(extent.lanes.low, [](S a, S b) { return a < b; });
-  S high = best_lane(extent.lanes.high, [](S a, S b) { return a > b; });
+  S low = reduce(extent.lanes.low, [](auto a, auto b) { return select(a < b, a, b); });
+  S high = reduce(extent.lanes.high, [](auto a, auto b) { return select(a > b, a, b); });
   low = extent.rest.low < low ? extent.rest.low : low;
   high = extent.rest.high > high ? extent.rest.high : high;
   m.min = double(low);
