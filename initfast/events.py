@@ -30,6 +30,7 @@ class Event(NamedTuple):
     live: int | None
     fans: tuple[int, int] | None = None  # of the weight; a linear layer's shapes tell them
     further: tuple[int, ...] = ()  # the rows of its other inputs
+    weights: tuple[tuple[str, int, tuple[int, int]], ...] = ()  # names, rows, fans of several
 
 
 class Recording(NamedTuple):
@@ -114,4 +115,6 @@ class Recording(NamedTuple):
             live=live,
             grad=gradient(event.post),
             weight_grad=gradient(event.weight),
+            weights={n: Weight(*fans, moments(at)) for n, at, fans in event.weights},
+            weight_grads={n: g for n, at, _ in event.weights if (g := gradient(at)) is not None},
         )

@@ -52,7 +52,7 @@ class Layer:
         post: the moments of its output.
         pre: the moments of the pre-activation; None without an activation.
         input: the moments of its input; None where they are not known.
-        weight: its weight; None without one.
+        weight: its weight; None without one, or with several.
         dead_units: how many units (channels of a convolution or batch norm, else entries of the
             output's last dimension) are zero over the whole batch; None without an activation, but
             for linear layers.
@@ -65,6 +65,9 @@ class Layer:
         nonfinite_parameters: the parameters and buffers of its module with a NaN or an infinity;
             looked for only at the first layer that has one.
         units: how many units it has; None where dead_units is.
+        weights: the weights of a layer that has several, as recurrent nets and attention do, by the
+            names of the parameters.
+        weight_grads: the moments of the loss's gradient at each of them, as far as measured.
         live: which units are not dead, for a merge with other batches; not kept by to_dict.
     """
 
@@ -85,6 +88,8 @@ class Layer:
     further_inputs: tuple[Moments, ...] = ()
     nonfinite_parameters: tuple[str, ...] = ()
     units: int | None = None
+    weights: Mapping[str, Weight] = field(default_factory=dict)
+    weight_grads: Mapping[str, Moments] = field(default_factory=dict)
     live: np.ndarray | None = field(default=None, repr=False, compare=False)
 
     @property
@@ -165,13 +170,7 @@ class Layer:
             "post": moments_to_dict(self.post),
             "pre": moments_to_dict(self.pre),
             "input": moments_to_dict(self.input),
-            "weight": None
-            if self.weight is None
-            else {
-                "fan_in": self.weight.fan_in,
-                "fan_out": self.weight.fan_out,
-                "moments": moments_to_dict(self.weight.moments),
-            },
+            "weight": None if self.weight is None else _weight_to_dict(self.weight),
             "units": self.units,
             "dead_units": self.dead_units,
             "gain": self.gain,
@@ -182,6 +181,8 @@ class Layer:
             "also": list(self.also),
             "further_inputs": [moments_to_dict(m) for m in self.further_inputs],
             "nonfinite_parameters": list(self.nonfinite_parameters),
+            "weights": {name: _weight_to_dict(w) for name, w in self.weights.items()},
+            "weight_grads": {n: moments_to_dict(g) for n, g in self.weight_grads.items()},
         }
 
     @classmethod
@@ -197,13 +198,7 @@ class Layer:
             post=moments_from_dict(post),
             pre=_perhaps(data["pre"]),
             input=_perhaps(data["input"]),
-            weight=None
-            if weight is None
-            else Weight(
-                weight["fan_in"],
-                weight["fan_out"],
-                moments_from_dict(weight["moments"]),
-            ),
+            weight=None if weight is None else _weight_from_dict(weight),
             dead_units=data["dead_units"],
             grad=_perhaps(data.get("grad")),
             weight_grad=_perhaps(data.get("weight_grad")),
@@ -212,7 +207,21 @@ class Layer:
             further_inputs=tuple(map(moments_from_dict, data.get("further_inputs", ()))),
             nonfinite_parameters=tuple(data.get("nonfinite_parameters", ())),
             units=data.get("units"),
+            weights={n: _weight_from_dict(w) for n, w in data.get("weights", {}).items()},
+            weight_grads={n: moments_from_dict(g) for n, g in data.get("weight_grads", {}).items()},
         )
+
+
+def _weight_to_dict(weight: Weight) -> dict[str, Any]:
+    return {
+        "fan_in": weight.fan_in,
+        "fan_out": weight.fan_out,
+        "moments": moments_to_dict(weight.moments),
+    }
+
+
+def _weight_from_dict(data: Mapping[str, Any]) -> Weight:
+    return Weight(data["fan_in"], data["fan_out"], moments_from_dict(data["moments"]))
 
 
 def _ratio(std: float, base: float) -> float:

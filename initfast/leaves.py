@@ -19,7 +19,7 @@ from torch.nn.parameter import Parameter
 
 from initfast.context import transforms
 from initfast.kernels import kernels_of
-from initfast.modules import LEAVES, fans, unit_dim
+from initfast.modules import LEAVES, unit_dim, weights
 from initfast.names import NetNames
 from initfast.pending import Pending, resolved
 from initfast.sequential import is_bare
@@ -104,13 +104,11 @@ class _Forward:
         return y
 
     def _record(self, leaves: Leaves, x: Tensor, y: Tensor) -> None:
-        tape, weight = leaves.tape, None
-        shape = x.shape
+        tape, shape = leaves.tape, x.shape
         row = tape.row(x) if x.is_floating_point() else None
-        found = fans(self.module, shape, y.shape)
-        if found is not None:
-            weight = tape.weight(self.module.weight)  # type: ignore[arg-type]
-        source = Source(self.kind, self.name, shape, (row,), weight, found, self.unit_dim or -1)
+        source = Source(self.kind, self.name, shape, (row,), unit_dim=self.unit_dim or -1)
+        if found := weights(self.module, shape, y.shape, {}):
+            source = tape.with_weights(source, found)
         if self.unit_dim is None:
             tape.output(source, y)
         else:

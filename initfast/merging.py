@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from initfast.layer import Layer
 
 Key = tuple[str, str, int]
+T = TypeVar("T")
 
 
 def merge_layers(first: Sequence[Layer], second: Sequence[Layer]) -> list[Layer]:
@@ -69,6 +70,12 @@ def merge_layer(a: Layer, b: Layer) -> Layer:
         nonfinite_parameters=a.nonfinite_parameters or b.nonfinite_parameters,
         grad=_both(a.grad, b.grad),
         weight_grad=_both(a.weight_grad, b.weight_grad),
+        weights=b.weights or a.weights,
+        weight_grads={
+            name: found
+            for name in {**a.weight_grads, **b.weight_grads}
+            if (found := _both(a.weight_grads.get(name), b.weight_grads.get(name))) is not None
+        },
     )
 
 
@@ -96,13 +103,17 @@ def with_shared_loss(merged: Sequence[Layer], ranks: Sequence[Sequence[Layer]]) 
     """
     by_rank = [dict(_calls(layers)) for layers in ranks]
 
+    def once(grads: Sequence[T], merged: T) -> T:
+        # By their spelling: no NaN equals another.
+        return grads[0] if len(set(map(repr, grads))) == 1 else merged
+
     def shared(key: Key, layer: Layer) -> Layer:
-        grads = [rank[key].weight_grad for rank in by_rank if key in rank]
+        own = [rank[key] for rank in by_rank if key in rank]
         return replace(
             layer,
             grad=layer.grad and layer.grad.scaled(1 / len(ranks)),
-            # By their spelling: no NaN equals another.
-            weight_grad=grads[0] if len(set(map(repr, grads))) == 1 else layer.weight_grad,
+            weight_grad=once([x.weight_grad for x in own], layer.weight_grad),
+            weight_grads=once([x.weight_grads for x in own], layer.weight_grads),
         )
 
     return [shared(key, layer) for key, layer in _calls(merged)]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from initfast.scaling import fan_in_and_fan_out
 
@@ -36,16 +38,63 @@ def unit_dim(module: nn.Module) -> int | None:
     return None
 
 
-def fans(
-    module: nn.Module, input_shape: torch.Size | None, shape: torch.Size
-) -> tuple[int, int] | None:
-    """The fan_in and fan_out of its weight; None without a weight that has them."""
-    weight = module._parameters.get("weight")
-    if weight is None or weight.dim() < 2 or input_shape is None or not input_shape or not shape:
+Fans = tuple[int, int]
+
+
+def weights(
+    module: nn.Module,
+    input_shape: torch.Size | None,
+    shape: torch.Size,
+    made: Mapping[int, Tensor],
+) -> dict[str, tuple[Tensor, Fans]]:
+    """The weights of a module that have a fan_in and a fan_out, by their names.
+
+    Args:
+        module: any.
+        input_shape: of what it was given.
+        shape: of its output.
+        made: by the id of each module that computes a weight (``parametrizations.weight``), what
+            it made last.
+    """
+    if isinstance(module, _MANY):
+        found: dict[str, Tensor] = {
+            n: p for n, p in module._parameters.items() if p is not None and "bias" not in n
+        }
+        if isinstance(module, nn.MultiheadAttention):
+            found["out_proj.weight"] = module.out_proj.weight
+        return {n: (p, fan_in_and_fan_out(p)) for n, p in found.items() if p.dim() == 2}
+    weight = _weight(module, made)
+    if weight is None or type(module) in _NORMS:
+        return {}
+    fans = _fans(module, weight, input_shape, shape)
+    return {} if fans is None else {"weight": (weight, fans)}
+
+
+_MANY = (nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention)
+_NORMS = (nn.LayerNorm, nn.RMSNorm)
+
+
+def _weight(module: nn.Module, made: Mapping[int, Tensor]) -> Tensor | None:
+    """What a module uses as its weight: its own, or what a parametrization or a hook computes."""
+    if "weight" in module._parameters:
+        return module._parameters["weight"]
+    parametrizations = module._modules.get("parametrizations")
+    if isinstance(parametrizations, nn.ModuleDict) and "weight" in parametrizations:
+        return made.get(id(parametrizations["weight"]))
+    weight = module.__dict__.get("weight")
+    return weight if isinstance(weight, Tensor) else None
+
+
+def _fans(
+    module: nn.Module, weight: Tensor, input_shape: torch.Size | None, shape: torch.Size
+) -> Fans | None:
+    if weight.dim() < 2:
         return None
     if isinstance(module, _CONVOLUTIONS):
         return fan_in_and_fan_out(weight, module.groups, isinstance(module, _TRANSPOSED))
-    if isinstance(module, nn.Embedding):
-        return 1, weight.shape[1]  # an output is one row, and so depends on one number of it
+    if isinstance(module, (nn.Embedding, nn.EmbeddingBag)):
+        return 1, weight.shape[1]  # an output is one row, or a few, and each of them one number
+    if not input_shape or not shape:
+        return None
     found = input_shape[-1], shape[-1]
     return found if tuple(weight.shape) in (found, found[::-1]) else None

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from initfast.kernels import kernels_of
 from initfast.leaves import Leaves
-from initfast.modules import fans, unit_dim
+from initfast.modules import unit_dim, weights
 from initfast.names import NetNames
 from initfast.pending import Pending
 from initfast.report import Skipped
@@ -36,14 +36,23 @@ class Outputs:
         self._tape = tape
         self._waiting = waiting
         self.skipped: dict[Skipped, None] = {}
+        # What the modules that compute weights have made, by their ids.
+        self._made: dict[int, Tensor] = {}
 
     @contextmanager
     def measured(self) -> Iterator[None]:
         """Hooks on the modules, and forwards in the leaves, for as long as this lasts."""
         handles, hook = [], _Hook(self._measure)
         leaves = Leaves(self._names, self._tape, self._waiting, self._measure)
+        made = _Hook(self._keep_weight)
+        computing = list(filter(_computes_weights, self._names.modules))
+        no_layers = {id(part) for module in computing for part in module.modules()}
         try:
+            for module in computing:
+                handles.append(module.register_forward_hook(made))
             for module in self._names.modules:
+                if id(module) in no_layers:
+                    continue
                 if isinstance(module, torch.jit.ScriptModule):
                     kind = type(module).__name__
                     self._skip(self._names.name(module), kind, "a scripted module takes no hooks")
@@ -51,10 +60,15 @@ class Outputs:
                     handles.append(module.register_forward_hook(hook, with_kwargs=True))
             yield
         finally:
-            hook.measure = None
+            hook.measure = made.measure = None
+            self._made.clear()
             leaves.release()
             for handle in handles:
                 handle.remove()
+
+    def _keep_weight(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        if isinstance(output, Tensor):
+            self._made[id(module)] = output
 
     def _measure(
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
@@ -120,9 +134,9 @@ class Outputs:
             for t in inputs
         )
         shape = inputs[0].shape if inputs else None
-        found = fans(module, shape, y.shape)
-        row = None if found is None else self._tape.weight(module.weight)  # type: ignore[arg-type]
-        return Source(kind, name, shape, rows, row, found)
+        source = Source(kind, name, shape, rows)
+        found = weights(module, shape, y.shape, self._made)
+        return self._tape.with_weights(source, found) if found else source
 
 
 class _Hook:
@@ -140,6 +154,12 @@ class _Hook:
 
     def __reduce__(self) -> Any:
         return _Hook, (None,)
+
+
+def _computes_weights(module: nn.Module) -> bool:
+    """Whether a module makes a weight out of parameters (torch.nn.utils.parametrize)."""
+    kind = type(module)
+    return kind.__name__ == "ParametrizationList" and kind.__module__.startswith("torch.nn")
 
 
 def _value(t: Tensor) -> Tensor | None:

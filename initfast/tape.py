@@ -8,7 +8,7 @@ tensor is measured twice and a layer's input need not be read again to know its 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -46,6 +46,7 @@ class Source(NamedTuple):
     weight: int | None = None
     fans: tuple[int, int] | None = None
     unit_dim: int = -1
+    weights: tuple[tuple[str, int, tuple[int, int]], ...] = ()  # where there are several
 
 
 class Tape:
@@ -237,6 +238,19 @@ class Tape:
             self.gradients.weight(address, weight)
         return address
 
+    def with_weights(
+        self, source: Source, weights: Mapping[str, tuple[Tensor, tuple[int, int]]]
+    ) -> Source:
+        """The source with these weights, each by its name with its fans, measured."""
+        rows = [
+            (name, row, fans)
+            for name, (weight, fans) in weights.items()
+            if (row := self.weight(weight)) is not None
+        ]
+        if len(rows) == 1:
+            return source._replace(weight=rows[0][1], fans=rows[0][2])
+        return source._replace(weights=tuple(rows))
+
     def find(self, t: Tensor) -> int | None:
         """The address of t's row; None where t has not been measured since it was written to."""
         entry = self._known.get(id(t))
@@ -277,11 +291,11 @@ class Tape:
         live: int | None,
         rows: Tensor,
     ) -> None:
-        kind, name, shape, inputs, weight, fans, _ = source
+        kind, name, shape, inputs, weight, fans, _, weights = source
         first = inputs[0] if inputs else None
         further = tuple(i for i in inputs[1:] if i is not None)
         event = (kind, act, name, shape, y.shape, y.dtype, first, pre, post, weight, live)
-        self._events.append((*event, fans, further))
+        self._events.append((*event, fans, further, weights))
         if self.gradients is not None:
             self.gradients.output(post, y)
         if self.stops:

@@ -5,6 +5,7 @@ import torch
 from any_net import equal, state
 from profile_cases import batch
 from torch import nn
+from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 
 from initfast.profiler import profile
 
@@ -44,12 +45,20 @@ def test_units_are_channels_after_convolutions_and_norms():
         (nn.ConvTranspose1d(4, 6, 3, groups=2), batch(1, 4, 5), (6, 9)),
         (nn.Conv1d(4, 6, 3), batch(4, 5), (12, 18)),
         (nn.Embedding(7, 5), torch.arange(3), (1, 5)),
+        (nn.EmbeddingBag(7, 5), torch.arange(6).view(2, 3), (1, 5)),
+        (nn.LayerNorm((5, 5)), batch(2, 5, 5), None),
+        (weight_norm(nn.Conv2d(4, 6, 3)), batch(1, 4, 5, 5), (36, 54)),
+        (spectral_norm(nn.Conv1d(4, 6, 3)).eval(), batch(2, 4, 5), (12, 18)),
+        (weight_norm(nn.Linear(4, 6)), batch(2, 4), (4, 6)),
+        (nn.utils.spectral_norm(nn.Conv1d(4, 6, 3)).eval(), batch(2, 4, 5), (12, 18)),
         (nn.LayerNorm(5), batch(2, 5), None),
         (nn.Linear(4, 6), batch(2, 4), (4, 6)),
     ],
 )
 def test_weights_and_their_fans(module, x, fans):
-    layer = profile(module, x).layers[-1]
+    report = profile(module, x)
+    layer = report.layers[-1]
+    assert len(report) == 1  # what computes a weight is no layer
     assert (layer.weight and (layer.weight.fan_in, layer.weight.fan_out)) == fans
     if fans:
         assert layer.weight.std == pytest.approx(module.weight.double().std().item(), rel=1e-6)
@@ -134,3 +143,61 @@ def test_whatever_raises_names_the_layer_and_leaves_the_net_as_it_was(what):
         profile(net, x)
     assert equal(before, state(net))
     assert all(word in notes(raised.value) for word in words), notes(raised.value)
+
+
+@pytest.mark.parametrize(
+    "module, arguments, fans",
+    [
+        (
+            nn.LSTM(4, 6, bidirectional=True),
+            [(3, 2, 4)],
+            {"weight_ih_l0": (4, 24), "weight_hh_l0_reverse": (6, 24)},
+        ),
+        (
+            nn.LSTM(4, 6, proj_size=2),
+            [(3, 2, 4)],
+            {"weight_hr_l0": (6, 2), "weight_hh_l0": (2, 24)},
+        ),
+        (nn.GRU(4, 6, 2, bias=False), [(3, 2, 4)], {"weight_ih_l1": (6, 18)}),
+        (nn.RNNCell(4, 6), [(3, 4)], {"weight_ih": (4, 6), "weight_hh": (6, 6)}),
+        (
+            nn.MultiheadAttention(4, 2),
+            [(3, 2, 4)] * 3,
+            {"in_proj_weight": (4, 12), "out_proj.weight": (4, 4)},
+        ),
+        (
+            nn.MultiheadAttention(4, 2, kdim=6, vdim=2),
+            [(3, 2, 4), (3, 2, 6), (3, 2, 2)],
+            {"k_proj_weight": (6, 4), "v_proj_weight": (2, 4)},
+        ),
+    ],
+)
+def test_each_weight_of_modules_that_have_several(module, arguments, fans):
+    arguments = tuple(batch(*shape) for shape in arguments)
+    report = profile(module, arguments, loss=lambda output: first(output).square().sum())
+    layer = next(layer for layer in report if layer.weights)
+    assert layer.weight is None
+    matrices = {n for n, p in module.named_parameters() if p.dim() == 2}
+    assert set(layer.weights) == set(layer.weight_grads) == matrices >= set(fans)
+    for name, expected in fans.items():
+        weight = layer.weights[name]
+        assert (weight.fan_in, weight.fan_out) == expected
+        parameter = module.get_parameter(name)
+        assert weight.std == pytest.approx(parameter.double().std().item(), rel=1e-6)
+        (grad,) = torch.autograd.grad(first(module(*arguments)).square().sum(), parameter)
+        assert layer.weight_grads[name].std == pytest.approx(grad.std().item(), rel=1e-4)
+    again = type(layer).from_dict(layer.to_dict())
+    assert again.weights == layer.weights and again.weight_grads == layer.weight_grads
+
+
+def first(output):
+    return output[0] if isinstance(output, tuple) else output
+
+
+def test_a_weight_that_is_computed_has_its_gradient_and_changes_no_buffer():
+    net = nn.Sequential(spectral_norm(nn.Conv1d(4, 6, 3)), nn.ReLU())
+    before = {name: buffer.clone() for name, buffer in net.named_buffers()}
+    report = profile(net, batch(2, 4, 5), loss=lambda y: y.square().sum())
+    assert [layer.op for layer in report] == ["ParametrizedConv1d + relu"]
+    assert report.layers[0].weight_grad.std > 0
+    assert all(torch.equal(buffer, before[name]) for name, buffer in net.named_buffers())
