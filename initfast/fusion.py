@@ -11,7 +11,8 @@ functions make the values, and the operators only measure them; but for the pair
 
 A function mode does not see NumPy write into memory shared with a tensor, nor an extension that is
 called past the dispatcher: those must not change what a layer reads between the layer and the first
-use of its result, and an extension cannot take such a result before something else has used it.
+use of its result, and an extension that asks such a result for its memory is refused. Other threads
+may use results at any time; the layers themselves are run by one.
 """
 
 from __future__ import annotations
@@ -101,13 +102,14 @@ class Fusion(TorchFunctionMode):
 
     def _linear(self, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         watched = grad_enabled() or self.observed()
-        x: Tensor | Link = input
-        if type(input) is Pending:
-            x = input.link if input.is_deferred() and not watched else input.resolve()
-        name = self.names.of(weight)
-        kind = None if watched else _kind(x, weight, bias)
-        if kind is not None:
-            return self.waiting.linear(x, weight, bias, name, kind)
+        with self.waiting.lock:
+            x: Tensor | Link = input
+            if type(input) is Pending:
+                x = input.link if input.is_deferred() and not watched else input.resolve()
+            name = self.names.of(weight)
+            kind = None if watched else _kind(x, weight, bias)
+            if kind is not None:
+                return self.waiting.linear(x, weight, bias, name, kind)
         x = input.resolve() if type(input) is Pending else input
         return self._linear_plainly(x, weight, bias, name)
 

@@ -6,6 +6,7 @@ A :class:`Link` says what to compute; a :class:`Pending` is the tensor that stan
 from __future__ import annotations
 
 import weakref
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -15,12 +16,14 @@ from initfast.context import undisturbed
 from initfast.spelling import METADATA, Call
 
 _make_wrapper = Tensor._make_wrapper_subclass
+_refuse_memory = torch._C._set_throw_on_mutable_data_ptr
 
 
 class Owner(Protocol):
     """What runs a Pending when its values are needed."""
 
     settled: list[weakref.ref[Pending]]
+    lock: AbstractContextManager[Any]
 
     def evaluate(self, pending: Pending) -> Tensor:
         """Its values."""
@@ -97,6 +100,7 @@ class Link:
         layer = self.layer
         kind = layer.kind
         pending = _make_wrapper(Pending, layer.shape, dtype=kind.dtype, device=kind.device)
+        _refuse_memory(pending)  # to what is called past the dispatcher: there is none
         pending.owner = owner
         pending.link = self
         self.tensor = weakref.ref(pending)
@@ -128,11 +132,14 @@ class Pending(Tensor):
 
     def resolve(self) -> Tensor:
         """The values, computed at the first call."""
+        if self.value is None:
+            owner = self.__dict__.get("owner")  # none where another thread has settled it just now
+            if owner is not None:
+                with owner.lock, undisturbed():
+                    if self.value is None:
+                        self.settle(owner.evaluate(self))
         value = self.value
-        if value is None:
-            with undisturbed():
-                value = self.owner.evaluate(self)
-            self.settle(value)
+        assert value is not None
         return value
 
     def settle(self, value: Tensor) -> None:

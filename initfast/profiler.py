@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from initfast import compiled
+from initfast.dlpack import visible_exports
 from initfast.forwards import Forward, installed
 from initfast.fusion import Fusion
 from initfast.gradients import Gradients
@@ -158,7 +159,7 @@ class Watch:
         try:
             for t in inputs:
                 self._tape.net_input(t)
-            with self._outputs.measured(), installed(self._forwards()), fusion:
+            with self._outputs.measured(), visible_exports(), installed(self._forwards()), fusion:
                 output = forward()
                 waiting.settle()
             self._tape.finish()

@@ -7,6 +7,7 @@ rows lie masks: which units of a layer are not zero over the whole batch.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from threading import Lock
 from typing import NamedTuple
 
 import numpy as np
@@ -25,6 +26,7 @@ class Rows:
 
     def __init__(self) -> None:
         self.count = 0
+        self._lock = Lock()  # another thread may ask for the values of a layer that waits
         # By rows a tensor: the tensors, and the address of each one's first row.
         self._kept: dict[int, tuple[list[Tensor], list[int]]] = {}
         # The tensors of masks, what each is made of where that is several, the first one's number.
@@ -33,21 +35,23 @@ class Rows:
 
     def add(self, rows: Tensor, count: int) -> int:
         """Keep a tensor of that many rows; the address of its first."""
-        kept = self._kept.get(count)
-        if kept is None:
-            kept = self._kept[count] = ([], [])
-        address = self.count
-        kept[0].append(rows)
-        kept[1].append(address)
-        self.count = address + count
-        return address
+        with self._lock:
+            kept = self._kept.get(count)
+            if kept is None:
+                kept = self._kept[count] = ([], [])
+            address = self.count
+            kept[0].append(rows)
+            kept[1].append(address)
+            self.count = address + count
+            return address
 
     def add_mask(self, mask: Tensor, lengths: Sequence[int] | None = None) -> int:
         """Keep a mask, or several of these lengths one after the other; the first one's number."""
-        number = self._mask_count
-        self._masks.append((mask, lengths, number))
-        self._mask_count = number + (1 if lengths is None else len(lengths))
-        return number
+        with self._lock:
+            number = self._mask_count
+            self._masks.append((mask, lengths, number))
+            self._mask_count = number + (1 if lengths is None else len(lengths))
+            return number
 
     def read(self) -> Copies:
         """Copy everything from the devices, once from each."""

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from initfast.activations import ACTIVATIONS
+from initfast.dlpack import EXPORTS
 from initfast.ops import activation_defaults
 
 
@@ -204,6 +205,7 @@ MEASURED = _named(
 """Activations that the operators do not know, by their names."""
 
 LENDING = _functions("__array__ __dlpack__ data_ptr detach numpy storage untyped_storage") | {
-    getattr(Tensor, "data").__get__  # noqa: B009  (mypy takes Tensor.data for its value)
+    getattr(Tensor, "data").__get__,  # noqa: B009  (mypy takes Tensor.data for its value)
+    *EXPORTS,
 }
 """What gives a tensor's memory to writers that its version counter does not see."""

@@ -17,7 +17,8 @@ from __future__ import annotations
 
 import math
 import weakref
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
+from threading import RLock
 from typing import Any
 
 from torch import Tensor
@@ -42,6 +43,8 @@ class Waiting:
     def __init__(self, tape: Tape, names: NetNames) -> None:
         self._tape = tape
         self._names = names
+        # Held while what waits changes: another thread may use a result at any time.
+        self.lock: AbstractContextManager[Any] = RLock()
         # Results that nothing has used yet, by id, kept alive by their entry: linear layers that
         # have not run, and what has its values and is not measured.
         self._unused: dict[int, tuple[Tensor, Any]] = {}
@@ -73,26 +76,32 @@ class Waiting:
 
         The same without a look at any tensor: a module's weights are known beforehand.
         """
-        if z.value is not None or z.owner is not self or (x := z.link).call is None:
-            return None
-        before = x.layer
-        shape, work = before.shape, before.rows * own.n_in * own.n_out
-        if shape[-1] != own.n_in or before.kind.dtype is not own.dtype or work >= _MULTIPLY_ADDS:
-            return None
-        shape = (*shape[:-1], own.n_out)
-        return self._wait(
-            Layer(x, own.weight, own.bias, name, before.kind, shape, before.rows, True)
-        )
+        with self.lock:
+            if z.value is not None or z.owner is not self or (x := z.link).call is None:
+                return None
+            before = x.layer
+            shape, work = before.shape, before.rows * own.n_in * own.n_out
+            if (
+                shape[-1] != own.n_in
+                or before.kind.dtype is not own.dtype
+                or work >= _MULTIPLY_ADDS
+            ):
+                return None
+            shape = (*shape[:-1], own.n_out)
+            return self._wait(
+                Layer(x, own.weight, own.bias, name, before.kind, shape, before.rows, True)
+            )
 
     def _wait(self, layer: Layer) -> Pending:
-        link, x = Link(layer, None), layer.x
-        z = link.stand_in(self)
-        if type(x) is Link:
-            x.readers += 1
-            x.reader = link.tensor
-        self._unused[id(z)] = (z, link)
-        self._unit_dims[len(layer.shape)] = -1
-        return z
+        with self.lock:
+            link, x = Link(layer, None), layer.x
+            z = link.stand_in(self)
+            if type(x) is Link:
+                x.readers += 1
+                x.reader = link.tensor
+            self._unused[id(z)] = (z, link)
+            self._unit_dims[len(layer.shape)] = -1
+            return z
 
     def made(self, source: Source, y: Tensor) -> None:
         """An output to measure with the activation that follows, or before anything else runs."""
@@ -106,19 +115,20 @@ class Waiting:
 
     def activated(self, z: Pending, call: Call) -> Tensor | None:
         """The activation of a linear layer that waits; None where z does not wait."""
-        if (entry := self._unused.pop(id(z), None)) is None:
-            return None
-        link = entry[1]
-        if not call.in_place:
-            self._consumed.append(link.tensor)
-            if link.layer.small and not (self._tape.stops or grad_enabled()):
-                return self._chain(z, link.layer, call)
-        self.record()
-        y = self._tape.linear_act(self._operands(link), *call[:3])
-        self.named(z, y)
-        if call.in_place:
-            z.settle(y)
-        return y
+        with self.lock:
+            if (entry := self._unused.pop(id(z), None)) is None:
+                return None
+            link = entry[1]
+            if not call.in_place:
+                self._consumed.append(link.tensor)
+                if link.layer.small and not (self._tape.stops or grad_enabled()):
+                    return self._chain(z, link.layer, call)
+            self.record()
+            y = self._tape.linear_act(self._operands(link), *call[:3])
+            self.named(z, y)
+            if call.in_place:
+                z.settle(y)
+            return y
 
     def _chain(self, z: Pending, layer: Layer, call: Call) -> Pending:
         """Defer the activation of a linear layer too."""
@@ -139,15 +149,16 @@ class Waiting:
 
     def awaits(self, t: Tensor, name: str | None = None) -> bool:
         """Whether t will be measured when it is used; it then is the named module's output too."""
-        if isinstance(t, Pending) and t.is_deferred():
-            if name is not None:
-                t.link.also += (name,)
-        elif id(t) in self._unused:
-            if name is not None:
-                self._also.setdefault(id(t), []).append(name)
-        else:
-            return False
-        return True
+        with self.lock:
+            if isinstance(t, Pending) and t.is_deferred():
+                if name is not None:
+                    t.link.also += (name,)
+            elif id(t) in self._unused:
+                if name is not None:
+                    self._also.setdefault(id(t), []).append(name)
+            else:
+                return False
+            return True
 
     def unit_dim(self, t: Tensor) -> int:
         """Which dimension of t counts the units: as in the last layer of as many dimensions."""
@@ -165,37 +176,39 @@ class Waiting:
 
         Results with values and deferred layers never wait at the same time.
         """
-        if self._deferred:
-            self.run()
-            return
-        if not self._unused:
-            return
-        plain = [(z, source) for z, source in self._unused.values() if type(z) is not Pending]
-        if plain:
-            with undisturbed():
-                for z, source in plain:
-                    del self._unused[id(z)]
-                    self._tape.output(source, z)
-                    self.named(z, z)
+        with self.lock:
+            if self._deferred:
+                self.run()
+                return
+            if not self._unused:
+                return
+            plain = [(z, source) for z, source in self._unused.values() if type(z) is not Pending]
+            if plain:
+                with undisturbed():
+                    for z, source in plain:
+                        del self._unused[id(z)]
+                        self._tape.output(source, z)
+                        self.named(z, z)
 
     def run(self) -> None:
         """Run the linear layers whose activations have been asked for."""
         if self._deferred:
-            with undisturbed():
+            with self.lock, undisturbed():
                 self._run_chains()
 
     def settle(self) -> None:
         """Compute and record whatever waits: what follows may write to memory."""
-        self._tape.writes += 1
-        if not (self._unused or self._deferred or self._consumed):
-            return
-        self.record()
-        for z, _ in list(self._unused.values()):
-            z.resolve()  # type: ignore[attr-defined]
-        consumed, self._consumed = self._consumed, []
-        for ref in consumed:
-            if (pending := ref()) is not None:
-                pending.resolve()
+        with self.lock:
+            self._tape.writes += 1
+            if not (self._unused or self._deferred or self._consumed):
+                return
+            self.record()
+            for z, _ in list(self._unused.values()):
+                z.resolve()  # type: ignore[attr-defined]
+            consumed, self._consumed = self._consumed, []
+            for ref in consumed:
+                if (pending := ref()) is not None:
+                    pending.resolve()
 
     def release(self) -> None:
         """Turn every Pending that user code still holds into an ordinary tensor."""

@@ -3,7 +3,11 @@
 import copy
 import io
 import pickle
+import queue
+import sys
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -14,6 +18,7 @@ from torch import Tensor, nn
 
 from initfast.pending import Pending
 from initfast.profiler import profile
+from initfast.waiting import Waiting
 
 # ---- in-place changes, one hazard at a time ----
 
@@ -301,3 +306,84 @@ def test_a_custom_operator_and_a_custom_function_see_values():
         return Double.apply(layer(x)), torch.ops.aten.mul(layer(x), 2)
 
     same(function, x_of(4, 5))
+
+
+@pytest.mark.parametrize("ask", [lambda layer, x: layer(x), lambda layer, x: layer(x).tanh()])
+def test_threads_that_use_one_pending_at_once(ask, monkeypatch):
+    layer, asked = linear(), []
+    plainly = Waiting.evaluate
+
+    def slowly(waiting, pending):
+        asked.append(pending)
+        time.sleep(0.02)
+        return plainly(waiting, pending)
+
+    monkeypatch.setattr(Waiting, "evaluate", slowly)
+
+    def function(x):
+        z = ask(layer, x)
+        with ThreadPoolExecutor(4) as pool:
+            return list(pool.map(lambda i: (z + i).detach(), range(4)))
+
+    report = same(function, x_of(4, 5))
+    assert len(asked) == 1
+    assert [row.op for row in report if row.op.startswith("linear")] == [report.layers[0].op]
+
+
+def test_a_thread_uses_results_while_the_net_goes_on():
+    layers, x = [linear(5, 5) for _ in range(50)], x_of(4, 5)
+    interval = sys.getswitchinterval()
+
+    def function(x):
+        asked, used = queue.SimpleQueue(), []
+
+        def use():
+            while (h := asked.get()) is not None:
+                used.append((h + 1).detach())
+
+        thread = threading.Thread(target=use)
+        thread.start()
+        try:
+            for layer in layers:
+                x = torch.tanh(layer(x))
+                asked.put(x)
+        finally:
+            asked.put(None)
+            thread.join()
+        return x, used
+
+    try:
+        sys.setswitchinterval(1e-6)
+        report = same(function, x)
+    finally:
+        sys.setswitchinterval(interval)
+    assert [row.op for row in report if row.op.startswith("linear")] == ["linear + tanh"] * 50
+
+
+HELD = torch.utils.dlpack.to_dlpack
+EXPORTS = {
+    "torch.utils.dlpack": lambda z: torch.utils.dlpack.to_dlpack(z),
+    "torch": lambda z: torch.to_dlpack(z),
+    "torch._C": lambda z: torch._C._to_dlpack(z),
+    "method": lambda z: z.__dlpack__(),
+}
+
+
+@pytest.mark.parametrize("export", EXPORTS.values(), ids=EXPORTS)
+def test_dlpack_exports_values(export):
+    layer = linear()
+
+    def function(x):
+        z, y = layer(x), torch.tanh(layer(x))
+        shared = torch.from_dlpack(export(x))
+        shared += 1  # past everything that counts versions
+        return torch.from_dlpack(export(z)), torch.from_dlpack(export(y)), layer(x)
+
+    same(function, x_of(4, 5))
+    assert torch.utils.dlpack.to_dlpack is torch.to_dlpack is torch._C._to_dlpack is HELD
+
+
+def test_an_export_that_nobody_sees_is_refused():
+    layer = linear()
+    with pytest.raises(RuntimeError, match="data pointer"):
+        profile(lambda x: HELD(torch.tanh(layer(x))), x_of(4, 5))
