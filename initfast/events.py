@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from initfast.layer import Layer, Weight
+from initfast.modules import UNHOOKED
 from initfast.moments import Moments
 from initfast.rows import Copies
 
@@ -65,7 +66,7 @@ class Recording(NamedTuple):
                 made[address] = Moments.from_row(rows[address].tolist())
             return made[address]
 
-        types = {n: t.__name__ for n, t in zip(self.names, self.types, strict=True)}
+        types = dict(zip(self.names, self.types, strict=True))
         layers = [self._layer(Event(*event), moments, masks, types) for event in self.events]
         return layers, list(map(moments, self.inputs))
 
@@ -74,7 +75,7 @@ class Recording(NamedTuple):
         event: Event,
         moments: Callable[[int], Moments],
         masks: list[np.ndarray],
-        types: Mapping[str, str],
+        types: Mapping[str, type],
     ) -> Layer:
         def known(address: int | None) -> Moments | None:
             return None if address is None else moments(address)
@@ -96,7 +97,10 @@ class Recording(NamedTuple):
         if event.weight is not None and shape is not None:
             fans = event.fans or (shape[-1], event.shape[-1])
             weight = Weight(*fans, moments(event.weight))
-        live = None if event.live is None else masks[event.live]
+        live = masks[event.live] if event.live is not None and event.act != "identity" else None
+        outputs = tuple(dict.fromkeys(self.also.get(event.post, ())))
+        also = tuple(name for name in outputs if name != event.name)
+        kind = types.get(event.name)
         return Layer(
             name=event.name,
             op=op,
@@ -108,8 +112,10 @@ class Recording(NamedTuple):
             input=known(event.input),
             weight=weight,
             dead_units=None if live is None or 0 in event.shape else int(np.count_nonzero(~live)),
-            type=types.get(event.name, ""),
-            also=tuple(n for n in dict.fromkeys(self.also.get(event.post, ())) if n != event.name),
+            type=_spelled(kind),
+            also=also,
+            also_types=tuple(_spelled(types.get(name)) for name in also),
+            is_output=event.name in outputs or kind is None or _runs(kind, event.kind),
             further_inputs=tuple(map(moments, event.further)),
             units=None if live is None else live.size,
             live=live,
@@ -118,3 +124,15 @@ class Recording(NamedTuple):
             weights={n: Weight(*fans, moments(at)) for n, at, fans in event.weights},
             weight_grads={n: g for n, at, _ in event.weights if (g := gradient(at)) is not None},
         )
+
+
+def _runs(module: type, kind: str) -> bool:
+    """Whether an operator of this kind is all that a module of that type runs, or measured of it.
+
+    Of a module that returns several tensors the kind says which.
+    """
+    return module in UNHOOKED or kind.partition("[")[0].partition(".")[0] == module.__name__
+
+
+def _spelled(kind: type | None) -> str:
+    return "" if kind is None else kind.__name__

@@ -54,13 +54,16 @@ class Layer:
         input: the moments of its input; None where they are not known.
         weight: its weight; None without one, or with several.
         dead_units: how many units (channels of a convolution or batch norm, else entries of the
-            output's last dimension) are zero over the whole batch; None without an activation, but
-            for linear layers.
+            output's last dimension) are zero over the whole batch; None without an activation, of
+            an empty batch, and where torch alone could run the activation.
         grad: the moments of the loss's gradient at its output; None where none was measured.
         weight_grad: the moments of the loss's gradient at its weight, which all calls of that
             weight share; likewise.
         type: the type of the module of that name; "" without one.
         also: the paths of the modules whose output this is too, as of a block that ends with it.
+        also_types: the types of these modules.
+        is_output: whether it is the output of the module of that name; False for what a function
+            has made on the way, as a residual sum within a block.
         further_inputs: the moments of its other inputs, where it has more than one.
         nonfinite_parameters: the parameters and buffers of its module with a NaN or an infinity;
             looked for only at the first layer that has one.
@@ -85,6 +88,8 @@ class Layer:
     weight_grad: Moments | None = None
     type: str = ""
     also: tuple[str, ...] = ()
+    also_types: tuple[str, ...] = ()
+    is_output: bool = True
     further_inputs: tuple[Moments, ...] = ()
     nonfinite_parameters: tuple[str, ...] = ()
     units: int | None = None
@@ -179,6 +184,8 @@ class Layer:
             "grad_to_weight": self.grad_to_weight,
             "type": self.type,
             "also": list(self.also),
+            "also_types": list(self.also_types),
+            "is_output": self.is_output,
             "further_inputs": [moments_to_dict(m) for m in self.further_inputs],
             "nonfinite_parameters": list(self.nonfinite_parameters),
             "weights": {name: _weight_to_dict(w) for name, w in self.weights.items()},
@@ -204,6 +211,8 @@ class Layer:
             weight_grad=_perhaps(data.get("weight_grad")),
             type=data.get("type", ""),
             also=tuple(data.get("also", ())),
+            also_types=tuple(data.get("also_types", ())),
+            is_output=data.get("is_output", True),
             further_inputs=tuple(map(moments_from_dict, data.get("further_inputs", ()))),
             nonfinite_parameters=tuple(data.get("nonfinite_parameters", ())),
             units=data.get("units"),

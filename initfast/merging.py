@@ -66,7 +66,9 @@ def merge_layer(a: Layer, b: Layer) -> Layer:
         dead_units=None if live is None else int(np.count_nonzero(~live)),
         live=live,
         further_inputs=pairwise(a.further_inputs, b.further_inputs),
-        also=a.also + tuple(name for name in b.also if name not in a.also),
+        also=tuple(dict.fromkeys(a.also + b.also)),
+        also_types=_also_types(a, b),
+        is_output=a.is_output or b.is_output,
         nonfinite_parameters=a.nonfinite_parameters or b.nonfinite_parameters,
         grad=_both(a.grad, b.grad),
         weight_grad=_both(a.weight_grad, b.weight_grad),
@@ -77,6 +79,12 @@ def merge_layer(a: Layer, b: Layer) -> Layer:
             if (found := _both(a.weight_grads.get(name), b.weight_grads.get(name))) is not None
         },
     )
+
+
+def _also_types(a: Layer, b: Layer) -> tuple[str, ...]:
+    types = dict(zip(b.also, b.also_types, strict=False))
+    new = [types.get(name, "") for name in b.also if name not in a.also]
+    return a.also_types + tuple(new)
 
 
 def _both(a: Moments | None, b: Moments | None) -> Moments | None:

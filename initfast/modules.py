@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from initfast.scaling import fan_in_and_fan_out
+from initfast.spelling import MODULES
 
 _CONVOLUTIONS = nn.modules.conv._ConvNd
 _TRANSPOSED = nn.modules.conv._ConvTransposeNd
@@ -23,6 +24,9 @@ LEAVES = {
     for kind in (getattr(nn, name.format(dimensions)) for dimensions in (1, 2, 3))
 } | {kind: kind.forward for kind in (nn.GroupNorm, nn.LayerNorm, nn.RMSNorm, nn.Embedding)}
 """Modules whose forward is but one function, neither an activation nor a linear layer."""
+
+UNHOOKED = {nn.Linear, nn.ModuleList, nn.ModuleDict, *MODULES}
+"""Modules whose outputs are measured without a hook: what they compute is seen as it runs."""
 
 
 def unit_dim(module: nn.Module) -> int | None:

@@ -11,17 +11,13 @@ from torch import Tensor, nn
 
 from initfast.kernels import kernels_of
 from initfast.leaves import Leaves
-from initfast.modules import unit_dim, weights
+from initfast.modules import UNHOOKED, unit_dim, weights
 from initfast.names import NetNames
 from initfast.pending import Pending
 from initfast.report import Skipped
-from initfast.spelling import MODULES
 from initfast.structure import tensors
 from initfast.tape import Source, Tape
 from initfast.waiting import Waiting
-
-UNHOOKED = {nn.Linear, nn.ModuleList, nn.ModuleDict, *MODULES}
-"""Modules whose outputs are measured without a hook: what they compute is seen as it runs."""
 
 
 class Outputs:

@@ -10,7 +10,7 @@ from fnmatch import fnmatchcase
 from functools import cached_property, reduce
 from pathlib import Path
 from textwrap import fill
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, SupportsIndex, overload
 
 from initfast.findings import Finding, SkippedCheck, summary, summary_html
 from initfast.layer import Layer, Weight, moments_from_dict, moments_to_dict
@@ -94,19 +94,30 @@ class Report:
     def __iter__(self) -> Iterator[Layer]:
         return iter(self.layers)
 
-    def __getitem__(self, key: str | tuple[str, int] | int) -> Layer:
+    @overload
+    def __getitem__(self, key: str | tuple[str, int] | SupportsIndex) -> Layer: ...
+
+    @overload
+    def __getitem__(self, key: slice) -> list[Layer]: ...
+
+    def __getitem__(
+        self, key: str | tuple[str, int] | SupportsIndex | slice
+    ) -> Layer | list[Layer]:
         """A layer by its name, by name and call (0 is the first), or by its place in the order.
 
-        The name of a block whose output another layer made finds that layer.
+        The name of a module finds its output, whichever layer made it; what functions within the
+        module have made on the way is found where its output was not measured. A range of places
+        finds a list.
 
         Raises:
             KeyError: no layer has that name, or the name has fewer calls.
             IndexError: there are fewer layers.
         """
-        if isinstance(key, int):
+        if not isinstance(key, (str, tuple)):
             return self.layers[key]
         name, call = key if isinstance(key, tuple) else (key, 0)
-        calls = [layer for layer in self.layers if name in layer.names]
+        named = [layer for layer in self.layers if name in layer.names]
+        calls = [layer for layer in named if layer.is_output or name in layer.also] or named
         if not calls:
             raise KeyError(f"no layer is named {name!r}; {_known(self.layers)}")
         if not -len(calls) <= call < len(calls):
@@ -121,7 +132,8 @@ class Report:
         Args:
             name: a pattern for the path of the layer's module, or of a module whose output it is
                 too: "encoder.*", "*.attention".
-            type: a pattern for the type of that module or for what ran: "Conv*", "*+ relu".
+            type: a pattern for the type of one of these modules, or for what ran: "Conv*",
+                "*+ relu".
             depth: the most names in the path: "encoder.0" has two, the net itself none.
 
         Returns:
@@ -140,7 +152,9 @@ class Report:
                 and (depth is None or min(map(_depth, names)) <= depth)
             )
 
-        layers = [layer for layer in self if fits(layer.names, (layer.type, layer.op))]
+        layers = [
+            layer for layer in self if fits(layer.names, (layer.type, layer.op, *layer.also_types))
+        ]
         skipped = [item for item in self.skipped if fits([item.name], [item.op])]
         return Report(layers, self.inputs, skipped, self.notes)
 
@@ -281,7 +295,7 @@ _FLAT = [
     *_OWN,
     *_OUTPUT,
     *("pre_mean", "pre_std", "weight_std", "fan_in", "fan_out", "dead_units", "gain"),
-    *("grad_mean", "grad_std", "weight_grad_std", "grad_to_weight"),
+    *("grad_mean", "grad_std", "grad_rms", "weight_grad_std", "weight_grad_rms", "grad_to_weight"),
 ]
 
 
@@ -295,9 +309,11 @@ def _flat(layer: Layer) -> dict[str, Any]:
         weight = layer.weight
         row |= {"weight_std": weight.std, "fan_in": weight.fan_in, "fan_out": weight.fan_out}
     if layer.grad is not None:
-        row |= {"grad_mean": layer.grad.mean, "grad_std": layer.grad.std}
+        grad = layer.grad
+        row |= {"grad_mean": grad.mean, "grad_std": grad.std, "grad_rms": grad.rms}
     if layer.weight_grad is not None:
-        row["weight_grad_std"] = layer.weight_grad.std
+        grad = layer.weight_grad
+        row |= {"weight_grad_std": grad.std, "weight_grad_rms": grad.rms}
     return row
 
 

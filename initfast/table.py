@@ -42,8 +42,14 @@ def _count(value: int | None) -> str:
     return "" if value is None else str(value)
 
 
-def _grad_std(layer: Layer) -> float | None:
-    return None if layer.grad is None else layer.grad.std
+def _grad_rms(layer: Layer) -> float | None:
+    """Unlike the std, not zero for a gradient that is the same everywhere, as a mean's is."""
+    return None if layer.grad is None else layer.grad.rms
+
+
+def _finite(layer: Layer, value: float) -> float | None:
+    """A statistic of the finite values, where there are any."""
+    return value if layer.post.finite else None
 
 
 class Column(NamedTuple):
@@ -66,11 +72,11 @@ COLUMNS = (
     Column("shape", lambda row: "x".join(map(str, row.shape)) or "scalar", 3, text=True),
     Column("mean", lambda row: number(row.mean), 5),
     Column("std", lambda row: number(row.std), 9),
-    Column("min", lambda row: number(row.min), 1),
-    Column("max", lambda row: number(row.max), 2),
+    Column("min", lambda row: number(_finite(row, row.min)), 1),
+    Column("max", lambda row: number(_finite(row, row.max)), 2),
     Column("gain", lambda row: number(row.gain), 6),
     Column(
-        "grad std", lambda row: number(_grad_std(row)), 6, shown=lambda row: row.grad is not None
+        "grad rms", lambda row: number(_grad_rms(row)), 6, shown=lambda row: row.grad is not None
     ),
     Column("zero", lambda row: share(row.zeros), 4, shown=lambda row: row.zeros > 0),
     Column("saturated", lambda row: share(row.saturated), 7, shown=lambda row: row.saturated > 0),

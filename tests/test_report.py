@@ -6,6 +6,7 @@ import math
 import pickle
 import sys
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -16,7 +17,7 @@ from initfast import table
 from initfast.moments import Moments
 from initfast.profiler import profile
 from initfast.report import Layer, Report, Skipped, Weight
-from initfast.table import Fold, number, share
+from initfast.table import Fold, Table, number, share
 
 
 def layer(name="0", op="linear", std=1.0, shape=(16, 8), **more):
@@ -66,7 +67,7 @@ def test_gradients_are_kept_shown_and_compared_with_the_weight():
     assert layer(grad=grads, weight_grad=grads).grad_to_weight is None
     assert Layer.from_dict(one.to_dict()) == one
     assert Layer.from_dict(json.loads(json.dumps(one.to_dict()))) == one
-    assert "grad std" in str(Report([one])) and "grad std" not in str(Report([layer()]))
+    assert "grad rms" in str(Report([one])) and "grad rms" not in str(Report([layer()]))
     row = Report([one, layer()]).to_dataframe()
     assert row["grad_std"][0] == 1.0 and row["weight_grad_std"][0] == 1.0
     assert row["grad_to_weight"][0] == 0.5 and math.isnan(row["grad_std"][1])
@@ -82,6 +83,54 @@ def test_looking_up(report):
         report["0", 1]
     with pytest.raises(KeyError, match="the report is empty"):
         Report([])["x"]
+
+
+def test_a_range_or_numpys_integer(report):
+    assert report[1:3] == report.layers[1:3] and report[np.int64(2)] is report.layers[2]
+
+
+class Block(nn.Module):
+    """Its output is the second of two sums; it has both a softmax and a layer on the way."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Linear(6, 6), nn.Sequential(nn.Linear(6, 6), nn.Tanh())
+
+    def forward(self, x):
+        x = x + self.first(x).softmax(-1)
+        return x + self.last(x)
+
+
+@pytest.mark.parametrize(
+    "block",
+    [Block(), nn.TransformerEncoderLayer(6, 2, 8, dropout=0.0, norm_first=True)],
+    ids=["own", "transformer"],
+)
+@pytest.mark.parametrize("loss", [None, torch.sum])
+def test_a_name_is_that_of_the_modules_output(block, loss):
+    net, x = nn.Sequential(block, nn.Sequential(block)), torch.randn(3, 5, 6)
+    report = profile(net, x, loss=loss)
+    with torch.no_grad():
+        y = block(x)
+        z = block(y)
+    for found, expected in [(report["0"], y), (report["0", 1], z), (report["1"], z)]:
+        assert found.post.mean == pytest.approx(expected.double().mean().item(), abs=1e-6)
+        assert found.post.std == pytest.approx(expected.double().std().item(), rel=1e-5)
+    with pytest.raises(KeyError, match="has 2 calls"):
+        report["0", 2]
+    on_the_way = [one for one in report if not one.is_output]
+    assert on_the_way and all(one.name == "0" for one in on_the_way)
+    again = Report.from_dict(json.loads(report.to_json()))
+    assert again["0"] == report["0"] and report.merge(again)["0"].also == report["0"].also
+
+
+def test_what_functions_made_is_found_where_the_output_is_not_measured():
+    class Counts(nn.Module):
+        def forward(self, x):
+            return torch.tanh(x).argmax(-1)
+
+    report = profile(nn.Sequential(Counts()), torch.randn(2, 3))
+    assert report["0"].op == "tanh" and not report["0"].is_output
 
 
 def test_layers_are_made_when_asked_for():
@@ -120,6 +169,18 @@ def test_wide_numbers_drop_columns_but_never_the_names_and_std():
     lines = str(Report([wide])).splitlines()
     assert max(map(len, lines)) <= 100
     assert "layer" in lines[0] and "std" in lines[0] and "non-finite" in lines[0]
+
+
+def test_a_gradient_that_is_the_same_everywhere_is_not_shown_as_zero():
+    report = profile(nn.Linear(4, 4), torch.randn(2, 4), loss=torch.mean)
+    heading, _, row, *_ = str(report).splitlines()
+    assert row[heading.index("grad rms") :].split()[0] == "0.1250"
+    assert report.to_dataframe()["grad_rms"][0] == 0.125
+
+
+@pytest.mark.parametrize("x", [torch.full((2, 4), math.nan), torch.ones(0, 4)])
+def test_extremes_of_no_finite_values_are_blank(x):
+    assert "inf" not in Table(profile(nn.Linear(4, 4), x).layers).text()
 
 
 @pytest.mark.parametrize(
@@ -259,6 +320,13 @@ def test_select(filters, found):
     assert [one.name for one in selected] == found
     assert selected.notes == report.notes
     assert bool(selected.skipped) == (filters in ({}, {"depth": 1}, {"depth": 2}))
+
+
+def test_the_types_of_all_modules_whose_output_it_is_are_selected():
+    report = profile(mlp(2, act=nn.ReLU), torch.randn(2, 16))
+    assert [one.name for one in report.select(type="ReLU")] == ["0", "2"]
+    assert [one.name for one in report.merge(report).select(type="ReLU")] == ["0", "2"]
+    assert not len(report.select(type="Tanh"))
 
 
 def test_a_block_is_found_by_its_name_though_another_layer_made_its_output():
