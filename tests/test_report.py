@@ -242,7 +242,7 @@ def test_the_first_nonfinite_layer_is_never_folded():
     layers[17] = Layer("17", "linear", (16, 8), (16, 8), torch.float32, bad)
     rows = fold(layers)
     assert rows == [0, 1, 2, Fold(3, 17, 1), 17, Fold(18, 29, 1), 29]
-    assert "The first non-finite value: in the output of '17' (linear)." in str(Report(layers))
+    assert "in the output of '17' (linear)" in Report(layers).origin
     layers[17] = layer("17", "linear + tanh", pre=bad)
     assert "in the pre-activation of '17' (linear + tanh)" in str(Report(layers))
 
