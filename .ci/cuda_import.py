@@ -23,6 +23,7 @@ calls = {
     "act_": (x, "relu", 0.0, 0.0, -1),
     "act_backward": (x, x, "relu", 0.0, 0.0),
     "linear_act": (x, weight, None, "relu", 0.0, 0.0, False),
+    "linear_act_chain": (x, [weight], [None], ["relu"], [0.0], [0.0]),
     "sample_": (x, "uniform", None, 1.0, 0.0, 0.0, 1.0, 1, 0, [5, 1]),
     "zero_rows_": (x, 1, 1),
 }

@@ -58,33 +58,38 @@ class Device {
   int capability_ = 0;
 };
 
-// Live units and a ticket, zeroed by one memset; partial moments; the rows of the result.
-struct Statistics {
-  static constexpr int64_t kTicketBytes = 4;
-  Tensor zeroed, partial, rows;
-  int64_t units, ticket_at;
-
-  Statistics(const Device& device, const Tensor& like, int64_t units, int rows_count, int64_t blocks)
-      : zeroed(new_tensor({ticket_place(units) + kTicketBytes}, ScalarType::Bool, like)),
-        partial(new_tensor({blocks * rows_count * int64_t(sizeof(Moments))}, ScalarType::Byte, like)),
-        rows(new_tensor(rows_count == 1 ? std::vector<int64_t>{8} : std::vector<int64_t>{rows_count, 8},
-                        ScalarType::Double, like)),
-        units(units),
-        ticket_at(ticket_place(units)) {
-    device.zero(zeroed.mutable_data_ptr(), size_t(zeroed.numel()));
+// Live units and a ticket, zeroed by one memset; the rows of the result; partial moments.
+class Statistics {
+ public:
+  Statistics(const Device& device, const Tensor& like, int64_t units, std::vector<int64_t> rows_sizes)
+      : zeroed_(new_tensor({ticket_place(units) + kTicketBytes}, ScalarType::Bool, like)),
+        partial_(new_tensor({0}, ScalarType::Byte, like)),
+        rows_(new_tensor(rows_sizes, ScalarType::Double, like)),
+        units_(units) {
+    device.zero(zeroed_.mutable_data_ptr(), size_t(zeroed_.numel()));
   }
 
-  uint8_t* live_flags() { return static_cast<uint8_t*>(zeroed.mutable_data_ptr()); }
-  Tensor live() { return torch::stable::narrow(zeroed, 0, 0, units); }
-  // For a kernel whose first row of moments is this one.
-  cuda::Reduction reduction(int row = 0) {
-    return {static_cast<Moments*>(partial.mutable_data_ptr()),
-            reinterpret_cast<unsigned*>(live_flags() + ticket_at),
-            static_cast<double*>(rows.mutable_data_ptr()) + 8 * row};
+  Tensor rows() const { return rows_; }
+  Tensor live() { return torch::stable::narrow(zeroed_, 0, 0, units_); }
+  uint8_t* live_flags(int64_t unit = 0) {
+    return static_cast<uint8_t*>(zeroed_.mutable_data_ptr()) + unit;
+  }
+  // For a kernel of so many blocks that makes `count` rows of moments, the first of them `row`.
+  // Kernels of one stream may use the same room one after the other.
+  cuda::Reduction reduction(int64_t count, int64_t row = 0, int64_t blocks = cuda::kMaxBlocks) {
+    const int64_t bytes = blocks * count * int64_t(sizeof(Moments));
+    if (partial_.numel() < bytes) partial_ = new_tensor({bytes}, ScalarType::Byte, partial_);
+    return {static_cast<Moments*>(partial_.mutable_data_ptr()),
+            reinterpret_cast<unsigned*>(live_flags(ticket_place(units_))),
+            static_cast<double*>(rows_.mutable_data_ptr()) + 8 * row};
   }
 
  private:
+  static constexpr int64_t kTicketBytes = 4;
   static int64_t ticket_place(int64_t units) { return (units + 3) / 4 * 4; }
+
+  Tensor zeroed_, partial_, rows_;
+  int64_t units_;
 };
 
 }  // namespace initfast

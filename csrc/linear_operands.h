@@ -60,6 +60,19 @@ inline LinearOperands linear_operands(const Tensor& x, const Tensor& weight,
   return in;
 }
 
+// How many units a chain of layers has; there must be as many of each argument, and at least one.
+inline int64_t units_of_chain(const std::vector<Tensor>& weights, size_t biases, size_t names,
+                              size_t alphas, size_t betas) {
+  const size_t n = weights.size();
+  STD_TORCH_CHECK(n > 0 && biases == n && names == n && alphas == n && betas == n,
+                  "initfast::linear_act_chain: ", n, " weights, ", biases, " biases, ", names,
+                  " activations, ", alphas, " alphas and ", betas,
+                  " betas; expected as many of each, and at least one");
+  int64_t units = 0;
+  for (const Tensor& weight : weights) units += weight.dim() > 0 ? weight.size(0) : 0;
+  return units;
+}
+
 // out = x weight^T + bias by the library's matrix product.
 inline void linear_out(const Tensor& x, const Tensor& weight, const std::optional<Tensor>& bias,
                        const Tensor& out) {

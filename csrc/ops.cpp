@@ -145,13 +145,7 @@ std::tuple<Tensor, Tensor, Tensor> linear_act_chain(Tensor x, std::vector<Tensor
                                                     std::vector<double> betas) {
   const Dtype dtype = dtype_of(x, "linear_act_chain", "x");
   const size_t n = weights.size();
-  STD_TORCH_CHECK(n > 0 && biases.size() == n && names.size() == n && alphas.size() == n &&
-                      betas.size() == n,
-                  "initfast::linear_act_chain: ", n, " weights, ", biases.size(), " biases, ",
-                  names.size(), " activations, ", alphas.size(), " alphas and ", betas.size(),
-                  " betas; expected as many of each, and at least one");
-  int64_t units = 0;
-  for (const Tensor& weight : weights) units += weight.dim() > 0 ? weight.size(0) : 0;
+  const int64_t units = units_of_chain(weights, biases.size(), names.size(), alphas.size(), betas.size());
   Tensor moments = new_tensor({int64_t(n), 3, 8}, ScalarType::Double, x);
   Tensor live = no_units_live(units, x);
   double* row = static_cast<double*>(moments.mutable_data_ptr());

@@ -64,19 +64,19 @@ void launch_moments(const Device& device, Tensor x, Dtype dtype, const cuda::Red
 Tensor moments(Tensor x) {
   const Dtype dtype = dtype_of(x, "moments", "x");
   const Device device(x, "moments", "x");
-  Statistics statistics(device, x, 0, 1, cuda::kMaxBlocks);
-  launch_moments(device, x, dtype, statistics.reduction());
-  return statistics.rows;
+  Statistics statistics(device, x, 0, {8});
+  launch_moments(device, x, dtype, statistics.reduction(1));
+  return statistics.rows();
 }
 
 // z, read as the layout says, activated into the dense y, which may be z.
 std::tuple<Tensor, Tensor> act_into(const Device& device, const ActOperands& in, const Tensor& z,
                                     const cuda::Layout& layout, const Tensor& y) {
-  Statistics statistics(device, z, in.units, 2, cuda::kMaxBlocks);
+  Statistics statistics(device, z, in.units, {2, 8});
   const cuda::ActArgs args{in.work(z, y, statistics.live_flags()), layout, nullptr, nullptr,
-                           statistics.reduction()};
+                           statistics.reduction(2)};
   device.check(cuda::act(args, device.stream()), "the launch of act");
-  return {statistics.rows, statistics.live()};
+  return {statistics.rows(), statistics.live()};
 }
 
 std::tuple<Tensor, Tensor, Tensor> act(Tensor z, std::string name, double alpha, double beta,
@@ -107,10 +107,10 @@ std::tuple<Tensor, Tensor> act_backward(Tensor grad_y, Tensor z, std::string nam
   ActBackwardOperands in = act_backward_operands(grad_y, z, name, alpha, beta);
   const Device device(z, "act_backward", "z");
   const Tensor grad_z = in.lay_out();
-  Statistics statistics(device, z, 0, 2, cuda::kMaxBlocks);
-  const cuda::ActBackwardArgs args{in.work(grad_z), statistics.reduction()};
+  Statistics statistics(device, z, 0, {2, 8});
+  const cuda::ActBackwardArgs args{in.work(grad_z), statistics.reduction(2)};
   device.check(cuda::act_backward(args, device.stream()), "the launch of act_backward");
-  return {grad_z, statistics.rows};
+  return {grad_z, statistics.rows()};
 }
 
 // ---- linear_act ----
@@ -130,43 +130,47 @@ bool small_batch(const Device& device, const LinearOperands& in, Dtype dtype) {
          in.weight.stride(0) < kMostDepth;
 }
 
-struct LinearResult {
-  Tensor rows, live;
+// Where a layer's statistics go: its first unit, and the first of its three rows.
+struct Place {
+  Statistics& statistics;
+  int64_t unit, row;
 };
 
-LinearResult linear_act_small(const Device& device, const LinearOperands& in, Dtype dtype,
-                              const Activation& activation, const Tensor& y, const Tensor* z) {
-  cuda::LinearActArgs args{in.work<void>(activation, y, z, nullptr), dtype, {}};
-  Statistics statistics(device, y, in.cols, 3, cuda::linear_act_blocks(args));
-  args.live = statistics.live_flags();
-  args.out = statistics.reduction();
+void linear_act_small(const Device& device, const LinearOperands& in, Dtype dtype,
+                      const Activation& activation, const Tensor& y, const Tensor* z,
+                      const Place& place) {
+  uint8_t* live = place.statistics.live_flags(place.unit);
+  cuda::LinearActArgs args{in.work<void>(activation, y, z, live), dtype, {}};
+  args.out = place.statistics.reduction(3, place.row, cuda::linear_act_blocks(args));
   device.check(cuda::linear_act(args, device.stream()), "the launch of linear_act");
-  return {statistics.rows, statistics.live()};
 }
 
 // The moments of the weight, which brings it into the cache, the library's product, then one kernel
 // for bias, activation and moments. In 16 bits the library adds the bias, before its only rounding.
-LinearResult linear_act_large(const Device& device, const LinearOperands& in, Dtype dtype,
-                              const Activation& activation, const Tensor& y, const Tensor* z) {
+void linear_act_large(const Device& device, const LinearOperands& in, Dtype dtype,
+                      const Activation& activation, const Tensor& y, const Tensor* z,
+                      const Place& place) {
   const bool wide = dtype == Dtype::kFloat32 || dtype == Dtype::kFloat64;
   const Tensor& product = z ? *z : y;
-  Statistics statistics(device, y, in.cols, 3, cuda::kMaxBlocks);
-  launch_moments(device, in.weight, dtype, statistics.reduction(2));
+  launch_moments(device, in.weight, dtype, place.statistics.reduction(1, place.row + 2));
   if (product.numel() > 0) {
     linear_out(in.x, in.weight, wide ? std::nullopt : in.bias, product);
   }
-  cuda::ActArgs args{};
-  args.dtype = dtype;
-  args.act = activation;
-  args.z = product.const_data_ptr();
-  args.numel = in.rows * in.cols;
-  args.bias = wide && in.bias ? in.bias->const_data_ptr() : nullptr;
-  args.z_out = args.bias && z ? z->mutable_data_ptr() : nullptr;
-  args.y = y.mutable_data_ptr();
-  args.units = {std::max<int64_t>(1, in.cols), 1, statistics.live_flags()};
-  args.out = statistics.reduction();
+  const Units units{std::max<int64_t>(1, in.cols), 1, place.statistics.live_flags(place.unit)};
+  const void* bias = wide && in.bias ? in.bias->const_data_ptr() : nullptr;
+  const cuda::ActArgs args{{dtype, activation, product.const_data_ptr(), y.mutable_data_ptr(),
+                            in.rows * in.cols, units},
+                           {}, bias, bias && z ? z->mutable_data_ptr() : nullptr,
+                           place.statistics.reduction(2, place.row)};
   device.check(cuda::act(args, device.stream()), "the launch of act after the matrix product");
-  return {statistics.rows, statistics.live()};
+}
+
+// y [rows, cols] and, where it is kept, z.
+void linear_act_rows(const Device& device, const LinearOperands& in, Dtype dtype,
+                     const Activation& activation, const Tensor& y, const Tensor* z,
+                     const Place& place) {
+  const bool small = in.rows > 0 && in.cols > 0 && small_batch(device, in, dtype);
+  (small ? linear_act_small : linear_act_large)(device, in, dtype, activation, y, z, place);
 }
 
 std::tuple<Tensor, Tensor, Tensor, Tensor> linear_act(Tensor x, Tensor weight,
@@ -181,11 +185,34 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> linear_act(Tensor x, Tensor weight,
   Tensor z = new_tensor(save_z ? sizes : std::vector<int64_t>{0}, x.scalar_type(), x);
   const Tensor y_rows = in.as_rows(y);
   const Tensor z_rows = save_z ? in.as_rows(z) : z;
-  const Tensor* kept = save_z ? &z_rows : nullptr;
-  const bool small = in.rows > 0 && in.cols > 0 && small_batch(device, in, dtype);
-  const LinearResult result = small ? linear_act_small(device, in, dtype, activation, y_rows, kept)
-                                    : linear_act_large(device, in, dtype, activation, y_rows, kept);
-  return {y, z, result.rows, result.live};
+  Statistics statistics(device, x, in.cols, {3, 8});
+  linear_act_rows(device, in, dtype, activation, y_rows, save_z ? &z_rows : nullptr,
+                  {statistics, 0, 0});
+  return {y, z, statistics.rows(), statistics.live()};
+}
+
+// A chain of them, each the next one's input: one memset, and no more kernels than layers where
+// batches are small.
+std::tuple<Tensor, Tensor, Tensor> linear_act_chain(Tensor x, std::vector<Tensor> weights,
+                                                    std::vector<std::optional<Tensor>> biases,
+                                                    std::vector<std::string> names,
+                                                    std::vector<double> alphas,
+                                                    std::vector<double> betas) {
+  const Dtype dtype = dtype_of(x, "linear_act_chain", "x");
+  const int64_t units = units_of_chain(weights, biases.size(), names.size(), alphas.size(), betas.size());
+  const Device device(x, "linear_act_chain", "x");
+  Statistics statistics(device, x, units, {int64_t(weights.size()), 3, 8});
+  int64_t unit = 0;
+  for (size_t i = 0; i < weights.size(); ++i) {
+    const Activation activation = parse_activation(names[i], alphas[i], betas[i]);
+    const LinearOperands in = linear_operands(x, weights[i], biases[i]);
+    const Tensor y = new_tensor(in.output_sizes(x), x.scalar_type(), x);
+    linear_act_rows(device, in, dtype, activation, in.as_rows(y), nullptr,
+                    {statistics, unit, 3 * int64_t(i)});
+    unit += in.cols;
+    x = y;
+  }
+  return {x, statistics.rows(), statistics.live()};
 }
 
 }  // namespace
@@ -197,6 +224,7 @@ STABLE_TORCH_LIBRARY_IMPL(initfast, CUDA, m) {
   m.impl("act_", TORCH_BOX(&initfast::act_));
   m.impl("act_backward", TORCH_BOX(&initfast::act_backward));
   m.impl("linear_act", TORCH_BOX(&initfast::linear_act));
+  m.impl("linear_act_chain", TORCH_BOX(&initfast::linear_act_chain));
 }
 
 #endif  // USE_CUDA

@@ -64,7 +64,8 @@ __device__ __forceinline__ void mark_run(const UnitsOfElements& units, int64_t s
   for (int i = 0; i < N; ++i) nonzero |= uint32_t(y[i] != S(0)) << i;
   nonzero &= present;
   const bool together = units.inner.value % W == 0;  // a vector's elements are of one unit
-  const bool in_sequence = units.inner.value == 1 && units.count.value % W == 0;
+  const bool in_sequence = units.inner.value == 1 && units.count.value % W == 0 &&
+                           reinterpret_cast<uintptr_t>(units.live) % W == 0;
 #pragma unroll 1
   for (int i = 0; i < N; i += together || in_sequence ? W : 1) {
     const uint32_t here = nonzero >> i & (together || in_sequence ? (1u << W) - 1 : 1u);

@@ -18,7 +18,16 @@ from cuda_on_cpu.builds import build
 from torch._C import DispatchKey, DispatchKeySet
 
 KEYS = DispatchKeySet(DispatchKey.PrivateUse1)  # see card.h
-OPERATORS = ("moments", "act", "act_", "act_backward", "linear_act", "sample_", "zero_rows_")
+OPERATORS = (
+    "moments",
+    "act",
+    "act_",
+    "act_backward",
+    "linear_act",
+    "linear_act_chain",
+    "sample_",
+    "zero_rows_",
+)
 
 
 class Card:

@@ -5,6 +5,8 @@ What they compute is tested by the CPU operators' own tests; see plugin.py.
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 from cuda_on_cpu.builds import MissingTool
@@ -42,6 +44,7 @@ def calls(dtype=torch.float32):
         "act_": (x.clone(), *ACT, -1),
         "act_backward": (x, x, *ACT),
         "linear_act": (x, weight, None, *ACT, False),
+        "linear_act_chain": (x, [weight], [None], *([each] for each in ACT)),
         "sample_": (x, "uniform", None, 1.0, 0.0, 0.0, 1.0, 1, 0, [6, 1]),
         "zero_rows_": (x, 1, 1),
     }
@@ -59,7 +62,8 @@ def test_an_operator_is_one_launch(card, name):
 @pytest.mark.parametrize("name", calls())
 def test_a_failed_launch_is_named(card, name):
     card.reset(failing_launch=0)
-    message = rf"initfast::{name}: the launch of {name.strip('_')}.* failed on cuda:.*: unspecified"
+    kernel = name.strip("_").removesuffix("_chain")
+    message = rf"initfast::{name}: the launch of {kernel}.* failed on cuda:.*: unspecified"
     with pytest.raises(RuntimeError, match=message):
         card.call(name, *calls()[name])
     assert card.last_error == 0  # torch would blame its own next launch
@@ -96,6 +100,32 @@ def test_small_batches_have_a_kernel_of_their_own(card, dtype, rows, small):
         card.call("linear_act", x, weight, None, *ACT, False)
     assert ("aten::linear" not in {event.name for event in seen.events()}) == small
     assert card.launches == (1 if small else 2)
+
+
+def chained(x, weights, biases, act):
+    """linear_act after linear_act, and what a chain returns of all."""
+    rows, live = [], []
+    for weight, bias in zip(weights, biases, strict=True):
+        x, _, moments, units = torch.ops.initfast.linear_act(x, weight, bias, *act, False)
+        rows.append(moments)
+        live.append(units)
+    return x, torch.stack(rows), torch.cat(live)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("rows", [0, 3, 70])
+def test_a_chain_is_one_layer_after_another(card, rows, dtype):
+    """In one call: of small batches as many launches as layers."""
+    widths = [5, 7, 16, 1, 8, 12]  # the flags of a layer's units lie anywhere
+    weights = [torch.randn(m, n).to(dtype) for n, m in itertools.pairwise(widths)]
+    biases = [torch.randn(len(w)).to(dtype) if i % 2 else None for i, w in enumerate(weights)]
+    x = torch.randn(rows, 5).to(dtype)
+    acts = [[each] * len(weights) for each in ("relu", 0.0, 0.0)]
+    results = card.call("linear_act_chain", x, weights, biases, *acts)
+    small = 0 < rows <= 32 and dtype != torch.float64
+    assert card.launches == len(weights) * (1 if small else 2)
+    for got, expected in zip(results, chained(x, weights, biases, ("relu", 0.0, 0.0)), strict=True):
+        assert torch.equal(got, expected)
 
 
 # ---- in place ----
@@ -160,8 +190,9 @@ def test_nothing_is_launched_after_a_failed_check(card, name):
                 yield (*arguments[:i], argument.to("meta"), *arguments[i + 1 :])
         yield [a.long() if isinstance(a, torch.Tensor) else a for a in arguments]
 
+    checked = name.removesuffix("_chain")
     for arguments in spoiled(calls()[name]):
-        with pytest.raises(RuntimeError, match=rf"initfast::{name}: .*expected"):
+        with pytest.raises(RuntimeError, match=rf"initfast::{checked}.*: .*expected"):
             card.call(name, *arguments)
     assert card.launches == 0
 
