@@ -18,8 +18,6 @@ namespace {
 
 using namespace cpu;
 
-constexpr int64_t kMultiplyAddsPerThread = 1 << 18;  // a few microseconds
-
 Tensor no_units_live(int64_t units, const Tensor& like) {
   Tensor live = new_tensor({units}, ScalarType::Bool, like);
   if (units > 0) memset(live.mutable_data_ptr(), 0, size_t(units));

@@ -13,6 +13,7 @@ inline const cpu::Kernels& kernels() {
 }
 
 constexpr int64_t kRunsPerThread = 4;  // 16,384 numbers: a few microseconds
+constexpr int64_t kMultiplyAddsPerThread = 1 << 18;  // likewise
 
 // Run the kernel on all its tiles, at least `grain` of them to a thread.
 template <class Args>

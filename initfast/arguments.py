@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from initfast.activations import check_activation
+
 _DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
 
@@ -95,3 +97,45 @@ def chain_layers(
             "betas; expected as many of each, and at least one".format(*counts)
         )
     return list(zip(*columns, strict=True))
+
+
+def check_chain_backward(
+    grad_y: Tensor,
+    inputs: Sequence[Tensor],
+    weights: Sequence[Tensor],
+    zs: Sequence[Tensor],
+    acts: Sequence[str],
+    alphas: Sequence[float],
+    betas: Sequence[float],
+    weights_wanted: Sequence[int],
+    biases_wanted: Sequence[bool],
+) -> None:
+    """Raise RuntimeError unless the inputs, pre-activations and grad_y are those of one chain."""
+    op = "linear_act_chain_backward"
+    counts = [len(a) for a in (inputs, weights, zs, acts, alphas, betas)]
+    counts += [len(weights_wanted), len(biases_wanted)]
+    if counts[0] == 0 or len(set(counts)) > 1:
+        raise RuntimeError(
+            "initfast::{}: {} inputs, {} weights, {} pre-activations, {} activations, {} alphas, "
+            "{} betas, {} weights wanted and {} biases wanted; expected as many of each, and at "
+            "least one".format(op, *counts)
+        )
+    check_dtype(grad_y, op, "grad_y")
+    layers = zip(inputs, weights, zs, [*inputs[1:], grad_y], acts, alphas, betas, strict=True)
+    for i, (x, weight, z, y, act, alpha, beta) in enumerate(layers):
+        check_activation(act, alpha, beta)
+        check_linear(x, weight, None)
+        check_same(x, z, op, "an input", "a pre-activation")
+        check_same(x, y, op, "an input", "what follows it")
+        if not z.shape == y.shape == (*x.shape[:-1], weight.shape[0]):
+            raise RuntimeError(
+                f"initfast::{op}: layer {i} has a pre-activation of shape {list(z.shape)} and its "
+                f"result has shape {list(y.shape)}; expected {list(x.shape)} with a last dimension "
+                f"of {weight.shape[0]}"
+            )
+    for wanted in weights_wanted:
+        if wanted not in (0, 1, 2):
+            raise RuntimeError(
+                f"initfast::{op}: of a weight's gradient {wanted} is wanted; expected 0 (nothing), "
+                "1 (its moments) or 2 (the gradient as well)"
+            )

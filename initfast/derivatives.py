@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from initfast.arguments import check_chain_backward
 from initfast.schemas import definitions
 
 
@@ -79,6 +80,13 @@ def _no_double_backward(ctx: Any, *_: Any) -> None:
     )
 
 
+def _no_double_chain_backward(ctx: Any, *_: Any) -> None:
+    raise NotImplementedError(
+        "initfast::linear_act_chain_backward has no gradient of its own: second derivatives are "
+        "torch's, through its linear layers and activations"
+    )
+
+
 def _no_chain_gradient(ctx: Any, *_: Any) -> None:
     raise NotImplementedError(
         "initfast::linear_act_chain has no gradient: where one is wanted, call linear_act for each"
@@ -96,3 +104,43 @@ torch.library.register_autograd(
 )
 torch.library.register_autograd("initfast::act_backward", _no_double_backward, lib=definitions)
 torch.library.register_autograd("initfast::linear_act_chain", _no_chain_gradient, lib=definitions)
+torch.library.register_autograd(
+    "initfast::linear_act_chain_backward", _no_double_chain_backward, lib=definitions
+)
+
+
+# ---- the way back through a chain, on devices without a kernel for all of it ----
+
+
+def chain_backward_by_layers(
+    grad_y: Tensor,
+    inputs: Sequence[Tensor],
+    weights: Sequence[Tensor],
+    zs: Sequence[Tensor],
+    acts: Sequence[str],
+    alphas: Sequence[float],
+    betas: Sequence[float],
+    wants_x: bool,
+    weights_wanted: Sequence[int],
+    biases_wanted: Sequence[bool],
+) -> tuple[Tensor, list[Tensor], list[Tensor], Tensor]:
+    """linear_act_chain_backward by act_backward, the library's products and moments."""
+    chain = (inputs, weights, zs, acts, alphas, betas, weights_wanted, biases_wanted)
+    check_chain_backward(grad_y, *chain)
+    new = grad_y.new_empty
+    grad_weights, grad_biases = [new(0) for _ in zs], [new(0) for _ in zs]
+    rows, grad = [], grad_y
+    for i in reversed(range(len(zs))):
+        operator = torch.ops.initfast.act_backward
+        grad_z, pair = operator(grad, zs[i], acts[i], alphas[i], betas[i])
+        needed = (i > 0 or wants_x, weights_wanted[i] > 0, biases_wanted[i])
+        grad_x, weight, bias = linear_gradients(grad_z, inputs[i], weights[i], needed)
+        rows.append([pair[1], torch.ops.initfast.moments(new(0) if weight is None else weight)])
+        if weight is not None and weights_wanted[i] == 2:
+            grad_weights[i] = weight
+        grad_biases[i] = grad_biases[i] if bias is None else bias
+        grad = new(0) if grad_x is None else grad_x
+    return grad, grad_weights, grad_biases, torch.stack([torch.stack(p) for p in rows[::-1]])
+
+
+definitions.impl("linear_act_chain_backward", chain_backward_by_layers, "CUDA")

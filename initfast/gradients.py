@@ -1,26 +1,25 @@
 """Gradients, measured as a backward computes them.
 
-What a net computes gets a hook that measures the gradient there, in cache, and changes nothing. A
-linear layer with its activation can run as one operator, whose backward kernel measures on its way.
+What a net computes gets a hook that measures the gradient there, in cache, and changes nothing.
+Linear layers with their activations can run as one operator, whose backward measures on its way,
+and need not even write down the gradient of a weight that nobody else can see.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from initfast.activations import ACTIVATIONS
-from initfast.derivatives import linear_gradients
 from initfast.kernels import DTYPES, kernels_of
+from initfast.linear_graph import LinearActChain
 from initfast.rows import Rows
-from initfast.tape import LINEAR_ACT, MOMENTS, Linear
-
-ACT_BACKWARD = torch.ops.initfast.act_backward.default.redispatch
+from initfast.spelling import Call
+from initfast.tape import MOMENTS
 
 _backward = torch._C._current_graph_task_id  # tells one backward from another
 
@@ -31,16 +30,16 @@ class Gradients:
     A tensor's address is that of its own row on the tape.
 
     Args:
-        fuse: whether a linear layer and its activation may run as one operator; its forward differs
-            from torch's in the last bits.
+        fuse: whether linear layers and their activations may run as one operator, whose forward
+            differs from torch's in the last bits, and whether :meth:`arm` will be called.
         shared: the weights that all ranks of a group have, in the same order on each: their
             gradients are measured by :meth:`average` alone.
 
     Attributes:
         armed: whether a backward that runs now is one to measure.
         scale: what the loss was multiplied by, one number on its device; None: by nothing.
-        found: for each gradient the address of its tensor, rows of moments of which the last is the
-            gradient's, and how many rows they are.
+        found: rows of moments, how many they are, and which are of the gradient at the tensor of
+            which address.
     """
 
     def __init__(self, fuse: bool, shared: Iterable[Tensor] = ()) -> None:
@@ -48,10 +47,12 @@ class Gradients:
         self._shared = {id(w): w for w in shared if w.requires_grad and w.dtype in DTYPES}
         self.armed = False
         self.scale: Tensor | None = None
-        self.found: list[tuple[int, Tensor, int]] = []
+        self.found: list[tuple[Tensor, int, list[tuple[int, int]]]] = []
         self._kept: dict[int, list[int]] = {}
         self._measured = -1  # the backward that went through an output
+        self._expected = -1  # the backward that arm() announced
         self._weights: dict[int, tuple[Tensor, list[int]]] = {}
+        self._unwritten: set[int] = set()  # weights whose gradient only its operator sees
         self._shares: dict[int, Tensor] = {}
         self._handles: list[Any] = []
         self._weight_handles: list[Any] = []
@@ -72,6 +73,10 @@ class Gradients:
                 known[1].append(address)
             return
         self._weights[id(weight)] = (weight, [address])
+        if not (self.fuse and weight.is_leaf):
+            self._hook_weight(weight)
+
+    def _hook_weight(self, weight: Tensor) -> None:
         measure = partial(self._measure_weight, id(weight))
         self._weight_handles.append(self._hook(weight, measure))
 
@@ -80,19 +85,62 @@ class Gradients:
             self._unhooked.append(t)
         return t.register_hook(measure)
 
-    def keep(self, address: int, rows: Tensor, count: int) -> None:
-        """Keep rows of moments, the last of which is the gradient's at the tensor of this address.
+    def arm(self, loss: Tensor) -> None:
+        """Measure the one backward that now follows, whose gradients nobody keeps.
 
-        One gradient of a backward comes through an output before any comes to a weight.
+        The gradient of a weight stays unwritten where its operator alone can see it: the weight is
+        a leaf without hooks of the user's, not shared by ranks, used once, and the graph of the
+        loss leads to it once, from that operator. (A hook of an extension in C++ is not seen.)
+        """
+        edges = list(_edges_to_leaves(loss))
+        all_uses = Counter(leaf for _, leaf in edges)
+        by_chain = {leaf for node, leaf in edges if getattr(node, "gradients", None) is self}
+        for i, (weight, addresses) in self._weights.items():
+            if not weight.is_leaf:
+                continue
+            alone = all_uses[i] == len(addresses) == 1 and i in by_chain and i not in self._shared
+            if alone and not weight._backward_hooks:
+                self._unwritten.add(i)
+            else:
+                self._hook_weight(weight)
+        self._handles.append(self._hook(loss, self._begin))
+        self.armed = True
+
+    def _begin(self, grad: Tensor) -> None:
+        self._expected = _backward()
+
+    def wanted(self, weight: Tensor) -> int:
+        """What an operator's backward that runs now is to do with the gradient of its weight.
+
+        Returns:
+            1: only measure it; 2: return it.
+        """
+        return 1 if id(weight) in self._unwritten and _backward() == self._expected else 2
+
+    def keep_chain(self, addresses: Sequence[int], rows: Tensor, wanted: Sequence[int]) -> None:
+        """Keep the rows of a chain's gradients, two for each layer.
+
+        Args:
+            addresses: of the layers' results; a weight's is the next.
+            rows: of the gradients at each result and at its weight.
+            wanted: by layer, 1 where no hook will measure the weight's.
         """
         if self.armed:
             self._measured = _backward()
-            self.found.append((address, rows, count))
+            places = [(address, 2 * i) for i, address in enumerate(addresses)]
+            places += [
+                (address + 1, 2 * i + 1)
+                for i, (address, what) in enumerate(zip(addresses, wanted, strict=True))
+                if what == 1
+            ]
+            self.found.append((rows.view(-1, 8), 2 * len(addresses), places))
 
     def measure(self, address: int, grad: Tensor) -> None:
         """Measure the gradient at the tensor of this address."""
         if self.armed and (key := kernels_of(grad)) is not None:
-            self.keep(address, MOMENTS(key, grad), 1)
+            # One gradient of a backward comes through an output before any comes to a weight.
+            self._measured = _backward()
+            self.found.append((MOMENTS(key, grad), 1, [(address, 0)]))
 
     def _measure_weight(self, weight: int, grad: Tensor) -> None:
         if _backward() != self._measured:
@@ -104,8 +152,8 @@ class Gradients:
 
     def _found_at(self, weight: int, grad: Tensor) -> None:
         if (key := kernels_of(grad)) is not None:
-            rows = MOMENTS(key, grad)
-            self.found += [(address, rows, 1) for address in self._weights[weight][1]]
+            places = [(address, 0) for address in self._weights[weight][1]]
+            self.found.append((MOMENTS(key, grad), 1, places))
 
     def average(self, group: Any) -> None:
         """Measure the ranks' mean of each shared weight's gradient, after a backward; collective.
@@ -131,18 +179,29 @@ class Gradients:
             return weight.new_zeros(weight.numel())
         return (grad.to_dense() if grad.is_sparse else grad).reshape(-1)
 
-    def linear_act(
-        self, layer: Linear, call: tuple[str, float, float], address: int
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Run a linear layer and its activation as one operator whose backward measures.
+    def linear_act_chain(
+        self,
+        x: Tensor,
+        key: Any,
+        weights: Sequence[Tensor],
+        biases: Sequence[Tensor | None],
+        calls: Sequence[Call],
+        addresses: Sequence[int],
+    ) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
+        """Run linear layers and their activations as one operator whose backward measures.
+
+        Args:
+            x: the first one's input.
+            key: the kernels' dispatch key.
+            weights, biases, calls: of each layer.
+            addresses: of each layer's result; its weight's is the next.
 
         Returns:
-            y, which is to have this address, the moments and the mask.
+            The last result; the moments and the mask of each layer.
         """
-        x, weight, bias, key, _ = layer
-        measured: list[Tensor] = []
-        y = LinearAct.apply(x, weight, bias, key, call, self, address, measured)
-        return (y, *measured)
+        measured: list[tuple[Tensor, Tensor]] = []
+        others = (self, key, calls, addresses, measured)
+        return LinearActChain.apply(*others, x, *weights, *biases), measured
 
     def addresses(self, rows: Rows) -> dict[int, tuple[list[int], int | None]]:
         """Move what was found to rows.
@@ -151,8 +210,10 @@ class Gradients:
             By the address of a tensor: those of its gradients, one for each backward, and that of
             the scale that they were multiplied by.
         """
-        for address, found, count in self.found:
-            self._kept.setdefault(address, []).append(rows.add(found, count) + count - 1)
+        for found, count, places in self.found:
+            first = rows.add(found, count)
+            for address, i in places:
+                self._kept.setdefault(address, []).append(first + i)
         self.found = []
         scale = None
         if self.scale is not None:
@@ -167,6 +228,7 @@ class Gradients:
             if not t._backward_hooks:
                 t._backward_hooks = None
         self._weight_handles, self._unhooked, self._weights = [], [], {}
+        self._unwritten = set()
 
     def release(self) -> None:
         """Take every hook off again."""
@@ -176,54 +238,16 @@ class Gradients:
         self.release_weights()
 
 
-class LinearAct(torch.autograd.Function):
-    """A linear layer and its activation, with their moments and those of the gradient."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        x: Tensor,
-        weight: Tensor,
-        bias: Tensor | None,
-        key: Any,
-        call: tuple[str, float, float],
-        gradients: Gradients,
-        address: int,
-        measured: list[Tensor],
-    ) -> Tensor:
-        """The operator's y, of this address; its moments and mask are appended to measured."""
-        y, z, rows, live = LINEAR_ACT(key, x, weight, bias, *call, True)
-        measured += (rows, live)
-        ctx.save_for_backward(x, weight, bias, z)
-        ctx.key, ctx.call, ctx.gradients, ctx.address = key, call, gradients, address
-        return y
-
-    @staticmethod
-    def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
-        """The gradients of x, weight and bias."""
-        x, weight, bias, z = ctx.saved_tensors
-        if torch.is_grad_enabled() or kernels_of(grad_y) is not ctx.key:
-            ctx.gradients.measure(ctx.address, grad_y)
-            return (*_by_torch(ctx, grad_y, x, weight, bias), *[None] * 5)
-        grad_z, rows = ACT_BACKWARD(ctx.key, grad_y, z, *ctx.call)
-        ctx.gradients.keep(ctx.address, rows, 2)
-        return (*linear_gradients(grad_z, x, weight, ctx.needs_input_grad), *[None] * 5)
-
-
-def _by_torch(
-    ctx: Any, grad_y: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None
-) -> list[Tensor | None]:
-    """The same gradients as torch's own operators give them: they have derivatives in turn."""
-    act, alpha, beta = ctx.call
-    operands: tuple[Any, ...] = (x, weight, bias)
-    wanted = [i for i in range(3) if ctx.needs_input_grad[i]]
-    create_graph = torch.is_grad_enabled()
-    with torch.enable_grad():
-        y = ACTIVATIONS[act].value(F.linear(x, weight, bias), alpha, beta)
-        found = torch.autograd.grad(
-            y, [operands[i] for i in wanted], grad_y, create_graph=create_graph
-        )
-    gradients: list[Tensor | None] = [None] * 3
-    for i, gradient in zip(wanted, found, strict=True):
-        gradients[i] = gradient
-    return gradients
+def _edges_to_leaves(root: Tensor) -> Iterator[tuple[Any, int]]:
+    """Each node of a graph that leads to a leaf, with the leaf's id, once for each edge."""
+    nodes, seen = [root.grad_fn], set()
+    while nodes:
+        node = nodes.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        for after, _ in node.next_functions:
+            if type(after).__name__ == "AccumulateGrad":
+                yield node, id(after.variable)  # type: ignore[union-attr]
+            else:
+                nodes.append(after)

@@ -91,7 +91,7 @@ def run_backward(loss: Tensor, known: Iterable[Tensor], gradients: Gradients, sc
     if scaler is not None:
         gradients.scale = scale_of(scaler, loss.device)
         loss = loss * gradients.scale
-    gradients.armed = True
+    gradients.arm(loss)
     try:
         torch.autograd.grad(loss, ends, allow_unused=True)
     except Exception as error:

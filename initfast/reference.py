@@ -20,6 +20,7 @@ from initfast.arguments import (
     chain_layers,
     check_act,
     check_act_backward,
+    check_chain_backward,
     check_dtype,
     check_linear,
 )
@@ -145,3 +146,56 @@ def linear_act_chain(
         moments.append(rows)
         live.append(units)
     return x, torch.stack(moments), torch.cat(live)
+
+
+def linear_act_chain_backward(
+    grad_y: Tensor,
+    inputs: Sequence[Tensor],
+    weights: Sequence[Tensor],
+    zs: Sequence[Tensor],
+    acts: Sequence[str],
+    alphas: Sequence[float],
+    betas: Sequence[float],
+    wants_x: bool,
+    weights_wanted: Sequence[int],
+    biases_wanted: Sequence[bool],
+) -> tuple[Tensor, list[Tensor], list[Tensor], Tensor]:
+    """The gradients of a chain's x, weights and biases, and the moments of each layer's.
+
+    Args:
+        grad_y: the gradient at the last result.
+        inputs: x, and each layer's result but the last.
+        weights: as of linear_act_chain.
+        zs: the pre-activations.
+        acts: as of linear_act_chain, and alphas and betas too.
+        wants_x: whether the gradient of x is.
+        weights_wanted: of each weight's gradient nothing (0), its moments (1), or the gradient too
+            (2).
+        biases_wanted: whether each bias' gradient is.
+
+    Returns:
+        Gradients, empty where they are not wanted; the moments of the gradient at each layer's
+        result and at its weight, ``[layers, 2, 8]``.
+    """
+    chain = (inputs, weights, zs, acts, alphas, betas, weights_wanted, biases_wanted)
+    check_chain_backward(grad_y, *chain)
+    grad_weights = [grad_y.new_empty(0) for _ in zs]
+    grad_biases = [grad_y.new_empty(0) for _ in zs]
+    moments = []
+    grad = grad_y.detach()
+    for i in reversed(range(len(zs))):
+        x, weight = inputs[i].detach(), weights[i].detach()
+        count = math.prod(x.shape[:-1])
+        grad_z, rows = act_backward(grad, zs[i], acts[i], alphas[i], betas[i])
+        grad_z = grad_z.reshape(count, weight.shape[0])
+        grad_weight = grad_z.t() @ x.reshape(count, weight.shape[1])
+        measured = grad_weight if weights_wanted[i] else grad_weights[i]
+        moments.append([rows[1], _row(measured)])
+        if weights_wanted[i] == 2:
+            grad_weights[i] = grad_weight
+        if biases_wanted[i]:
+            grad_biases[i] = grad_z.sum(0)
+        if i > 0 or wants_x:
+            grad = (grad_z @ weight).reshape(x.shape)
+    stacked = torch.stack([torch.stack(pair) for pair in reversed(moments)])
+    return grad if wants_x else grad_y.new_empty(0), grad_weights, grad_biases, stacked

@@ -19,6 +19,7 @@ from initfast.arguments import (
     chain_layers,
     check_act,
     check_act_backward,
+    check_chain_backward,
     check_dtype,
     check_linear,
 )
@@ -35,6 +36,10 @@ SCHEMAS = {
     "act": f"(Tensor z, {_ACT}, int unit_dim) -> (Tensor y, Tensor moments, Tensor live)",
     "act_": f"(Tensor(a!) z, {_ACT}, int unit_dim) -> (Tensor moments, Tensor live)",
     "act_backward": f"(Tensor grad_y, Tensor z, {_ACT}) -> (Tensor grad_z, Tensor moments)",
+    "linear_act_chain_backward": "(Tensor grad_y, Tensor[] inputs, Tensor[] weights, Tensor[] zs, "
+    "str[] acts, float[] alphas, float[] betas, bool wants_x, int[] weights_wanted, "
+    "bool[] biases_wanted) -> (Tensor grad_x, Tensor[] grad_weights, Tensor[] grad_biases, "
+    "Tensor moments)",
     "moments": "(Tensor x) -> Tensor",
     "sample_": "(Tensor(a!) out, str shape, Tensor? table, float scale, float location, float low, "
     "float high, int key, int offset, int[] strides) -> ()",
@@ -105,6 +110,34 @@ def _(grad_y: Tensor, z: Tensor, act: str, alpha: float, beta: float) -> tuple[T
     check_activation(act, alpha, beta)
     check_act_backward(grad_y, z)
     return torch.empty_like(z), z.new_empty((2, 8), dtype=torch.float64)
+
+
+@torch.library.register_fake("initfast::linear_act_chain_backward", lib=definitions)
+def _(
+    grad_y: Tensor,
+    inputs: Sequence[Tensor],
+    weights: Sequence[Tensor],
+    zs: Sequence[Tensor],
+    acts: Sequence[str],
+    alphas: Sequence[float],
+    betas: Sequence[float],
+    wants_x: bool,
+    weights_wanted: Sequence[int],
+    biases_wanted: Sequence[bool],
+) -> tuple[Tensor, list[Tensor], list[Tensor], Tensor]:
+    chain = (inputs, weights, zs, acts, alphas, betas, weights_wanted, biases_wanted)
+    check_chain_backward(grad_y, *chain)
+    new = grad_y.new_empty
+    grad_weights = [
+        new(weight.shape if wanted == 2 else 0)
+        for weight, wanted in zip(weights, weights_wanted, strict=True)
+    ]
+    grad_biases = [
+        new(weight.shape[0] if wanted else 0)
+        for weight, wanted in zip(weights, biases_wanted, strict=True)
+    ]
+    rows = new((len(weights), 2, 8), dtype=torch.float64)
+    return new(inputs[0].shape if wants_x else 0), grad_weights, grad_biases, rows
 
 
 @torch.library.register_fake("initfast::moments", lib=definitions)

@@ -115,9 +115,13 @@ def _run_pairs(fusion: Fusion, pairs: Iterator[tuple[nn.Linear, Call]], x: Any) 
 
 
 def _makes_graphs(tape: Tape) -> bool:
-    """Whether the operator may take part in a graph: no checkpoint looks at what it saves."""
+    """Whether the operator may take part in a graph: nobody looks at its parts.
+
+    A checkpoint looks at what is saved, the detection of anomalies at every layer's gradients.
+    """
     gradients = tape.gradients
-    return gradients is not None and gradients.fuse and saved_tensor_hooks(True) is None
+    watched = torch.is_anomaly_enabled() or saved_tensor_hooks(True) is not None
+    return gradients is not None and gradients.fuse and not watched
 
 
 def is_bare(module: nn.Module) -> bool:

@@ -131,22 +131,36 @@ class Tape:
     def linear_act_with_graph(
         self, x: Tensor, key: Any, layers: Sequence[tuple[Tensor, Tensor | None, str, Call]]
     ) -> Tensor:
-        """The same one by one, with a graph whose backward measures the gradients."""
+        """The same with a graph, whose backward measures the gradients."""
+        frozen = 0 if x.requires_grad else _frozen(layers)
+        if frozen:
+            x, _ = self.linear_act_chain(x, key, layers[:frozen])
+        step = 1 if self.stops else len(layers)
+        for first in range(frozen, len(layers), step):
+            x = self._graph(x, key, layers[first : first + step])
+        return x
+
+    def _graph(
+        self, x: Tensor, key: Any, layers: Sequence[tuple[Tensor, Tensor | None, str, Call]]
+    ) -> Tensor:
         gradients = self.gradients
         assert gradients is not None
-        for weight, bias, name, (act, alpha, beta, _) in layers:
-            x_row, row = self.row(x, key), self._rows.count
-            layer = (x, weight, bias, key, name)
-            y, rows, live = gradients.linear_act(layer, (act, alpha, beta), row + 1)
+        weights, biases, names, calls = zip(*layers, strict=True)
+        x_row, row = self.row(x, key), self._rows.count
+        shape, dtype = tuple(x.shape), x.dtype
+        addresses = range(row + 1, row + 3 * len(layers), 3)
+        y, measured = gradients.linear_act_chain(x, key, weights, biases, calls, addresses)
+        for weight, name, call, (rows, live) in zip(weights, names, calls, measured, strict=True):
             self._rows.add(rows, 3)
             gradients.weight(row + 2, weight)
-            event = ("linear", act, name, x.shape, y.shape, y.dtype, x_row, row, row + 1, row + 2)
+            after = (*shape[:-1], weight.shape[0])
+            event = ("linear", call.act, name, shape, after, dtype, x_row, row, row + 1, row + 2)
             self._events.append((*event, self._rows.add_mask(live)))
-            self._keep(y, row + 1)
             if self.stops:
                 self._stopping.operator(rows)
-            x = y
-        return x
+            x_row, row, shape = row + 1, row + 3, after
+        self._keep(y, row - 2)
+        return y
 
     def act(
         self,
@@ -341,3 +355,11 @@ class Tape:
         gradients = {} if self.gradients is None else self.gradients.addresses(self._rows)
         events, copies = self._events[: self._stopping.end], self._rows.read()
         return Recording(events, copies, self._net_inputs, self._also, names, types, gradients)
+
+
+def _frozen(layers: Sequence[tuple[Tensor, Tensor | None, str, Call]]) -> int:
+    """How many layers there are before the first that requires a gradient."""
+    for i, (weight, bias, *_) in enumerate(layers):
+        if weight.requires_grad or (bias is not None and bias.requires_grad):
+            return i
+    return len(layers)

@@ -42,6 +42,32 @@ struct LinearActArgs : LinearActWork<float> {
   INITFAST_INLINE int64_t tiles() const { return ceil_div(rows, kTileRows) * tiles_across(); }
 };
 
+// From grad_z [rows, cols] at the pre-activation of a linear layer in float32, at most kTileRows rows:
+//   grad_x = grad_z weight [rows, depth], the gradient at the output of the layer below, becomes that
+//     at its pre-activation below_z; or stays where below_z is null. grad_x null: not wanted.
+//   grad_weight = grad_z^T x [cols, depth], written unless null; grad_weight_partial null: not wanted.
+//   grad_bias [cols], or null.
+// All contiguous but for the row strides of x and weight. grad_x_partial[column of tiles] of grad_x;
+// grad_weight_partial[tile] of grad_weight. Tiles are kTileCols columns of grad_x or kTileRows x
+// kTileCols of grad_weight: a column of them begins with grad_x.
+struct LinearActBackwardArgs {
+  const float* grad_z;
+  const float* x;
+  const float* weight;
+  int64_t rows, cols, depth;
+  int64_t x_stride, weight_stride;
+  Activation below_act;
+  const float* below_z;
+  float* grad_x;
+  float* grad_weight;
+  float* grad_bias;
+  Moments* grad_x_partial;
+  Moments* grad_weight_partial;
+  INITFAST_INLINE int64_t tiles_across() const { return ceil_div(depth, kTileCols); }
+  INITFAST_INLINE int64_t tiles_down() const { return ceil_div(cols, kTileRows); }
+  INITFAST_INLINE int64_t tiles() const { return tiles_across() * (1 + tiles_down()); }
+};
+
 constexpr int64_t kSampleTile = 4096;
 constexpr int64_t kBoxElements = 9216;  // of float: most of an L1 cache
 constexpr int64_t kBoxCols = 192;
@@ -105,6 +131,7 @@ struct Kernels {
   void (*act)(const ActArgs&, int64_t begin, int64_t end);
   void (*act_backward)(const ActBackwardArgs&, int64_t begin, int64_t end);
   void (*linear_act)(const LinearActArgs&, int64_t begin, int64_t end);
+  void (*linear_act_backward)(const LinearActBackwardArgs&, int64_t begin, int64_t end);
   void (*sample)(const SampleArgs&, int64_t begin, int64_t end);
   void (*zero_rows)(const ZeroRowsArgs&, int64_t begin, int64_t end);
   void (*householder_blocks)(const HouseholderArgs&, int64_t begin, int64_t end);

@@ -22,6 +22,7 @@ namespace {
 
 #include "householder.inl"
 #include "linear_act.inl"
+#include "linear_act_backward.inl"
 #include "pointwise.inl"
 #include "sample.inl"
 #include "zero_rows.inl"
@@ -30,8 +31,8 @@ namespace {
 
 const Kernels& kernels() {
   static const Kernels table = {INITFAST_STRING(INITFAST_ISA), moments, act, act_backward, linear_act,
-                                sample, zero_rows,
-                                householder_blocks, householder_strips};
+                                linear_act_backward, sample, zero_rows, householder_blocks,
+                                householder_strips};
   return table;
 }
 

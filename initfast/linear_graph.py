@@ -1,0 +1,109 @@
+"""Linear layers and their activations, one after the other, as one node of autograd's graph."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from initfast.activations import ACTIVATIONS
+from initfast.kernels import kernels_of
+from initfast.spelling import Call
+from initfast.tape import LINEAR_ACT
+
+if TYPE_CHECKING:
+    from initfast.gradients import Gradients
+
+CHAIN_BACKWARD = torch.ops.initfast.linear_act_chain_backward.default.redispatch
+
+_OTHERS = 5  # arguments that are no operands
+
+
+class LinearActChain(torch.autograd.Function):
+    """A chain that measures forwards and, layer by layer inside its operator, backwards.
+
+    Its node has `gradients`, what measures the backward.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        gradients: Gradients,
+        key: Any,
+        calls: Sequence[Call],
+        addresses: Sequence[int],
+        measured: list[tuple[Tensor, Tensor]],
+        x: Tensor,
+        *operands: Tensor | None,
+    ) -> Tensor:
+        """The last layer's result.
+
+        Args:
+            ctx: the node.
+            gradients: is told of the gradients.
+            key: the kernels' dispatch key.
+            calls: the activations.
+            addresses: of each layer's result; its weight's is the next.
+            measured: each layer's moments and mask are appended.
+            x: the first one's input.
+            operands: the weights, then the biases.
+        """
+        inputs, zs, count = [], [], len(calls)
+        layers = zip(operands[:count], operands[count:], calls, strict=True)
+        for weight, bias, (act, alpha, beta, _) in layers:
+            inputs.append(x)
+            x, z, rows, live = LINEAR_ACT(key, x, weight, bias, act, alpha, beta, True)
+            zs.append(z)
+            measured.append((rows, live))
+        ctx.save_for_backward(*inputs, *zs, *operands)
+        ctx.gradients, ctx.key, ctx.calls, ctx.addresses = gradients, key, calls, addresses
+        return x
+
+    @staticmethod
+    def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
+        """The gradients of x, weights and biases; of a weight only where somebody can see it."""
+        saved, n, gradients = ctx.saved_tensors, len(ctx.calls), ctx.gradients
+        inputs, zs, weights = saved[:n], saved[n : 2 * n], saved[2 * n : 3 * n]
+        if torch.is_grad_enabled() or kernels_of(grad_y) is not ctx.key:
+            return (*[None] * _OTHERS, *_by_torch(ctx, grad_y, inputs[0], saved[2 * n :]))
+        wants_x, *needed = ctx.needs_input_grad[_OTHERS:]
+        wanted = [
+            gradients.wanted(weight) if need else 0
+            for weight, need in zip(weights, needed, strict=False)
+        ]
+        acts, alphas, betas, _ = zip(*ctx.calls, strict=True)
+        layers = (inputs, weights, zs, acts, alphas, betas)
+        found = CHAIN_BACKWARD(ctx.key, grad_y, *layers, wants_x, wanted, needed[n:])
+        grad_x, grad_weights, grad_biases, rows = found
+        gradients.keep_chain(ctx.addresses, rows, wanted)
+        return (
+            *[None] * _OTHERS,
+            grad_x if wants_x else None,
+            *[grad if what == 2 else None for grad, what in zip(grad_weights, wanted, strict=True)],
+            *[grad if need else None for grad, need in zip(grad_biases, needed[n:], strict=True)],
+        )
+
+
+def _by_torch(
+    ctx: Any, grad_y: Tensor, x: Tensor, operands: Sequence[Tensor | None]
+) -> list[Tensor | None]:
+    """The same gradients as torch's own operators give them: they have derivatives in turn."""
+    everything: tuple[Any, ...] = (x, *operands)
+    needed = ctx.needs_input_grad[_OTHERS:]
+    ends = [t for t, need in zip(everything, needed, strict=True) if need]
+    create_graph, count = torch.is_grad_enabled(), len(ctx.calls)
+    seen: dict[int, Tensor] = {}
+    layers = zip(operands[:count], operands[count:], ctx.calls, ctx.addresses, strict=True)
+    with torch.enable_grad(), torch._C.DisableTorchFunction():
+        y: Any = x
+        for weight, bias, (act, alpha, beta, _), address in layers:
+            y = ACTIVATIONS[act].value(F.linear(y, weight, bias), alpha, beta)  # type: ignore[arg-type]
+            y.register_hook(partial(seen.__setitem__, address))
+        found = iter(torch.autograd.grad(y, ends, grad_y, create_graph=create_graph))
+    for address, grad in seen.items():
+        ctx.gradients.measure(address, grad)
+    return [next(found) if need else None for need in needed]

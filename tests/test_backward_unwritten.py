@@ -1,0 +1,158 @@
+"""A weight's gradient is not written down where nobody can see it, and is right everywhere."""
+
+import pytest
+import torch
+from backward_nets import assert_close, loss_of, make
+from profile_cases import WIDTH, batch
+from torch import nn
+
+from initfast import linear_graph
+from initfast.profiler import profile
+
+
+@pytest.fixture
+def wanted(monkeypatch):
+    """What the operator is asked of each weight, call by call: 1 moments, 2 the gradient too."""
+    calls, operator = [], linear_graph.CHAIN_BACKWARD
+
+    def spy(*arguments):
+        calls.append(list(arguments[-2]))
+        return operator(*arguments)
+
+    monkeypatch.setattr(linear_graph, "CHAIN_BACKWARD", spy)
+    return calls
+
+
+def check(net, x, loss=loss_of):
+    """The report's gradients of weights are those of torch alone."""
+    parameters = {name: p for name, p in net.named_parameters() if p.requires_grad}
+    truth = torch.autograd.grad(loss(net(x)), list(parameters.values()), allow_unused=True)
+    truth = dict(zip(parameters, truth, strict=True))
+    report = profile(net, x, loss=loss)
+    for layer in report:
+        expected = truth.get(f"{layer.name}.weight")
+        if expected is not None:
+            assert_close(layer.weight_grad, expected)
+    return report
+
+
+def test_of_a_net_that_nobody_watches(wanted):
+    check(make("sequential"), batch(6, WIDTH).double())
+    assert wanted == [[1] * 4]
+
+
+def test_a_hook_of_the_user_s_sees_its_gradient(wanted):
+    net, x, seen = make("sequential"), batch(6, WIDTH).double(), []
+    handle = net[2].weight.register_hook(seen.append)
+    check(net, x)
+    assert wanted == [[1, 2, 1, 1]]
+    assert len(seen) == 2 and torch.allclose(*seen)  # torch's and the profile's
+    handle.remove()
+    net[2].weight.register_hook(lambda grad: 3 * grad)
+    check(net, x)
+
+
+def test_a_loss_that_uses_a_weight_adds_to_its_gradient(wanted):
+    net = make("sequential")
+
+    def loss(y):
+        return loss_of(y) + net[0].weight.square().sum() + (y.sum() * net[4].weight).sum()
+
+    check(net, batch(6, WIDTH).double(), loss)
+    assert wanted == [[2, 1, 2, 1]]
+
+
+def test_a_weight_used_twice(wanted):
+    tied = make("sequential")
+    tied[4].weight = tied[0].weight
+    x = batch(6, WIDTH).double()
+    (truth,) = torch.autograd.grad(loss_of(tied(x)), tied[0].weight)
+    report = profile(tied, x, loss=loss_of)
+    assert wanted == [[2, 1, 2, 1]]
+    assert_close(report[0].weight_grad, truth)
+    assert_close(report[2].weight_grad, truth)
+    shared = nn.Linear(WIDTH, WIDTH).double()
+    wanted.clear()
+    check(nn.Sequential(shared, nn.Tanh(), shared, nn.Tanh()), x)
+    check(nn.ModuleList([shared])[0], x)
+    assert wanted == [[2, 2]]
+
+
+def test_a_use_that_does_not_reach_the_loss(wanted):
+    class Dropped(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = make("sequential")[:2]
+
+        def forward(self, x):
+            self.body(x)
+            return torch.nn.functional.linear(x, self.body[0].weight)
+
+    net, x = Dropped(), batch(6, WIDTH).double()
+    (truth,) = torch.autograd.grad(loss_of(net(x)), net.body[0].weight)
+    report = profile(net, x, loss=loss_of)
+    assert wanted == []
+    assert_close(report[0].weight_grad, truth)
+
+
+def test_a_gradient_asked_for_in_the_forward_or_in_a_hook_is_there(wanted):
+    class Asking(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = make("sequential")
+            self.found = []
+
+        def ask(self, y):
+            with torch.enable_grad():
+                total = y.sum()
+            (grad,) = torch.autograd.grad(total, self.body[0].weight, retain_graph=True)
+            self.found.append(grad)
+
+        def forward(self, x):
+            y = self.body(x)
+            self.ask(y)
+            after = y * 1
+            after.register_hook(lambda grad: self.ask(y))
+            return after
+
+    net, x = Asking(), batch(6, WIDTH).double()
+    check(net, x)
+    assert wanted == [[2] * 4, [2] * 4, [1] * 4]
+    assert len(net.found) == 4
+    assert all(torch.allclose(grad, net.found[0]) for grad in net.found)
+
+
+def test_frozen_layers_before_others_and_between(wanted):
+    net, x = make("sequential"), batch(6, WIDTH).double()
+    net[0].requires_grad_(False)
+    net[4].weight.requires_grad_(False)
+    report = check(net, x)
+    assert wanted == [[1, 0, 1]]
+    assert [layer.grad is None for layer in report] == [True] + [False] * 4
+    assert [layer.weight_grad is None for layer in report] == [True, False, True, False, False]
+
+
+def test_where_anomalies_are_looked_for_torch_s_own_layers_run(wanted):
+    with torch.autograd.set_detect_anomaly(True, check_nan=True):
+        check(make("sequential"), batch(6, WIDTH).double())
+    assert wanted == []
+
+
+def test_a_gradient_of_another_kind_goes_by_torch_s_own_layers(wanted):
+    class Batched(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = make("sequential")
+            self.found = []
+
+        def forward(self, x):
+            y = self.body(x)
+            ways = torch.eye(3, dtype=y.dtype)[:, None].expand(3, *y.shape)
+            self.found += torch.autograd.grad(
+                y, self.body[0].weight, ways, retain_graph=True, is_grads_batched=True
+            )
+            return y
+
+    net = Batched()
+    check(net, batch(6, WIDTH).double())
+    assert wanted == [[1] * 4] and torch.allclose(*net.found)
