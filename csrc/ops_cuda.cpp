@@ -116,7 +116,7 @@ std::tuple<Tensor, Tensor> act_backward(Tensor grad_y, Tensor z, std::string nam
 // ---- linear_act ----
 
 // Up to here our kernel is to be the faster: predicted from the bytes and operations of both, not
-// measured. Beyond, float32 is bound by its reads of shared memory; 16 bits would take two tiles.
+// measured. Beyond, another tile of rows would bring W and x through the cache once more.
 constexpr int64_t kMostRowsFloat32 = 32;
 constexpr int64_t kMostRows16Bit = 64;
 constexpr int64_t kMostDepth = int64_t(1) << 30;  // indices along depth are 32-bit
