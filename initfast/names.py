@@ -18,6 +18,9 @@ _BETWEEN = {
     if isinstance(function, FunctionType)
 }
 
+_ASKING = frozenset(f"{__package__}.{name}" for name in ("functions", "fusion", "names", "waiting"))
+"""The modules whose functions ask where they run, and are no part of a net."""
+
 
 class NetNames:
     """The names of a net's modules and weights, and which module is running.
@@ -73,9 +76,10 @@ class NetNames:
         """The path of the innermost module whose code is running."""
         frame: FrameType | None = sys._getframe(1)
         while frame is not None:
-            module = self._running(frame)
-            if module is not None:
-                return self.name(module)
+            if frame.f_globals.get("__name__") not in _ASKING:  # a look at the others' locals costs
+                module = self._running(frame)
+                if module is not None:
+                    return self.name(module)
             frame = frame.f_back
         self._nameless += 1
         return str(self._nameless - 1)
