@@ -7,11 +7,13 @@
 #include <optional>
 #include <string>
 #include <tuple>
+#include <utility>
 #include <vector>
 
 #include "act_operands.h"
 #include "linear_operands.h"
 #include "moment_rows.h"
+#include "tile_chain.h"
 
 namespace initfast {
 namespace {
@@ -58,31 +60,16 @@ std::tuple<Tensor, Tensor> act_(Tensor z, std::string name, double alpha, double
   return results;
 }
 
-// Of z, of y and of the weight.
-using LinearMoments = std::array<Moments, 3>;
-
-// The kernel of our own: float32, both operands read along depth.
-LinearMoments linear_act_tiles(const LinearOperands& in, const Activation& activation, Tensor& y,
-                               Tensor* z, uint8_t* live) {
-  LinearActArgs args{in.work<float>(activation, y, z, live), nullptr, nullptr};
-  std::vector<Moments> slots(2 * args.tiles() + args.tiles_across());
-  args.partial = slots.data();
-  args.weight_partial = slots.data() + 2 * args.tiles();
-  const int64_t work = in.rows * in.cols * std::max<int64_t>(in.depth, 1);
-  const int64_t per_tile = std::max<int64_t>(1, work / args.tiles());
-  run_tiles(kernels().linear_act, args, ceil_div(kMultiplyAddsPerThread, per_tile));
-  const auto [pre, post] = merged_pair(slots, 2 * args.tiles());
-  return {pre, post, merged(args.weight_partial, args.tiles_across())};
-}
-
 // Measured on two Zen 4 cores with MKL: our tiles win while W's bandwidth is the limit and beyond,
 // until a large batch lets the library's packing of W pay for itself.
 constexpr int64_t kMostTileRows = 512;
 constexpr int64_t kPanelRows = 1024;  // fewer, and the library packs W too often
 
-bool tiles_are_faster(const LinearOperands& in) {
+// Whether the kernel of our own runs: float32, both operands read along depth.
+bool runs_in_tiles(const LinearOperands& in, Dtype dtype) {
   const bool along_depth = in.weight.stride(1) == 1 || in.depth <= 1;
-  return along_depth && in.rows <= kMostTileRows;
+  const bool has_tiles = in.rows > 0 && in.cols > 0;
+  return has_tiles && dtype == Dtype::kFloat32 && along_depth && in.rows <= kMostTileRows;
 }
 
 // The library's matrix product in panels of rows, each followed by the fused activation and
@@ -111,10 +98,10 @@ LinearMoments linear_act_panels(const LinearOperands& in, const Activation& acti
 // y [rows, cols] and, where it is kept, z.
 LinearMoments linear_act_rows(const LinearOperands& in, const Activation& activation, Tensor y,
                               Tensor* z, uint8_t* live, Dtype dtype) {
-  const bool has_tiles = in.rows > 0 && in.cols > 0;
-  return has_tiles && dtype == Dtype::kFloat32 && tiles_are_faster(in)
-             ? linear_act_tiles(in, activation, y, z, live)
-             : linear_act_panels(in, activation, y, z, live, dtype);
+  if (!runs_in_tiles(in, dtype)) return linear_act_panels(in, activation, y, z, live, dtype);
+  TileChain alone;
+  alone.add(in.work<float>(activation, y, z, live));
+  return alone.run()[0];
 }
 
 std::tuple<Tensor, Tensor, Tensor, Tensor> linear_act(Tensor x, Tensor weight,
@@ -148,17 +135,31 @@ std::tuple<Tensor, Tensor, Tensor> linear_act_chain(Tensor x, std::vector<Tensor
   Tensor live = no_units_live(units, x);
   double* row = static_cast<double*>(moments.mutable_data_ptr());
   uint8_t* flags = static_cast<uint8_t*>(live.mutable_data_ptr());
+  const auto write = [&](const LinearMoments& layer) {
+    for (const Moments& m : layer) write_moments(m, std::exchange(row, row + 8));
+  };
+  TileChain tiles;
+  std::vector<LinearOperands> operands;  // alive until the tiles have run
+  std::vector<Tensor> results;
   for (size_t i = 0; i < n; ++i) {
     const Activation activation = parse_activation(names[i], alphas[i], betas[i]);
     const LinearOperands in = linear_operands(x, weights[i], biases[i]);
-    Tensor y = new_tensor(in.output_sizes(x), x.scalar_type(), x);
-    for (const Moments& m : linear_act_rows(in, activation, in.as_rows(y), nullptr, flags, dtype)) {
-      write_moments(m, row);
-      row += 8;
+    const std::vector<int64_t> sizes = in.output_sizes(x);
+    // The result two layers back has been read by now.
+    const bool reuse = i >= 2 && to_vector(results[i - 2].sizes()) == sizes;
+    x = reuse ? results[i - 2] : new_tensor(sizes, x.scalar_type(), x);
+    Tensor y = in.as_rows(x);
+    if (runs_in_tiles(in, dtype)) {
+      tiles.add(in.work<float>(activation, y, nullptr, flags));
+    } else {
+      for (const LinearMoments& layer : tiles.run()) write(layer);
+      write(linear_act_panels(in, activation, y, nullptr, flags, dtype));
     }
     flags += in.cols;
-    x = y;
+    operands.push_back(in);
+    results.push_back(x);
   }
+  for (const LinearMoments& layer : tiles.run()) write(layer);
   return {x, moments, live};
 }
 

@@ -49,6 +49,22 @@ def test_layers_without_units_and_layouts_of_every_operand():
         assert torch.equal(got, wanted)
 
 
+def test_same_bits_at_any_number_of_threads():
+    """Equal layers, large enough for threads, take turns in two pieces of memory."""
+    chain = layers([256] * 9 + [192] * 4)
+    x = torch.randn(70, 256)
+    expected = one_by_one(x, *chain)
+    threads = torch.get_num_threads()
+    try:
+        for count in (1, 2, 5):
+            torch.set_num_threads(count)
+            for _ in range(3):
+                results = OPS.linear_act_chain(x, *chain)
+                assert all(map(torch.equal, results, expected)), count
+    finally:
+        torch.set_num_threads(threads)
+
+
 def test_opcheck():
     torch.library.opcheck(OPS.linear_act_chain.default, (torch.randn(3, 8), *layers([8, 9, 5])))
 
