@@ -60,7 +60,7 @@ std::tuple<Tensor, Tensor> act_(Tensor z, std::string name, double alpha, double
   return results;
 }
 
-// Measured on two Zen 4 cores with MKL: our tiles win while W's bandwidth is the limit and beyond,
+// Measured on two cores with AVX-512, beside MKL: our tiles win while W's bandwidth is the limit and beyond,
 // until a large batch lets the library's packing of W pay for itself.
 constexpr int64_t kMostTileRows = 512;
 constexpr int64_t kPanelRows = 1024;  // fewer, and the library packs W too often
