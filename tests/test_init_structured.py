@@ -89,16 +89,17 @@ def test_orthogonal_in_16_bits_is_rounded_float32(dtype):
     assert torch.equal(half, q.to(dtype))
 
 
-@pytest.mark.parametrize("shape", [(300, 200), (700, 601), (513, 900), (65, 5, 7, 7)])
+@pytest.mark.parametrize("shape", [(300, 200), (500, 301), (257, 600), (65, 5, 7, 7)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 def test_orthogonal_whatever_the_threads(shape, dtype):
     """Bit for bit, where our kernels run; the reference's product is the library's."""
+    native = ops.LIBRARY.backend == "native"
     results = []
-    for threads in (1, 2, 3, 5):
+    for threads in (1, 2, 3, 5) if native else (1, 2):
         torch.set_num_threads(threads)
         results.append(init.orthogonal_(torch.empty(shape, dtype=dtype), key=1))
     for other in results[1:]:
-        if ops.LIBRARY.backend == "native":
+        if native:
             assert torch.equal(other, results[0])
         else:
             assert (other - results[0]).abs().max() < 1e-6
