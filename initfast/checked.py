@@ -11,8 +11,10 @@ from typing import NamedTuple
 import torch
 
 from initfast import depth, initialisers
+from initfast.activations import ACTIVATIONS
 from initfast.findings import Finding, Severity, SkippedCheck
 from initfast.infinities import harmless
+from initfast.initialisers import Act, activation_of
 from initfast.layer import Layer
 from initfast.moments import Moments
 from initfast.thresholds import THRESHOLDS
@@ -37,11 +39,17 @@ class Net:
         layers: in execution order.
         inputs: the moments of the net's own inputs.
         limits: a value for each name in :data:`initfast.thresholds.THRESHOLDS`.
+        root: what the layers' names are paths in, as code.
     """
 
     def __init__(
-        self, layers: Sequence[Layer], inputs: Sequence[Moments], limits: Mapping[str, float]
+        self,
+        layers: Sequence[Layer],
+        inputs: Sequence[Moments],
+        limits: Mapping[str, float],
+        root: str = "net",
     ) -> None:
+        self.root = root
         self.layers = layers
         self.inputs = inputs
         self.limits = limits
@@ -119,17 +127,50 @@ class Net:
                 return i
         return None
 
+    def activation(self, i: int) -> Act | None:
+        """The activation that layer i ends in, or that takes its output next."""
+        act = activation_of(self.layers[i])
+        if act is not None or i + 1 >= len(self.layers):
+            return act
+        after = self.layers[i + 1]
+        if after.input is None or after.op not in ACTIVATIONS:
+            return None
+        follows = depth.fingerprint(after.input) == depth.fingerprint(self.layers[i].post)
+        return activation_of(after) if follows else None
+
     def initialiser(self, i: int) -> str | None:
         """What layer i's weight was filled by, in words; None where nothing fits."""
         layer = self.layers[i]
         if layer.weight is None or not layer.weight.std > 0:
             return None
-        weight, act = layer.weight, initialisers.activation_in(layer.op)
-        fans, n = (weight.fan_in, weight.fan_out), weight.moments.finite
-        tolerance = max(self.limits["initialiser"], 4 * math.sqrt(2 / max(n, 1)))
-        blocks = self.blocks.get(i, 1)
-        known = initialisers.recognise(weight.std**2, *fans, act, blocks, tolerance)
-        return known.name if known else None
+        weight, fans = layer.weight, [(layer.weight.fan_in, layer.weight.fan_out)]
+        if layer.op.startswith("ConvTranspose"):
+            fans.insert(0, fans[0][::-1])  # torch's initialisers take these fans for the other way
+        n = max(weight.moments.finite, 1)
+        tolerance = max(self.limits["initialiser"], 4 * math.sqrt(2 / n))
+        act, blocks = self.activation(i), self.blocks.get(i, 1)
+        found = (initialisers.recognise(weight.std**2, *f, act, blocks, tolerance) for f in fans)
+        return next((known.name for known in found if known), None)
+
+    def refill(self, first: int, last: int, act: Act | None) -> str:
+        """Code that fills the weights of the linear layers and convolutions first to last anew.
+
+        Empty where it would do nothing: the weight of one of them is computed, or no part of the
+        net by its name.
+        """
+        weighted = [x for x in self.layers[first : last + 1] if x.weight is not None]
+        filled = [x for x in weighted if dense(x)]
+        if not filled or not all(x.parameter for x in filled):
+            return ""
+        others = sorted({x.op for x in weighted} - {x.op for x in filled})
+        known = f" and layer.op not in {tuple(others)}" if others else ""
+        by_fan = not all(re.match(r"(?i:linear\b)|Conv\dd", x.op) for x in filled)
+        return (
+            f"for layer in report.layers[{first}:{last + 1}]:\n"
+            f"    if layer.weight{known}:\n"
+            f"        w = {self.root}.get_parameter(layer.parameter)\n"
+            f"        {initialisers.call(act, by_fan)}"
+        )
 
     def finding(
         self,
@@ -177,16 +218,6 @@ def is_constant(layer: Layer) -> bool:
     """Whether all weights of a layer are one number."""
     weight = layer.weight
     return weight is not None and weight.moments.count > 1 and weight.moments.m2 == 0
-
-
-def refill(first: int, last: int, init: str) -> str:
-    """Code that fills the weights of layers first to last anew; ``w`` in init is the weight."""
-    return (
-        f"for layer in report.layers[{first}:{last + 1}]:\n"
-        "    if layer.weight:\n"
-        "        w = net.get_submodule(layer.name).weight\n"
-        f"        {init}"
-    )
 
 
 def stretches(indices: Iterable[int]) -> Iterator[tuple[int, int]]:

@@ -82,6 +82,8 @@ def roles(layers: Sequence[Layer]) -> list[list[int]]:
     """
     found: dict[tuple[object, ...], list[int]] = defaultdict(list)
     for i, layer in enumerate(layers):
+        if "parametrizations." in layer.name:
+            continue  # makes a weight, and is no part of the signal's way
         weight = layer.weight
         size = layer.shape if weight is None else (weight.fan_in, weight.fan_out)
         found[re.sub(r"\d+", "#", layer.name), layer.op, size].append(i)

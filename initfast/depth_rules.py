@@ -6,13 +6,11 @@ import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from torch import Tensor
-
-from initfast.activations import ACTIVATIONS
-from initfast.checked import Net, Outcome, dense, refill
-from initfast.depth import LEAST_POINTS, LEAST_RATE, Trend, trends
+from initfast.causes import batch_norms, cause_and_cure
+from initfast.checked import Net, Outcome, dense
+from initfast.depth import LEAST_POINTS, LEAST_RATE, MOST_IN_ONE_STEP, Trend, trends
 from initfast.findings import Finding, Severity, SkippedCheck
-from initfast.initialisers import activation_in, call, needed
+from initfast.initialisers import activation_of
 from initfast.layer import Layer
 from initfast.table import number
 from initfast.theory import expectation
@@ -52,7 +50,12 @@ def _scale(net: Net, rule: str, sign: int) -> Outcome:
     if len(net.sequences) == 0:
         yield SkippedCheck(rule, f"no {LEAST_POINTS} layers of one kind follow one another")
         return
-    graded = [(_severity(net, s.trend), s) for s in _stretches(net, lambda x: x.std, sign)]
+    least = math.log(net.limits["variance_ratio"]) / 2
+    graded = [
+        (_severity(net, s.trend), s)
+        for s in _stretches(net, lambda x: x.std, sign)
+        if sign * _log_ends(*(net.layers[i].std for i in s.span)) > least
+    ]
     taken: list[tuple[int, int]] = []
     yield from _trending(net, rule, [(g, s) for g, s in graded if g not in (None, "info")], taken)
     if sign < 0:
@@ -89,7 +92,7 @@ def _trending(
             ratio,
             f"the std {'grows' if rate > 1 else 'falls'} by {rate:.3g} a layer over "
             f"{len(stretch.members)} layers, from {number(first)} to {number(last)}",
-            *_cause_and_cure(net, stretch.members, 1 if rate > 1 else -1),
+            *cause_and_cure(net, stretch.members, 1 if rate > 1 else -1),
         )
 
 
@@ -110,7 +113,17 @@ def _stretches(net: Net, measure: Callable[[Layer], float], sign: int) -> list[S
         for trend in trends([measure(net.layers[i]) for i in members]):
             if trend.log_ratio * sign > 0:
                 found.append(Stretch(members[trend.first : trend.last + 1], trend))
-    return sorted(found, key=lambda s: -abs(s.trend.log_ratio))
+    return sorted(found, key=lambda s: -abs(s.trend.log_ratio) * _preference(net, s))
+
+
+def _preference(net: Net, stretch: Stretch) -> float:
+    """Of nearly equal stretches that of weights tells most: the others only follow."""
+    return 1.5 if all(dense(net.layers[i]) for i in stretch.members) else 1.0
+
+
+def _log_ends(first: float, last: float) -> float:
+    """The logarithm of last / first."""
+    return math.log(last / first) if first > 0 and last > 0 else math.nan
 
 
 def _overlaps(span: tuple[int, int], taken: Sequence[tuple[int, int]]) -> bool:
@@ -124,9 +137,10 @@ def _lost_differences(net: Net, taken: list[tuple[int, int]]) -> Outcome:
     for run in net.runs:
         logs = [_log_slope(net.layers[i]) for i in run[1:]]
         log_ratio = sum(logs) / 2
-        if log_ratio > math.log(net.limits["gradient_vanishing"]) or _overlaps(
-            (run[0], run[-1]), taken
-        ):
+        is_jump = min(logs) < MOST_IN_ONE_STEP * sum(logs)  # a dead layer: no matter of the depth
+        if log_ratio > math.log(net.limits["gradient_vanishing"]) or is_jump:
+            continue
+        if _overlaps((run[0], run[-1]), taken):
             continue
         taken.append((run[0], run[-1]))
         rate = math.exp(log_ratio / len(logs))
@@ -138,7 +152,7 @@ def _lost_differences(net: Net, taken: list[tuple[int, int]]) -> Outcome:
             math.exp(max(log_ratio, -700)),
             f"by their weights and slopes, these layers shrink the difference between two inputs, "
             f"and gradients, by {rate:.3g} a layer; the std that remains comes from the biases",
-            *_cause_and_cure(net, run, -1),
+            *cause_and_cure(net, run, -1),
         )
 
 
@@ -147,24 +161,11 @@ def _log_slope(layer: Layer) -> float:
     if layer.weight is None:
         return 0.0
     square = 1.0
-    act = activation_in(layer.op)
+    act = activation_of(layer)
     if act is not None and layer.pre is not None and layer.pre.finite > 1:
-        mean, std = layer.pre.mean, layer.pre.std
-        alpha, beta = _parameters(act, layer)
-        slope = ACTIVATIONS[act].slope
-
-        def squared(z: Tensor) -> Tensor:
-            return slope(mean + std * z, alpha, beta).square()
-
-        square = expectation(squared)
+        mean, std, slope = layer.pre.mean, layer.pre.std, act.slope
+        square = expectation(lambda z: slope(mean + std * z).square())
     return math.log(max(layer.weight.scale * square, 1e-300))
-
-
-def _parameters(act: str, layer: Layer) -> tuple[float, float]:
-    """Alpha and beta; a leaky ReLU's slope shows in the smallest values before and after it."""
-    if act == "leaky_relu" and layer.pre is not None and layer.pre.min < 0:
-        return layer.post.min / layer.pre.min, 0.0
-    return ACTIVATIONS[act].defaults
 
 
 # ---- gradients ----
@@ -211,7 +212,7 @@ def _gradients(net: Net, rule: str, sign: int) -> Outcome:
             f"on the way back the gradient's norm {'grows' if sign > 0 else 'falls'} by "
             f"{rate:.3g} a layer over {len(stretch.members)} layers, from {number(last)} to "
             f"{number(first)}",
-            *(_batch_norms() if by_norms else _cause_and_cure(net, stretch.members, sign)),
+            *(batch_norms() if by_norms else cause_and_cure(net, stretch.members, sign)),
         )
 
 
@@ -239,74 +240,5 @@ def _chaos(net: Net) -> Outcome:
             math.exp(min(log_ratio, 700)),
             f"by their weights and slopes, these layers multiply a gradient on its way back by "
             f"{rate:.3g} each, predicted: {math.exp(min(log_ratio, 700)):.2g} over all",
-            *_cause_and_cure(net, run, +1),
+            *cause_and_cure(net, run, +1),
         )
-
-
-# ---- causes ----
-
-
-def _cause_and_cure(net: Net, members: Sequence[int], sign: int) -> tuple[str, str, str]:
-    """Why the scale changes along these layers, what to do, and that in code."""
-    weighted = [i for i in members if dense(net.layers[i])]
-    if len(weighted) < len(members) / 2:
-        return _sums(sign)
-    acts = [activation_in(net.layers[i].op) for i in weighted]
-    act = max(set(acts), key=acts.count)
-    if act in ("sigmoid", "hardsigmoid"):
-        return (
-            f"{act}'s slope is at most 1/4, and its mean of 1/2 is passed on as a constant",
-            "use tanh, ReLU or a norm before each activation",
-            "",
-        )
-    scales = sorted(_weight_scale(net.layers[i]) for i in weighted)
-    scale, need = scales[len(scales) // 2], needed(act)
-    off = scale / need
-    if not (off > 1.25 if sign > 0 else off < 0.8):
-        is_plain = any(set(members) <= set(run) for run in net.runs)
-        return _too_deep(act, scale) if is_plain else _sums(sign)
-    name = net.initialiser(weighted[len(weighted) // 2])
-    holds = f"{act or 'a linear layer'} holds its scale at {need:.3g}"
-    cause = f"fan_in × Var(w) is {scale:.3g} ({name or 'no known initialiser'}); {holds}"
-    span = members[0], members[-1]
-    init = call(act)
-    what = init.removeprefix("initfast.init.").replace("(w, ", "(").replace("(w", "(")
-    return cause, f"use {what} on layers {span[0]} to {span[1]}", refill(*span, init)
-
-
-def _weight_scale(layer: Layer) -> float:
-    return 0.0 if layer.weight is None else layer.weight.scale
-
-
-def _sums(sign: int) -> tuple[str, str, str]:
-    if sign > 0:
-        return (
-            "the layers' weights alone do not do this: what is added to the signal between them, "
-            "or multiplied with it, does",
-            "normalise the input of each residual branch, scale the branches by 1 / √(their "
-            "number), or start the last weight of each at zero (Zhang, Dauphin & Ma 2019, Fixup)",
-            "",
-        )
-    return (
-        "the layers' weights alone do not do this",
-        "look at what lies between these layers; a norm before each would hold the scale",
-        "",
-    )
-
-
-def _batch_norms() -> tuple[str, str, str]:
-    return (
-        "batch norm itself: before ReLU it multiplies gradients by √(π / (π - 1)) = 1.21 a layer "
-        "(Yang et al. 2019, A Mean Field Theory of Batch Normalization)",
-        "add residual connections, or use layer norm",
-        "",
-    )
-
-
-def _too_deep(act: str | None, scale: float) -> tuple[str, str, str]:
-    return (
-        f"fan_in × Var(w) is {scale:.3g}, which suits {act or 'linear layers'}: what is left is "
-        "the depth itself",
-        "add residual connections or norms",
-        "",
-    )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from initfast import depth_rules, layer_rules, nonfinite_rules, range_rules, weight_rules
 from initfast.checked import Net, Rule
 from initfast.findings import SEVERITIES, Finding, SkippedCheck
+from initfast.ranks import WRAPPED
 from initfast.thresholds import limits
 
 if TYPE_CHECKING:
@@ -64,7 +65,8 @@ def diagnose(report: Report, thresholds: Mapping[str, float] | None = None) -> D
         >>> [finding.rule for finding in diagnose(report).findings][:1]
         ['saturation']
     """
-    net = Net(report.layers, report.inputs, limits(thresholds))
+    root = "net.module" if WRAPPED in report.notes else "net"
+    net = Net(report.layers, report.inputs, limits(thresholds), root)
     findings: list[Finding] = []
     skipped: list[SkippedCheck] = []
     for name, rule in RULES.items():

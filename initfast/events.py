@@ -19,7 +19,7 @@ class Event(NamedTuple):
     """One operator: what ran, and the addresses of its rows and mask (see :class:`Rows`)."""
 
     kind: str  # "linear", "act" (an activation that stands alone), a function or a module's type
-    act: str | None
+    act: tuple[Any, ...] | None  # the activation, its alpha and its beta
     name: str
     input_shape: tuple[int, ...] | None
     shape: tuple[int, ...]
@@ -44,6 +44,7 @@ class Recording(NamedTuple):
         also: by the address of an output, the modules whose output it is too.
         names: of the net's modules.
         types: of each.
+        owners: the names of those that have a parameter called weight.
         gradients: by the address of a tensor, those of its gradients, and of what they are scaled
             by if they are.
     """
@@ -54,6 +55,7 @@ class Recording(NamedTuple):
     also: Mapping[int, Sequence[str]]
     names: Sequence[str]
     types: Sequence[type]
+    owners: frozenset[str]
     gradients: Mapping[int, tuple[Sequence[int], int | None]]
 
     def read(self) -> tuple[list[Layer], list[Moments]]:
@@ -88,16 +90,18 @@ class Recording(NamedTuple):
             return total if scale is None else total.scaled(1 / moments(scale).mean)
 
         shape = event.input_shape
-        has_pre = event.act is not None and event.act != "identity"
+        act, alpha, beta = ("identity", None, None) if event.act is None else event.act[:3]
+        has_pre = act != "identity"
         if event.kind == "act":
-            op = str(event.act)
+            op = act
         else:
-            op = f"{event.kind} + {event.act}" if has_pre else event.kind
+            op = f"{event.kind} + {act}" if has_pre else event.kind
         weight = None
         if event.weight is not None and shape is not None:
             fans = event.fans or (shape[-1], event.shape[-1])
             weight = Weight(*fans, moments(event.weight))
-        live = masks[event.live] if event.live is not None and event.act != "identity" else None
+        is_plain = event.act is not None and not has_pre
+        live = masks[event.live] if event.live is not None and not is_plain else None
         outputs = tuple(dict.fromkeys(self.also.get(event.post, ())))
         also = tuple(name for name in outputs if name != event.name)
         kind = types.get(event.name)
@@ -123,7 +127,21 @@ class Recording(NamedTuple):
             weight_grad=gradient(event.weight),
             weights={n: Weight(*fans, moments(at)) for n, at, fans in event.weights},
             weight_grads={n: g for n, at, _ in event.weights if (g := gradient(at)) is not None},
+            alpha=alpha if has_pre else None,
+            beta=beta if has_pre else None,
+            parameter="" if weight is None else self._parameter(event.name, types),
         )
+
+    def _parameter(self, name: str, types: Mapping[str, type]) -> str:
+        """The path of a layer's weight; "" where it is no parameter that carries the layer's name.
+
+        Such weights are computed (a parametrised one is), or those of a plain callable, whose
+        layers have numbers for names.
+        """
+        if name in self.owners:
+            return f"{name}.weight" if name else "weight"
+        is_module = name in types or name.startswith("(")
+        return "" if is_module or not types or name.isdigit() else name
 
 
 def _runs(module: type, kind: str) -> bool:

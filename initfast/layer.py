@@ -67,6 +67,10 @@ class Layer:
         further_inputs: the moments of its other inputs, where it has more than one.
         nonfinite_parameters: the parameters and buffers of its module with a NaN or an infinity;
             looked for only at the first layer that has one.
+        alpha, beta: the numbers of its activation, as leaky ReLU's slope, in torch's order; None
+            without an activation.
+        parameter: the path of its weight among the net's parameters; "" where it is not one that
+            could be filled anew, but computed, or where the net is a plain callable.
         units: how many units it has; None where dead_units is.
         weights: the weights of a layer that has several, as recurrent nets and attention do, by the
             names of the parameters.
@@ -95,6 +99,9 @@ class Layer:
     units: int | None = None
     weights: Mapping[str, Weight] = field(default_factory=dict)
     weight_grads: Mapping[str, Moments] = field(default_factory=dict)
+    alpha: float | None = None
+    beta: float | None = None
+    parameter: str = ""
     live: np.ndarray | None = field(default=None, repr=False, compare=False)
 
     @property
@@ -190,6 +197,9 @@ class Layer:
             "nonfinite_parameters": list(self.nonfinite_parameters),
             "weights": {name: _weight_to_dict(w) for name, w in self.weights.items()},
             "weight_grads": {n: moments_to_dict(g) for n, g in self.weight_grads.items()},
+            "alpha": self.alpha,
+            "beta": self.beta,
+            "parameter": self.parameter,
         }
 
     @classmethod
@@ -218,6 +228,9 @@ class Layer:
             units=data.get("units"),
             weights={n: _weight_from_dict(w) for n, w in data.get("weights", {}).items()},
             weight_grads={n: moments_from_dict(g) for n, g in data.get("weight_grads", {}).items()},
+            alpha=data.get("alpha"),
+            beta=data.get("beta"),
+            parameter=data.get("parameter", ""),
         )
 
 

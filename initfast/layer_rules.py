@@ -10,12 +10,11 @@ from initfast.checked import (
     Outcome,
     dense,
     is_constant,
-    refill,
     stretches,
     units_of,
 )
 from initfast.findings import SkippedCheck
-from initfast.initialisers import activation_in, call, needed
+from initfast.initialisers import activation_in, activation_of, needed
 from initfast.layer import Layer
 from initfast.moments import Moments
 from initfast.table import number, share
@@ -54,13 +53,13 @@ def saturation(net: Net) -> Outcome:
                 severe if is_severe else early,
                 most,
                 f"up to {share(most)} of {act}'s outputs are where it is flat (layer {worst})",
-                *_too_wide(net, worst, act, (first, last)),
+                *_too_wide(net, worst, (first, last)),
             )
 
 
-def _too_wide(net: Net, i: int, act: str, span: tuple[int, int]) -> tuple[str, str, str]:
+def _too_wide(net: Net, i: int, span: tuple[int, int]) -> tuple[str, str, str]:
     """Why a pre-activation is too wide: the weight or the input."""
-    layer = net.layers[i]
+    layer, act = net.layers[i], activation_of(net.layers[i])
     wide = f"the pre-activation's std is {number(layer.pre.std)}" if layer.pre else ""
     if layer.weight is None or layer.input is None:
         return wide, "bring the input of the activation to a std of about 1", ""
@@ -72,9 +71,10 @@ def _too_wide(net: Net, i: int, act: str, span: tuple[int, int]) -> tuple[str, s
             "",
         )
     return (
-        f"{wide}: fan_in × Var(w) is {scale:.3g} where {act} works at {needed(act):.3g}",
+        f"{wide}: fan_in × Var(w) is {scale:.3g} where {act.name if act else 'it'} works at "
+        f"{needed(act):.3g}",
         f"use an initialiser of variance {needed(act):.3g} / fan_in",
-        refill(*span, call(act)),
+        net.refill(*span, act),
     )
 
 
@@ -106,7 +106,7 @@ def dead_units(net: Net) -> Outcome:
             f"on under {share(round(active, 4))} of inputs",
             _why_dead(layer),
             "start its bias at zero and its weight with mean zero; a leaky ReLU cannot die",
-            f"initfast.init.zeros_(net.get_submodule({layer.name!r}).bias)" if layer.weight else "",
+            _start_anew(net, i),
         )
     if few:
         samples = max(few.values())
@@ -116,6 +116,19 @@ def dead_units(net: Net) -> Outcome:
             f"{len(few)} layers have most units at zero, but {samples} samples tell too little: "
             f"pass a batch of {need} or more",
         )
+
+
+def _start_anew(net: Net, i: int) -> str:
+    """Code that fills a layer's weight anew and makes its bias, if it has one, zero."""
+    code, layer = net.refill(i, i, activation_of(net.layers[i])), net.layers[i]
+    if not code or not layer.type:
+        return code
+    return (
+        f"{code}\n"
+        f'bias = getattr({net.root}.get_submodule({layer.name!r}), "bias", None)\n'
+        "if bias is not None:\n"
+        "    initfast.init.zeros_(bias)"
+    )
 
 
 def _why_dead(layer: Layer) -> str:
@@ -128,7 +141,7 @@ def _why_dead(layer: Layer) -> str:
 def collapse(net: Net) -> Outcome:
     """The output is constant, or nearly so beside its mean."""
     for i, layer in enumerate(net.sound):
-        post, weight = layer.post, layer.weight
+        post = layer.post
         act = activation_in(layer.op)
         if not (dense(layer) or act) or post.finite < 8:
             continue
@@ -149,7 +162,7 @@ def collapse(net: Net) -> Outcome:
             f"the output is {number(post.mean)} with a std of {number(post.std)} only",
             _why_dead(layer),
             "start the bias at zero and the weight with the right variance",
-            refill(i, i, call(activation_in(layer.op))) if weight else "",
+            net.refill(i, i, activation_of(layer)),
         )
 
 
@@ -177,11 +190,12 @@ def mean_drift(net: Net) -> Outcome:
             "mean_drift" if is_far else "mean_shift",
             bad[worst],
             f"at layer {worst} the mean is {number(z.mean)} beside a std of {number(z.std)}",
-            *_why_drift(layer, z, units, (first, last)),
+            *_why_drift(net, worst, z, (first, last)),
         )
 
 
-def _why_drift(layer: Layer, z: Moments, units: int, span: tuple[int, int]) -> tuple[str, str, str]:
+def _why_drift(net: Net, i: int, z: Moments, span: tuple[int, int]) -> tuple[str, str, str]:
+    layer = net.layers[i]
     if layer.weight is None or layer.input is None:
         return "", "", ""
     part = layer.weight.fan_in * layer.weight.moments.mean * layer.input.mean
@@ -190,9 +204,9 @@ def _why_drift(layer: Layer, z: Moments, units: int, span: tuple[int, int]) -> t
             f"the weights have mean {number(layer.weight.moments.mean)}, the input "
             f"{number(layer.input.mean)}, and each output sums {layer.weight.fan_in} products",
             "use weights of mean zero",
-            refill(*span, call(activation_in(layer.op))),
+            net.refill(*span, activation_of(layer)),
         )
-    chance = DEVIATIONS * math.sqrt(layer.weight.scale / units) * layer.input.rms
+    chance = DEVIATIONS * math.sqrt(layer.weight.scale / units_of(layer)) * layer.input.rms
     if abs(z.mean) < abs(part) + chance:
         return "", "look at the weights and the bias of these layers", ""
     return (

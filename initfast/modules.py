@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import torch
@@ -95,7 +96,10 @@ def _fans(
     if weight.dim() < 2:
         return None
     if isinstance(module, _CONVOLUTIONS):
-        return fan_in_and_fan_out(weight, module.groups, isinstance(module, _TRANSPOSED))
+        transposed = isinstance(module, _TRANSPOSED)
+        fan_in, fan_out = fan_in_and_fan_out(weight, module.groups, transposed)
+        # Between an input's neighbours a stride puts nothing: each output sums fewer products.
+        return (max(fan_in // math.prod(module.stride), 1) if transposed else fan_in), fan_out
     if isinstance(module, (nn.Embedding, nn.EmbeddingBag)):
         return 1, weight.shape[1]  # an output is one row, or a few, and each of them one number
     if not input_shape or not shape:

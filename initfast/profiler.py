@@ -20,7 +20,7 @@ from initfast.names import NetNames
 from initfast.origin import with_parameters
 from initfast.outputs import Outputs
 from initfast.preconditions import check_ready
-from initfast.ranks import local, shared_weights
+from initfast.ranks import WRAPPED, local, shared_weights
 from initfast.report import Report
 from initfast.sequential import shorter_sequentials
 from initfast.state import unchanged
@@ -101,6 +101,7 @@ def profile(
     shared = [] if group is None else shared_weights(net)
     gradients = None if loss is None else Gradients(fuse=True, shared=shared)
     notes = [compiled.NOTE] if compiled.is_compiled(names.modules) else []
+    notes += [] if group is None else [WRAPPED]
     watch = Watch(names, Tape(stop_at_nonfinite, gradients), notes)
     with ExitStack() as stack:
         stack.enter_context(compiled.eagerly())
@@ -181,7 +182,7 @@ class Watch:
     def report(self) -> Report:
         """What was measured so far, copied from the devices."""
         names = self._names
-        recording = self._tape.read(names.paths(), list(map(type, names.modules)))
+        recording = self._tape.read(names.paths(), names.modules)
         notes, skipped = self._notes, list(self._outputs.skipped)
         if not recording.copies.nonfinite():
             return Report(recording.read, skipped=skipped, notes=notes)

@@ -40,6 +40,9 @@ def is_distributed() -> bool:
     return torch.distributed.is_available() and torch.distributed.is_initialized()
 
 
+WRAPPED = "The net is in a DistributedDataParallel: names are those in net.module."
+
+
 def local(net: Any) -> tuple[Any, Any]:
     """The net within a DistributedDataParallel, and the group whose ranks hold copies of it.
 

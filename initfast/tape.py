@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Mapping, Sequence
+from itertools import compress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.parameter import Parameter
 
 from initfast import ops  # noqa: F401  (registers the operators)
@@ -87,7 +88,8 @@ class Tape:
         x_row = self.row(x, key)
         y, _, rows, live = LINEAR_ACT(key, x, weight, bias, act, alpha, beta, False)
         pre = self._rows.add(rows, 3)
-        event = ("linear", act, name, x.shape, y.shape, y.dtype, x_row, pre, pre + 1, pre + 2)
+        call = act, alpha, beta
+        event = ("linear", call, name, x.shape, y.shape, y.dtype, x_row, pre, pre + 1, pre + 2)
         self._events.append((*event, self._rows.add_mask(live)))
         self._keep(y, pre + 1)
         if self.stops:
@@ -119,8 +121,8 @@ class Tape:
         leading = tuple(x.shape[:-1])
         shapes = [x.shape, *((*leading, weight.shape[0]) for weight in weights)]
         mask = self._rows.add_mask(live, [shape[-1] for shape in shapes[1:]])
-        for i, (act, name) in enumerate(zip(acts, names, strict=True)):
-            head = ("linear", act, name, shapes[i], shapes[i + 1], dtype, x_row, row, row + 1)
+        for i, (call, name) in enumerate(zip(calls, names, strict=True)):
+            head = ("linear", call, name, shapes[i], shapes[i + 1], dtype, x_row, row, row + 1)
             self._events.append((*head, row + 2, mask + i))
             x_row = row + 1
             row += 3
@@ -154,7 +156,7 @@ class Tape:
             self._rows.add(rows, 3)
             gradients.weight(row + 2, weight)
             after = (*shape[:-1], weight.shape[0])
-            event = ("linear", call.act, name, shape, after, dtype, x_row, row, row + 1, row + 2)
+            event = ("linear", call, name, shape, after, dtype, x_row, row, row + 1, row + 2)
             self._events.append((*event, self._rows.add_mask(live)))
             if self.stops:
                 self._stopping.operator(rows)
@@ -191,7 +193,7 @@ class Tape:
         self._keep(y, pre + 1)
         if source.kind == "act":
             source = source._replace(input_shape=z.shape, inputs=(pre,))
-        self._record(source, act, y, pre, pre + 1, self._rows.add_mask(live), rows)
+        self._record(source, (act, alpha, beta), y, pre, pre + 1, self._rows.add_mask(live), rows)
         return y
 
     def output(self, source: Source, y: Tensor) -> None:
@@ -298,7 +300,7 @@ class Tape:
     def _record(
         self,
         source: Source,
-        act: str | None,
+        act: tuple[str, float, float] | None,
         y: Tensor,
         pre: int | None,
         post: int,
@@ -342,7 +344,7 @@ class Tape:
 
     # ---- reading ----
 
-    def read(self, names: Sequence[str], types: Sequence[type]) -> Recording:
+    def read(self, names: Sequence[str], modules: Sequence[nn.Module]) -> Recording:
         """Copy everything from the devices.
 
         Making the layers takes ten times as long as copying their numbers, so it waits until
@@ -350,11 +352,15 @@ class Tape:
 
         Args:
             names: of the net's modules.
-            types: of each.
+            modules: likewise.
         """
         gradients = {} if self.gradients is None else self.gradients.addresses(self._rows)
         events, copies = self._events[: self._stopping.end], self._rows.read()
-        return Recording(events, copies, self._net_inputs, self._also, names, types, gradients)
+        types = [type(module) for module in modules]
+        has_own = ("weight" in module._parameters for module in modules)
+        owners = frozenset(compress(names, has_own))
+        head = events, copies, self._net_inputs, self._also
+        return Recording(*head, names, types, owners, gradients)
 
 
 def _frozen(layers: Sequence[tuple[Tensor, Tensor | None, str, Call]]) -> int:

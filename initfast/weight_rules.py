@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from initfast.checked import Net, Outcome, dense, is_constant, refill, stretches
+from initfast.checked import Net, Outcome, dense, is_constant, stretches
 from initfast.depth import parents
-from initfast.initialisers import activation_in, call, needed
+from initfast.initialisers import call, needed
 from initfast.table import number
 
 
@@ -31,7 +31,7 @@ def symmetric_units(net: Net) -> Outcome:
             f"all weights are {number(value)}, so that its units compute the same",
             f"the next layer's weights are constant as well: {stuck}" if for_ever else breaks,
             "draw the weights at random",
-            refill(i, i, call(activation_in(layer.op))),
+            net.refill(i, i, net.activation(i)),
         )
 
 
@@ -43,14 +43,14 @@ def weight_scale(net: Net) -> Outcome:
             continue
         if net.initialiser(i) is not None:
             continue
-        off = layer.weight.scale / needed(activation_in(layer.op))
+        off = layer.weight.scale / needed(net.activation(i))
         if off > net.limits["weight_variance"] and i not in net.normed:
             large[i] = off
         else:
             odd.append(i)
     for first, last in stretches(large):
         worst = max((i for i in large if first <= i <= last), key=large.__getitem__)
-        act = activation_in(net.layers[worst].op)
+        act = net.activation(worst)
         yield net.finding(
             "weight_scale",
             "warning",
@@ -58,9 +58,9 @@ def weight_scale(net: Net) -> Outcome:
             "weight_variance",
             large[worst],
             f"at layer {worst} fan_in × Var(w) is {large[worst]:.3g} times the {needed(act):.3g} "
-            f"at which {act or 'a linear layer'} holds its scale",
+            f"at which {act.name if act else 'a linear layer'} holds its scale",
             advice=f"use {call(act).removeprefix('initfast.init.')}",
-            code=refill(first, last, call(act)),
+            code=net.refill(first, last, act),
         )
     if odd:
         yield net.finding(
