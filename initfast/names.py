@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from types import FrameType, FunctionType
 
 from torch import Tensor, nn
@@ -26,17 +27,19 @@ class NetNames:
     """The names of a net's modules and weights, and which module is running.
 
     Args:
-        root: the net, or None for a plain callable; what runs outside the net's modules is named
-            by its position among such operators.
+        root: the net, or the modules of a plain callable by their names; what runs outside them is
+            named by its position among such operators.
     """
 
-    def __init__(self, root: nn.Module | None) -> None:
+    def __init__(self, root: nn.Module | Mapping[str, nn.Module]) -> None:
         self.modules: list[nn.Module] = []
         self._names: dict[int, str] = {}
         self._weights: dict[int, tuple[Tensor, str] | None] = {}
         self._nameless = 0
-        if root is not None:
-            self._walk(root, "")
+        roots = {"": root} if isinstance(root, nn.Module) else root
+        for name, module in roots.items():
+            if id(module) not in self._names:
+                self._walk(module, name)
 
     def _walk(self, module: nn.Module, name: str) -> None:
         self.modules.append(module)

@@ -15,7 +15,7 @@ from initfast.modules import UNHOOKED, unit_dim, weights
 from initfast.names import NetNames
 from initfast.pending import Pending
 from initfast.report import Skipped
-from initfast.structure import tensors
+from initfast.structure import leaves, tensors
 from initfast.tape import Source, Tape
 from initfast.waiting import Waiting
 
@@ -101,6 +101,9 @@ class Outputs:
     def _floats(self, name: str, kind: str, output: Any) -> list[tuple[str, Tensor]]:
         """The floating-point tensors of a structure; the others are skipped."""
         found, floats = list(tensors(output)), []
+        for path, other in leaves(output):
+            if not isinstance(other, Tensor):
+                self._skip(name, kind + path, f"no tensors found in a {type(other).__name__}")
         for path, t in found:
             if t.dtype.is_floating_point:
                 floats.append((path, t))

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import (
+    AsyncGenerator,
+    Callable,
+    Coroutine,
+    Generator,
+    Iterable,
+    Mapping,
+)
 from contextlib import ExitStack, suppress
 from typing import Any, TypeVar
 
@@ -10,6 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from initfast import compiled
+from initfast.callables import NOTE as CALLABLE
+from initfast.callables import modules_of
 from initfast.dlpack import visible_exports
 from initfast.forwards import Forward, installed
 from initfast.fusion import Fusion
@@ -58,8 +67,9 @@ def profile(
     the batch that all ranks have together; every rank must call.
 
     Args:
-        net: a module, a bound method of one, or any callable. In a plain callable's report an
-            operator is named by its position.
+        net: a module, a bound method of one, or any callable. A plain callable's modules are those
+            that it holds, as arguments, variables, globals or attributes, and the layers' names
+            begin with what holds them; any other operator is named by its position.
         x: the input: a tensor, a tuple of arguments or a dict of keyword arguments.
         loss: makes a scalar of the output; None: run without gradients.
         targets: loss is called as loss(output, targets), as torch's criteria are.
@@ -96,12 +106,15 @@ def profile(
     check_loss(loss, targets, scaler)
     net, group = local(net)
     root = net if isinstance(net, nn.Module) else getattr(net, "__self__", None)
-    names = NetNames(root if isinstance(root, nn.Module) else None)
-    check_ready(zip(names.paths(), names.modules, strict=True))
+    is_module = isinstance(root, nn.Module)
+    names = NetNames(root if isinstance(root, nn.Module) else modules_of(net))
+    if is_module:
+        check_ready(zip(names.paths(), names.modules, strict=True))
     shared = [] if group is None else shared_weights(net)
     gradients = None if loss is None else Gradients(fuse=True, shared=shared)
     notes = [compiled.NOTE] if compiled.is_compiled(names.modules) else []
     notes += [] if group is None else [WRAPPED]
+    notes += [CALLABLE] if names.modules and not is_module else []
     watch = Watch(names, Tape(stop_at_nonfinite, gradients), notes)
     with ExitStack() as stack:
         stack.enter_context(compiled.eagerly())
@@ -124,7 +137,7 @@ def profile(
         if loss is not None and gradients is not None:
             value = loss_of(loss, output, targets)
             ends = [p for m in names.modules for p in m._parameters.values() if p is not None]
-            run_backward(value, [*ends, *given], gradients, scaler)
+            run_backward(value, [*ends, *given] if is_module else [], gradients, scaler)
         if group is not None and gradients is not None:
             gradients.average(group)
     report = watch.report()
@@ -132,6 +145,8 @@ def profile(
 
 
 T = TypeVar("T")
+
+UNFINISHED = "The net returned a generator: what it does when iterated was not measured."
 
 
 class Watch:
@@ -163,6 +178,8 @@ class Watch:
             with self._outputs.measured(), visible_exports(), installed(self._forwards()), fusion:
                 output = forward()
                 waiting.settle()
+            if isinstance(output, (Generator, Coroutine, AsyncGenerator)):
+                self._notes.append(UNFINISHED)
             self._tape.finish()
             return output
         except Exception:

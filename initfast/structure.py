@@ -6,14 +6,23 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
+PLAIN = (type(None), bool, int, float, complex, str, bytes, torch.Size, torch.dtype, torch.device)
+"""What holds no tensors."""
 
-def tensors(value: Any, path: str = "") -> Iterator[tuple[str, Tensor]]:
+
+def tensors(value: Any) -> Iterator[tuple[str, Tensor]]:
     """Every tensor in nested tuples, lists, mappings and dataclasses, with its path."""
     if isinstance(value, Tensor):
-        yield path, value
-        return
+        yield "", value
+    else:
+        yield from ((path, leaf) for path, leaf in leaves(value) if isinstance(leaf, Tensor))
+
+
+def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Everything in them that is none of these, and that may be or hold a tensor."""
     items: Any = ()
     if isinstance(value, Mapping):
         items = ((f"[{key!r}]", item) for key, item in value.items())
@@ -24,5 +33,7 @@ def tensors(value: Any, path: str = "") -> Iterator[tuple[str, Tensor]]:
         items = ((f".{name}", item) for name, item in zip(value._fields, value, strict=True))
     elif isinstance(value, (tuple, list)):
         items = ((f"[{i}]", item) for i, item in enumerate(value))
+    elif not isinstance(value, PLAIN):
+        yield path, value
     for step, item in items:
-        yield from tensors(item, path + step)
+        yield from leaves(item, path + step)

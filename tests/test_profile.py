@@ -82,8 +82,8 @@ def test_plain_callables_and_methods():
     first, second = nn.Linear(WIDTH, 5), nn.Linear(5, 3)
     report = profile(lambda x: second(torch.tanh(first(x))).relu() + 1, batch(4, WIDTH))
     assert [(layer.name, layer.op) for layer in report] == [
-        ("0", "linear + tanh"),
-        ("1", "linear + relu"),
+        ("first", "linear + tanh"),
+        ("second", "linear + relu"),
     ]
     net = Loop(torch.tanh)
     net.encode = net.forward
