@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -64,7 +65,7 @@ class Finding:
         parts = [_wrap(head, 0), _wrap(f"{self.measured} [{self.source}]")]
         parts += [_wrap(f"Why: {self.cause}")] if self.cause else []
         parts += [_wrap(f"Do: {self.advice}")] if self.advice else []
-        parts += [textwrap.indent(self.code, " " * 8)] if self.code else []
+        parts += [textwrap.indent(_broken(self.code, WIDTH - 8), " " * 8)] if self.code else []
         return "\n".join(parts)
 
     def to_dict(self) -> dict[str, Any]:
@@ -105,6 +106,24 @@ def summary(findings: Sequence[Finding]) -> str:
 def summary_html(findings: Sequence[Finding]) -> str:
     """The same as HTML."""
     return f"<pre>{html.escape(summary(findings))}</pre>" if findings else ""
+
+
+def _broken(code: str, width: int) -> str:
+    """The same code with the names broken that make lines too long.
+
+    A name is an argument: within its parentheses, texts that follow each other are one.
+    """
+
+    def broken(line: str) -> str:
+        names = re.findall(r"'[^'\\]+'", line)
+        if len(line) <= width or not names:
+            return line
+        head, name, tail = line.partition(max(names, key=len))
+        pad = " " * (len(line) - len(line.lstrip()) + 4)
+        pieces = textwrap.wrap(name[1:-1], width - len(pad + tail) - 2)
+        return "\n".join([head, *(f"{pad}{piece!r}" for piece in pieces)]) + tail
+
+    return "\n".join(map(broken, code.splitlines()))
 
 
 def _wrap(text: str, indent: int = 4) -> str:

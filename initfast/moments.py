@@ -8,9 +8,11 @@ from dataclasses import dataclass, replace
 from functools import reduce
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from initfast import ops
+from initfast.kernels import DTYPES
 from initfast.ranks import gather
 
 
@@ -45,8 +47,32 @@ class Moments:
 
     @classmethod
     def of(cls, x: Tensor) -> Moments:
-        """The moments of a tensor of any shape; float32, float64, bfloat16 or float16."""
-        return cls.from_row(ops.moments(x.detach()).tolist())
+        """The moments of a tensor of real numbers, of any shape and dtype.
+
+        Integers and booleans are taken as float64, floats of 8 bits as float32.
+
+        Raises:
+            TypeError: x is no tensor, or of complex numbers.
+            ValueError: x is on the meta device, or nested.
+        """
+        if not isinstance(x, Tensor):
+            raise TypeError(f"Moments.of: x is a {type(x).__name__}; expected a tensor")
+        if x.is_complex():
+            raise TypeError(
+                f"Moments.of: x is {x.dtype}; expected real numbers, such as x.abs() or "
+                "torch.view_as_real(x)"
+            )
+        if x.is_meta or x.is_nested:
+            what = "on the meta device and has no values" if x.is_meta else "a nested tensor"
+            raise ValueError(f"Moments.of: x is {what}; expected a tensor with values and a shape")
+        x = x.detach()
+        if x.is_quantized:
+            x = x.dequantize()
+        if x.layout is not torch.strided:
+            x = x.to_dense()
+        if x.dtype not in DTYPES:
+            x = x.to(torch.float32 if x.is_floating_point() else torch.float64)
+        return cls.from_row(ops.moments(x).tolist())
 
     @classmethod
     def from_row(cls, row: Sequence[float]) -> Moments:

@@ -256,3 +256,39 @@ def test_what_is_derived_of_little():
 def test_rms_neither_overflows_nor_vanishes(scale):
     moments = Moments(2, mean=scale, m2=0.0, min=scale, max=scale)
     assert moments.rms == pytest.approx(scale)
+
+
+@pytest.mark.parametrize(
+    "x",
+    [
+        torch.tensor([[3, -1], [0, 7]]),
+        torch.tensor([True, False, True]),
+        torch.tensor([1.0, -2.0, 0.5]).to(torch.float8_e4m3fn),
+        torch.eye(3).to_sparse(),
+        torch.eye(3, requires_grad=True),
+        torch.tensor([200, 255], dtype=torch.uint8),
+    ],
+    ids=lambda x: f"{x.dtype} {x.layout}",
+)
+def test_moments_of_whatever_is_real(x):
+    dense = x.detach().to_dense() if x.is_sparse else x.detach()
+    moments, truth = Moments.of(x), dense.double()
+    assert moments.count == truth.numel() and moments.zero == (truth == 0).sum()
+    assert moments.mean == pytest.approx(truth.mean().item())
+    assert moments.std == pytest.approx(truth.std().item())
+    assert (moments.min, moments.max) == (truth.min().item(), truth.max().item())
+
+
+@pytest.mark.parametrize(
+    "x, kind, words",
+    [
+        ([1.0], TypeError, "x is a list; expected a tensor"),
+        (torch.ones(2) * 1j, TypeError, "x is torch.complex64; expected real numbers"),
+        (torch.ones(2, device="meta"), ValueError, "on the meta device and has no values"),
+        (torch.nested.nested_tensor([torch.ones(2)]), ValueError, "x is a nested tensor"),
+    ],
+    ids=["list", "complex", "meta", "nested"],
+)
+def test_what_has_no_moments(x, kind, words):
+    with pytest.raises(kind, match=f"^Moments.of: .*{words}"):
+        Moments.of(x)

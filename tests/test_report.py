@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+import initfast
 from initfast import table
 from initfast.moments import Moments
 from initfast.profiler import profile
@@ -161,6 +162,24 @@ def test_long_names_and_ops_are_shortened():
     text = str(Report([layer("module." * 30, "Operator" * 20), layer("b")]))
     assert max(map(len, text.splitlines())) <= 100
     assert "module.module..." in text
+
+
+@pytest.mark.parametrize("length", [1, 60, 77, 150, 400])
+def test_advice_fits_however_long_the_names_are(length):
+    torch.manual_seed(0)
+    one, x = nn.Linear(64, 64), torch.randn(64, 64)
+    nn.init.constant_(one.bias, -100.0)
+    net = nn.Sequential()
+    net.add_module("n" * length, nn.Sequential(one, nn.ReLU()))
+    report = profile(net, x)
+    assert max(map(len, str(report).splitlines())) <= 100
+    codes = [f for f in report.findings if f.rule == "dead_units"]
+    assert codes
+    for found in codes:
+        _, _, shown = str(found).rpartition("\n    Do: ")
+        lines = [line[8:] for line in shown.splitlines() if line.startswith(" " * 8)]
+        exec("\n".join(lines), {"net": net, "report": report, "initfast": initfast})
+    assert not one.bias.any()
 
 
 def test_wide_numbers_drop_columns_but_never_the_names_and_std():
