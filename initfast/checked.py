@@ -39,7 +39,7 @@ class Net:
         layers: in execution order.
         inputs: the moments of the net's own inputs.
         limits: a value for each name in :data:`initfast.thresholds.THRESHOLDS`.
-        root: what the layers' names are paths in, as code.
+        root: what the layers' names are paths in, as code; "" where there is nothing that has them.
     """
 
     def __init__(
@@ -160,7 +160,7 @@ class Net:
         """
         weighted = [x for x in self.layers[first : last + 1] if x.weight is not None]
         filled = [x for x in weighted if dense(x)]
-        if not filled or not all(x.parameter for x in filled):
+        if not (self.root and filled) or not all(x.parameter for x in filled):
             return ""
         others = sorted({x.op for x in weighted} - {x.op for x in filled})
         known = f" and layer.op not in {tuple(others)}" if others else ""

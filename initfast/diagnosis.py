@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from initfast import depth_rules, layer_rules, nonfinite_rules, range_rules, weight_rules
+from initfast.callables import NOTE as CALLABLE
 from initfast.checked import Net, Rule
 from initfast.findings import SEVERITIES, Finding, SkippedCheck
 from initfast.ranks import WRAPPED
@@ -66,6 +67,7 @@ def diagnose(report: Report, thresholds: Mapping[str, float] | None = None) -> D
         ['saturation']
     """
     root = "net.module" if WRAPPED in report.notes else "net"
+    root = "" if CALLABLE in report.notes else root
     net = Net(report.layers, report.inputs, limits(thresholds), root)
     findings: list[Finding] = []
     skipped: list[SkippedCheck] = []

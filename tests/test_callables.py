@@ -90,6 +90,13 @@ def test_every_output_is_measured_and_buffers_are_put_back(make, prefix, loss):
     assert report.notes == [NOTE] and expected.notes == []
 
 
+def test_no_code_is_advised_that_a_function_could_not_run():
+    net = nn.Sequential(*[m for _ in range(20) for m in (nn.Linear(32, 32), nn.ReLU())])
+    expected, report = profile(net, batch(9, 32)), profile(lambda x: net(x), batch(9, 32))
+    assert [f.rule for f in report.findings] == [f.rule for f in expected.findings]
+    assert any(f.code for f in expected.findings) and not any(f.code for f in report.findings)
+
+
 def test_a_function_without_modules_is_as_it_was():
     report = profile(lambda x: torch.tanh(x).relu(), batch(2, 3))
     assert [layer.name for layer in report] == ["0", "1"] and report.notes == []
