@@ -1,0 +1,23 @@
+"""The examples in the docstrings run, and give what they say."""
+
+import doctest
+import importlib
+import pkgutil
+
+import pytest
+import torch
+from torch import nn
+
+import initfast
+
+NOT_IMPORTED = ("initfast._C", "initfast.__main__")  # operators only; the command line
+MODULES = [m.name for m in pkgutil.iter_modules(initfast.__path__, "initfast.")]
+FLAGS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
+
+
+@pytest.mark.parametrize("name", [m for m in MODULES if m not in NOT_IMPORTED])
+def test_examples(name):
+    module = importlib.import_module(name)
+    known = {"torch": torch, "nn": nn, "initfast": initfast}
+    result = doctest.testmod(module, extraglobs=known, optionflags=FLAGS)
+    assert result.failed == 0
