@@ -19,12 +19,18 @@ from initfast.structure import leaves, tensors
 from initfast.tape import Source, Tape
 from initfast.waiting import Waiting
 
+PADDED = (
+    "A TransformerEncoder ran without nested tensors, which it makes of padded inputs in "
+    "evaluation mode: padding is measured too, and its outputs there are not zero."
+)
+
 
 class Outputs:
     """Measures the outputs of the modules that the fusion does not see into.
 
     Attributes:
         skipped: the outputs that were not measured, each with its reason.
+        notes: how what ran differs from what runs without a profile.
     """
 
     def __init__(self, names: NetNames, tape: Tape, waiting: Waiting) -> None:
@@ -32,6 +38,7 @@ class Outputs:
         self._tape = tape
         self._waiting = waiting
         self.skipped: dict[Skipped, None] = {}
+        self.notes: dict[str, None] = {}
         # What the modules that compute weights have made, by their ids.
         self._made: dict[int, Tensor] = {}
 
@@ -40,7 +47,7 @@ class Outputs:
         """Hooks on the modules, and forwards in the leaves, for as long as this lasts."""
         handles, hook = [], _Hook(self._measure)
         leaves = Leaves(self._names, self._tape, self._waiting, self._measure)
-        made = _Hook(self._keep_weight)
+        made, padded = _Hook(self._keep_weight), _Hook(self._note_padding)
         computing = list(filter(_computes_weights, self._names.modules))
         no_layers = {id(part) for module in computing for part in module.modules()}
         try:
@@ -54,9 +61,11 @@ class Outputs:
                     self._skip(self._names.name(module), kind, "a scripted module takes no hooks")
                 elif type(module) not in UNHOOKED and not leaves.take(module):
                     handles.append(module.register_forward_hook(hook, with_kwargs=True))
+                    if isinstance(module, nn.TransformerEncoder):
+                        handles.append(module.register_forward_hook(padded, with_kwargs=True))
             yield
         finally:
-            hook.measure = made.measure = None
+            hook.measure = made.measure = padded.measure = None
             self._made.clear()
             leaves.release()
             for handle in handles:
@@ -65,6 +74,14 @@ class Outputs:
     def _keep_weight(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         if isinstance(output, Tensor):
             self._made[id(module)] = output
+
+    def _note_padding(
+        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
+    ) -> None:
+        mask = kwargs.get("src_key_padding_mask", args[2] if len(args) > 2 else None)
+        runs_nested = getattr(module, "use_nested_tensor", False) and not module.training
+        if runs_nested and mask is not None and not torch.is_grad_enabled():
+            self.notes[PADDED] = None
 
     def _measure(
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any

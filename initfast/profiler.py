@@ -53,8 +53,9 @@ def profile(
     A linear layer, a convolution or a norm and the activation that follows it, as a module, a
     function or a method, are one layer of the report and run as one operator. Activations that
     stand alone, residual sums (of two outputs that are measured) and the outputs of all other
-    modules are measured too; what is not is listed in the report, with its reason. Statistics stay
-    on their device until the end.
+    modules are measured too; what is not is listed in the report, with its reason. What a hook of
+    the user's makes of the output of a linear layer or an activation is not: the report has what
+    the layer itself made. Statistics stay on their device until the end.
 
     The net runs in the mode, training or evaluation, that it is in. Gradients, hooks, the buffers
     of modules in training mode and torch's random state are left as they were, whatever the forward
@@ -200,7 +201,7 @@ class Watch:
         """What was measured so far, copied from the devices."""
         names = self._names
         recording = self._tape.read(names.paths(), names.modules)
-        notes, skipped = self._notes, list(self._outputs.skipped)
+        notes, skipped = [*self._notes, *self._outputs.notes], list(self._outputs.skipped)
         if not recording.copies.nonfinite():
             return Report(recording.read, skipped=skipped, notes=notes)
         layers, inputs = recording.read()

@@ -201,3 +201,13 @@ def test_a_weight_that_is_computed_has_its_gradient_and_changes_no_buffer():
     assert [layer.op for layer in report] == ["ParametrizedConv1d + relu"]
     assert report.layers[0].weight_grad.std > 0
     assert all(torch.equal(buffer, before[name]) for name, buffer in net.named_buffers())
+
+
+@pytest.mark.parametrize("training, masked", [(False, True), (False, False), (True, True)])
+def test_padding_that_is_measured_is_noted(training, masked):
+    layer = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True)
+    net = nn.TransformerEncoder(layer, 2).train(training)
+    mask = torch.tensor([[False] * 4, [False, False, True, True]]) if masked else None
+    report = profile(net, {"src": batch(2, 4, 8), "src_key_padding_mask": mask})
+    assert len(report.notes) == (masked and not training)
+    assert all("padding is measured too" in note for note in report.notes)
