@@ -15,11 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from initfast.kernels import DTYPES, kernels_of
+from initfast.kernels import DTYPES, MOMENTS, kernels_of
 from initfast.linear_graph import LinearActChain
 from initfast.rows import Rows
 from initfast.spelling import Call
-from initfast.tape import MOMENTS
 
 _backward = torch._C._current_graph_task_id  # tells one backward from another
 

@@ -1,4 +1,4 @@
-"""Which tensors the operators' kernels take, and the key by which to call them."""
+"""The operators called by their kernels' dispatch key, and which tensors those take."""
 
 from __future__ import annotations
 
@@ -8,7 +8,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import Parameter
 
+from initfast import ops  # noqa: F401  (registers the operators)
 from initfast.context import dispatch_modes, transforms
+
+LINEAR_ACT = torch.ops.initfast.linear_act.default.redispatch
+LINEAR_ACT_CHAIN = torch.ops.initfast.linear_act_chain.default.redispatch
+CHAIN_BACKWARD = torch.ops.initfast.linear_act_chain_backward.default.redispatch
+ACT = torch.ops.initfast.act.default.redispatch
+ACT_IN_PLACE = torch.ops.initfast.act_.default.redispatch
+MOMENTS = torch.ops.initfast.moments.default.redispatch
 
 DTYPES = frozenset((torch.float32, torch.float64, torch.bfloat16, torch.float16))
 

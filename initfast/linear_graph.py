@@ -11,14 +11,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from initfast.activations import ACTIVATIONS
-from initfast.kernels import kernels_of
+from initfast.kernels import CHAIN_BACKWARD, LINEAR_ACT, kernels_of
 from initfast.spelling import Call
-from initfast.tape import LINEAR_ACT
 
 if TYPE_CHECKING:
     from initfast.gradients import Gradients
 
-CHAIN_BACKWARD = torch.ops.initfast.linear_act_chain_backward.default.redispatch
 
 _OTHERS = 5  # arguments that are no operands
 

@@ -16,22 +16,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import Parameter
 
-from initfast import ops  # noqa: F401  (registers the operators)
 from initfast.events import Recording
-from initfast.kernels import kernels_of
+from initfast.kernels import ACT, ACT_IN_PLACE, LINEAR_ACT, LINEAR_ACT_CHAIN, MOMENTS, kernels_of
 from initfast.rows import Rows
 from initfast.spelling import Call
 from initfast.stopping import Stopping
 
 if TYPE_CHECKING:
     from initfast.gradients import Gradients
-
-LINEAR_ACT = torch.ops.initfast.linear_act.default.redispatch
-LINEAR_ACT_CHAIN = torch.ops.initfast.linear_act_chain.default.redispatch
-ACT = torch.ops.initfast.act.default.redispatch
-ACT_IN_PLACE = torch.ops.initfast.act_.default.redispatch
-MOMENTS = torch.ops.initfast.moments.default.redispatch
-
 
 Linear = tuple[Tensor, Tensor, "Tensor | None", Any, str]
 """A linear layer's call: x, weight, bias, the kernels' dispatch key, its name."""

@@ -25,11 +25,11 @@ from torch import Tensor
 from torch.utils import swap_tensors
 
 from initfast.context import grad_enabled, undisturbed
-from initfast.kernels import Weights
+from initfast.kernels import LINEAR_ACT, Weights
 from initfast.names import NetNames
 from initfast.pending import Kind, Layer, Link, Pending
 from initfast.spelling import Call
-from initfast.tape import LINEAR_ACT, Linear, Source, Tape
+from initfast.tape import Linear, Source, Tape
 
 
 class Waiting:

@@ -107,7 +107,8 @@ def test_a_sequential_reports_what_its_modules_called_one_by_one_do(stop):
     assert len(ours) == len(theirs) == 4
     for a, b in zip(ours, theirs, strict=True):
         one, other = a.to_dict(), b.to_dict()
-        assert other.pop("name") == f"layers.{one.pop('name')}"
+        for path in ("name", "parameter"):
+            assert other.pop(path) == f"layers.{one.pop(path)}"
         one["also"] = [f"layers.{name}" if name else name for name in one["also"]]
         kinds = one["also_types"]  # the net itself is of another type
         one["also_types"] = ["Loop" if kind == "Sequential" else kind for kind in kinds]
