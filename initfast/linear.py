@@ -26,8 +26,7 @@ def shorter_linears(modules: Iterable[nn.Module], fusion: Fusion) -> list[Forwar
     """A forward for each plain linear module, where linear layers may wait for one another."""
     if not fusion.chains():
         return []
-    with torch._C.DisableTorchFunction():
-        return [LinearForward(m, fusion) for m in modules if takes_another(m, nn.Linear)]
+    return [LinearForward(m, fusion) for m in modules if takes_another(m, nn.Linear)]
 
 
 class LinearForward(Forward):
@@ -35,16 +34,15 @@ class LinearForward(Forward):
 
     def __init__(self, module: nn.Module, fusion: Fusion) -> None:
         super().__init__(module, fusion)
-        self._name = fusion.names.name(module)
-        self._weights = weights_of(module)
-        self._writes = fusion.tape.writes  # when they were looked at
+        self._weights: Weights | None = None
+        self._writes = -1  # when they were looked at: not before they are asked for
 
     def __call__(self, input: Any) -> Any:
         """What ``F.linear`` returns."""
         fusion = self.fusion
         if type(input) is Pending and input.value is None and fusion is not None:
             if fusion.is_called_first() and (own := self._own(fusion)) is not None:
-                z = fusion.waiting.follows(input, own, self._name)
+                z = fusion.waiting.follows(input, own, fusion.names.name(self.module))
                 if z is not None:
                     return z
         return self.plainly(input)
