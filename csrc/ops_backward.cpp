@@ -105,9 +105,8 @@ void backward_by_tiles(Gradient& grad, const ChainLayer& layer, const ChainLayer
   std::vector<Moments> slots(across + (layer.wants_weight_moments ? weight_tiles : 0));
   args.grad_x_partial = slots.data();
   if (layer.wants_weight_moments) args.grad_weight_partial = slots.data() + across;
-  const int64_t work = in.rows * in.cols * in.depth * 2;
   run_tiles(kernels().linear_act_backward, args,
-            ceil_div(kMultiplyAddsPerThread, std::max<int64_t>(1, work / args.tiles())));
+            product_grain(2 * in.rows * in.cols * in.depth, args.tiles()));
   if (below) write_moments(merged(args.grad_x_partial, across), below_row);
   if (layer.wants_weight_moments) {
     write_moments(merged(args.grad_weight_partial, weight_tiles), weight_row);

@@ -1,6 +1,8 @@
 // The CPU kernels, and torch's threads to run them.
 #pragma once
 
+#include <algorithm>
+
 #include "cpu/isa.h"
 #include "tensors.h"
 
@@ -14,6 +16,11 @@ inline const cpu::Kernels& kernels() {
 
 constexpr int64_t kRunsPerThread = 4;  // 16,384 numbers: a few microseconds
 constexpr int64_t kMultiplyAddsPerThread = 1 << 18;  // likewise
+
+// The least tiles of a matrix product that are worth a thread.
+inline int64_t product_grain(int64_t multiply_adds, int64_t tiles) {
+  return cpu::ceil_div(kMultiplyAddsPerThread, std::max<int64_t>(1, multiply_adds / tiles));
+}
 
 // Run the kernel on all its tiles, at least `grain` of them to a thread.
 template <class Args>

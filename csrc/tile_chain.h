@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "moment_rows.h"
+#include "threads.h"
 
 namespace initfast {
 
@@ -41,7 +42,9 @@ class TileChain {
     }
     std::vector<std::atomic<int64_t>> done(layers_.size());
     std::atomic<int64_t> next{0};
-    torch::stable::parallel_for(0, threads, 1, [&](int64_t, int64_t) { work(tiles, next, done); });
+    const auto kernel = kernels().linear_act;  // here: where the threads run, nothing may throw
+    torch::stable::parallel_for(0, threads, 1,
+                                [&](int64_t, int64_t) { work(kernel, tiles, next, done); });
     std::vector<LinearMoments> all;
     for (const Layer& layer : layers_) all.push_back(layer.merged_slots());
     layers_.clear();
@@ -49,17 +52,14 @@ class TileChain {
   }
 
  private:
-  static constexpr int64_t kMultiplyAddsPerThread = 1 << 18;  // a few microseconds
   static constexpr int kSpins = 1 << 12;  // some ten microseconds; then others may have the core
 
   struct Layer {
     cpu::LinearActArgs args;
 
     int64_t slots() const { return 2 * args.tiles() + args.tiles_across(); }
-    // The least tiles that are worth a thread.
     int64_t grain() const {
-      const int64_t work = args.rows * args.cols * std::max<int64_t>(args.depth, 1);
-      return cpu::ceil_div(kMultiplyAddsPerThread, std::max<int64_t>(1, work / args.tiles()));
+      return product_grain(args.rows * args.cols * std::max<int64_t>(args.depth, 1), args.tiles());
     }
     LinearMoments merged_slots() const {
       const int64_t count = 2 * args.tiles();
@@ -74,8 +74,8 @@ class TileChain {
     }
   }
 
-  void work(int64_t tiles, std::atomic<int64_t>& next, std::vector<std::atomic<int64_t>>& done) const {
-    const auto kernel = kernels().linear_act;
+  void work(void (*kernel)(const cpu::LinearActArgs&, int64_t, int64_t), int64_t tiles,
+            std::atomic<int64_t>& next, std::vector<std::atomic<int64_t>>& done) const {
     size_t at = 0;
     int64_t first = 0;  // of the tiles of layer `at`
     for (int64_t tile; (tile = next.fetch_add(1, std::memory_order_relaxed)) < tiles;) {

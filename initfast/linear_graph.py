@@ -89,19 +89,36 @@ class LinearActChain(torch.autograd.Function):
 def _by_torch(
     ctx: Any, grad_y: Tensor, x: Tensor, operands: Sequence[Tensor | None]
 ) -> list[Tensor | None]:
-    """The same gradients as torch's own operators give them: they have derivatives in turn."""
-    everything: tuple[Any, ...] = (x, *operands)
+    """The same gradients as torch's own operators give them: they have derivatives in turn.
+
+    They are asked of aliases. Of the operands themselves they would be more than this node's share,
+    where a weight occurs twice or x depends on it.
+    """
     needed = ctx.needs_input_grad[_OTHERS:]
-    ends = [t for t, need in zip(everything, needed, strict=True) if need]
-    create_graph, count = torch.is_grad_enabled(), len(ctx.calls)
+    count, gradients = len(ctx.calls), ctx.gradients
+    create_graph = torch.is_grad_enabled()
     seen: dict[int, Tensor] = {}
-    layers = zip(operands[:count], operands[count:], ctx.calls, ctx.addresses, strict=True)
     with torch.enable_grad(), torch._C.DisableTorchFunction():
-        y: Any = x
+        everything: list[Any] = [
+            _alias(t) if need else t for t, need in zip((x, *operands), needed, strict=True)
+        ]
+        y, *own = everything
+        layers = zip(own[:count], own[count:], ctx.calls, ctx.addresses, strict=True)
         for weight, bias, (act, alpha, beta, _), address in layers:
-            y = ACTIVATIONS[act].value(F.linear(y, weight, bias), alpha, beta)  # type: ignore[arg-type]
+            y = ACTIVATIONS[act].value(F.linear(y, weight, bias), alpha, beta)
             y.register_hook(partial(seen.__setitem__, address))
+        ends = [t for t, need in zip(everything, needed, strict=True) if need]
         found = iter(torch.autograd.grad(y, ends, grad_y, create_graph=create_graph))
-    for address, grad in seen.items():
-        ctx.gradients.measure(address, grad)
-    return [next(found) if need else None for need in needed]
+    for address, seen_there in seen.items():
+        gradients.measure(address, seen_there)
+    result = [next(found) if need else None for need in needed]
+    weights: Any = zip(operands[:count], result[1:], ctx.addresses, strict=False)
+    for weight, grad, address in weights:
+        if grad is not None and gradients.wanted(weight) == 1:  # no hook of its own measures it
+            gradients.measure(address + 1, grad)
+    return result
+
+
+def _alias(t: Any) -> Tensor:
+    """A view of its own, at the end of the graph that t is in; of a t frozen since, one without."""
+    return t.view_as(t) if t.requires_grad else t.detach().requires_grad_()

@@ -156,3 +156,40 @@ def test_a_gradient_of_another_kind_goes_by_torch_s_own_layers(wanted):
     net = Batched()
     check(net, batch(6, WIDTH).double())
     assert wanted == [[1] * 4] and torch.allclose(*net.found)
+
+
+def tied():
+    linear = nn.Linear(WIDTH, WIDTH)
+    return nn.Sequential(linear, nn.Tanh(), linear, nn.Tanh())
+
+
+def repeated():
+    block = nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.Tanh())
+    return nn.Sequential(block, block)
+
+
+@pytest.mark.parametrize("kind", [tied, repeated, lambda: make("sequential")])
+def test_a_loss_of_a_gradient(kind):
+    """Gradients with derivatives of their own are each operator's share, counted once."""
+    net, found = kind().double(), []
+    x = batch(6, WIDTH).double().requires_grad_()
+
+    def loss(y):
+        first = next(net.parameters())
+        (grad,) = torch.autograd.grad(loss_of(y), first, create_graph=True)
+        found.append(grad.detach())
+        return loss_of(y) + grad.square().sum()
+
+    check(net, x, loss)
+    assert len(found) == 2 and torch.allclose(*found)  # torch's and the profile's
+
+
+def test_gradients_that_the_kernels_do_not_take():
+    """A hook that returns a negative view: torch's operators give what the kernels would have."""
+
+    def loss(y):
+        y.register_hook(lambda grad: torch._neg_view(-grad))
+        return loss_of(y)
+
+    report = check(make("sequential")[:-1], batch(6, WIDTH).double(), loss)
+    assert all(layer.weight_grad is not None for layer in report if layer.weight)
