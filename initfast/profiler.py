@@ -195,7 +195,10 @@ class Watch:
         modules, fusion = self._names.modules, self._fusion
         if any(isinstance(module, nn.DataParallel) for module in modules):
             return []
-        return [*shorter_sequentials(modules, fusion), *shorter_linears(modules, fusion)]
+        sequentials = shorter_sequentials(modules, fusion)
+        inside = {id(child) for s in sequentials for child in s.module._modules.values()}
+        others = [m for m in modules if id(m) not in inside] if inside else modules
+        return [*sequentials, *shorter_linears(others, fusion)]
 
     def report(self) -> Report:
         """What was measured so far, copied from the devices."""
