@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from threading import Lock
+from collections.abc import Callable
 from typing import Any
 
 import torch
 import torch.utils.dlpack
 from torch.overrides import handle_torch_function, has_torch_function_unary
+
+from initfast.counted import Counted
 
 
 def _visible(export: Callable[..., Any]) -> Callable[..., Any]:
@@ -35,28 +35,21 @@ _EXPORTS = {export: _visible(export) for place in _NAMES if (export := getattr(*
 EXPORTS = frozenset(_EXPORTS.values())
 """What stands in for them."""
 
-_lock = Lock()
-_users = 0
-_replaced: list[tuple[Any, str, Any]] = []
+
+def _show_exports() -> Callable[[], None]:
+    replaced = []
+    for owner, name in _NAMES:
+        if (export := getattr(owner, name, None)) in _EXPORTS:
+            setattr(owner, name, _EXPORTS[export])
+            replaced.append((owner, name, export))
+
+    def put_back() -> None:
+        for owner, name, export in replaced:
+            if getattr(owner, name, None) is _EXPORTS[export]:
+                setattr(owner, name, export)
+
+    return put_back
 
 
-@contextmanager
-def visible_exports() -> Iterator[None]:
-    """For as long as this lasts, in any thread, modes see what is exported."""
-    global _users
-    with _lock:
-        _users += 1
-        if _users == 1:
-            for owner, name in _NAMES:
-                if (export := getattr(owner, name, None)) in _EXPORTS:
-                    setattr(owner, name, _EXPORTS[export])
-                    _replaced.append((owner, name, export))
-    try:
-        yield
-    finally:
-        with _lock:
-            _users -= 1
-            while _users == 0 and _replaced:
-                owner, name, export = _replaced.pop()
-                if getattr(owner, name, None) is _EXPORTS[export]:
-                    setattr(owner, name, export)
+VISIBLE_EXPORTS = Counted(_show_exports)
+"""For as long as this lasts, in any thread, modes see what is exported."""

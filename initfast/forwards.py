@@ -1,7 +1,7 @@
-"""Shorter forwards for torch's own modules, for as long as a profile runs.
+"""Other forwards for torch's own modules, for as long as a profile runs.
 
 What a module and its functions cost in Python exceeds what a small layer costs in arithmetic. A
-shorter forward does what the module's own does; where anybody could tell the difference (a
+forward given here does what the module's own does; where anybody could tell the difference (a
 subclass, a forward of its own, gradients, casts), it calls that one.
 """
 
@@ -10,32 +10,33 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from types import NoneType
+from typing import Any, Generic, TypeVar
 
 from torch import nn
 
-from initfast.fusion import Fusion
+User = TypeVar("User")
 
 
-class Forward:
+class Forward(Generic[User]):
     """The forward of one module. On a copy of the module, and after the profile, it is torch's own.
 
     Args:
         module: whose forward it is.
-        fusion: of the profile; None once that has ended.
+        user: the part of the profile that gave it; None once that has ended.
     """
 
-    def __init__(self, module: nn.Module, fusion: Fusion) -> None:
+    def __init__(self, module: nn.Module, user: User) -> None:
         self.module = module
-        self.fusion: Fusion | None = fusion
+        self.user: User | None = user
 
-    def __call__(self, input: Any) -> Any:
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """What the module's own forward returns."""
-        return self.plainly(input)
+        return self.plainly(*args, **kwargs)
 
-    def plainly(self, input: Any) -> Any:
+    def plainly(self, *args: Any, **kwargs: Any) -> Any:
         """Call the module's own."""
-        return type(self.module).forward(self.module, input)
+        return type(self.module).forward(self.module, *args, **kwargs)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
         return partial(type(self.module).forward, memo.get(id(self.module), self.module))
@@ -44,22 +45,43 @@ class Forward:
         return partial, (type(self.module).forward, self.module)
 
 
+def install(forward: Forward[Any]) -> None:
+    """Give its module this forward."""
+    forward.module.__dict__["forward"] = forward
+
+
+def release(forwards: Iterable[Forward[Any]]) -> None:
+    """Give the modules their own forwards back."""
+    for forward in forwards:
+        forward.user = None
+        own = forward.module.__dict__
+        if own.get("forward") is forward:  # and not what the net has put there meanwhile
+            del own["forward"]
+
+
 @contextmanager
-def installed(forwards: Iterable[Forward]) -> Iterator[None]:
+def installed(forwards: Iterable[Forward[Any]]) -> Iterator[None]:
     """The modules have these forwards for as long as this lasts."""
     forwards = list(forwards)
     try:
         for forward in forwards:
-            forward.module.__dict__["forward"] = forward
+            install(forward)
         yield
     finally:
-        for forward in forwards:
-            forward.fusion = None
-            own = forward.module.__dict__
-            if own.get("forward") is forward:  # and not what the net has put there meanwhile
-                del own["forward"]
+        release(forwards)
 
 
 def takes_another(module: nn.Module, kind: type[nn.Module]) -> bool:
     """Whether a module of exactly this kind runs the forward of its class."""
     return type(module) is kind and "forward" not in module.__dict__
+
+
+def is_bare(module: nn.Module) -> bool:
+    """Whether nothing but the module's own forward runs when it is called."""
+    return not (
+        module._forward_hooks
+        or module._forward_pre_hooks
+        or module._backward_hooks
+        or module._backward_pre_hooks
+        or not isinstance(module.__dict__.get("forward"), (NoneType, Forward))
+    )

@@ -25,6 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.parameter import Parameter
 from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack
+from torch.utils._device import DeviceContext
 
 from initfast.context import (
     autocast_enabled,
@@ -63,7 +64,8 @@ class Fusion(TorchFunctionMode):
         self.tape = tape
         self.names = names
         self.waiting = waiting
-        self._plain = plain
+        self.watches_only = plain  # a call that somebody makes for its own sake
+        self._plain = plain or _others_watch()
         self._functions = Functions(tape, names, waiting)
 
     def __torch_function__(
@@ -87,12 +89,12 @@ class Fusion(TorchFunctionMode):
     def is_called_first(self) -> bool:
         """Whether a function called now comes here before anybody else, for its values alone."""
         return (
-            not grad_enabled()
-            and not self.observed()
-            and transforms() is None
-            and modes_enabled()
-            and mode_at(modes() - 1) is self
+            not grad_enabled() and not self.observed() and transforms() is None and self.is_on_top()
         )
+
+    def is_on_top(self) -> bool:
+        """Whether a function called now, in this thread, comes here before any other mode."""
+        return modes_enabled() and modes() > 0 and mode_at(modes() - 1) is self
 
     def observed(self) -> bool:
         """Whether more than plain values is asked of the operators, gradients aside."""
@@ -138,6 +140,8 @@ class Fusion(TorchFunctionMode):
                 self._name_activation(y)
                 return y
             z = z.resolve()
+        if not isinstance(z, Tensor):
+            return func(*args, **kwargs)  # raises as it does without
         act, alpha, beta, in_place = call
         key = kernels_of(z)
         if key is None:
@@ -170,7 +174,13 @@ class Fusion(TorchFunctionMode):
 def profiling() -> bool:
     """Whether a forward runs now for the sake of its profile alone."""
     stack = _get_current_function_mode_stack()
-    return any(isinstance(mode, Fusion) and not mode._plain for mode in stack)
+    return any(isinstance(mode, Fusion) and not mode.watches_only for mode in stack)
+
+
+def _others_watch() -> bool:
+    """Whether a mode is active that may make other values; a default device makes none."""
+    stack = _get_current_function_mode_stack()
+    return any(not isinstance(mode, (Fusion, DeviceContext)) for mode in stack)
 
 
 def _kind(x: Tensor | Link, weight: Tensor, bias: Tensor | None) -> Kind | None:

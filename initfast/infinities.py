@@ -80,8 +80,6 @@ def _is_part(part: Moments, whole: Moments) -> bool:
         return False
     if not whole.min <= part.min <= part.max <= whole.max:
         return False
-    if part.min == whole.min or part.max == whole.max:
-        return True
     if m < LEAST_DRAWN or not part.std > 0:
         return False
     chance = DEVIATIONS * whole.std * math.sqrt((n - m) / (n * m))

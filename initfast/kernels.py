@@ -55,6 +55,14 @@ def _find_backend(device: torch.device, raw: int) -> Any:
     return _backends[raw]
 
 
+def has_memory(t: Tensor) -> bool:
+    """Whether a strided tensor has its memory; it may be given away and computed or fetched anew.
+
+    What the net itself reads has. Of what it need not read any more, somebody must ask.
+    """
+    return t.untyped_storage().nbytes() > 0 or t.numel() == 0
+
+
 def linear_kernels(x: Tensor, weight: Tensor, bias: Tensor | None) -> Any:
     """The dispatch key of the kernels for a linear layer, or None where they do not do it."""
     key = backend(x)

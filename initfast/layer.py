@@ -65,8 +65,8 @@ class Layer:
         is_output: whether it is the output of the module of that name; False for what a function
             has made on the way, as a residual sum within a block.
         further_inputs: the moments of its other inputs, where it has more than one.
-        nonfinite_parameters: the parameters and buffers of its module with a NaN or an infinity;
-            looked for only at the first layer that has one.
+        nonfinite_parameters: the parameters of its module with a NaN or an infinity, and its
+            buffers with a NaN; looked for only where the layer has one.
         alpha, beta: the numbers of its activation, as leaky ReLU's slope, in torch's order; None
             without an activation.
         parameter: the path of its weight among the net's parameters; "" where it is not one that

@@ -9,7 +9,6 @@ forward of its own, another function mode), it is hooked as all others are.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import torch
@@ -18,11 +17,11 @@ from torch.nn.modules import module as module_hooks
 from torch.nn.parameter import Parameter
 
 from initfast.context import transforms
+from initfast.forwards import Forward, install, is_bare, release, takes_another
 from initfast.kernels import kernels_of
 from initfast.modules import LEAVES, unit_dim, weights
 from initfast.names import NetNames
 from initfast.pending import Pending, resolved
-from initfast.sequential import is_bare
 from initfast.tape import Source, Tape
 from initfast.waiting import Waiting
 
@@ -47,56 +46,52 @@ class Leaves:
         self.waiting = waiting
         self.measure = measure
         self._possible = not (tape.stops or module_hooks._has_any_global_hook())
-        self._forwards: list[_Forward] = []
+        self._forwards: list[LeafForward] = []
 
     def take(self, module: nn.Module) -> bool:
         """Whether this module now has the forward that measures."""
         kind = type(module)
         own = LEAVES.get(kind)
-        if own is None or not self._possible or kind.forward is not own or not is_bare(module):
+        if own is None or not self._possible or kind.forward is not own:
+            return False
+        if not (takes_another(module, kind) and is_bare(module)):
             return False
         if not all(p is None or type(p) is Parameter for p in module._parameters.values()):
             return False
-        forward = _Forward(module, self)
+        forward = LeafForward(module, self)
         self._forwards.append(forward)
-        module.__dict__["forward"] = forward
+        install(forward)
         return True
 
     def release(self) -> None:
         """Give every module its own forward back."""
-        for forward in self._forwards:
-            forward.leaves = None
-            forward.module.__dict__.pop("forward", None)
+        release(self._forwards)
         self._forwards = []
 
 
-class _Forward:
-    """The forward that measures; on a copy of its module, and after the profile, torch's own."""
+class LeafForward(Forward[Leaves]):
+    """The forward that measures."""
 
-    __slots__ = ("kind", "leaves", "module", "name", "own", "unit_dim")
-
-    def __init__(self, module: nn.Module, leaves: Leaves | None) -> None:
-        self.module = module
-        self.leaves = leaves
+    def __init__(self, module: nn.Module, leaves: Leaves) -> None:
+        super().__init__(module, leaves)
         self.kind = type(module).__name__
-        self.own = type(module).forward
-        if leaves is not None:
-            self.name = leaves.names.name(module)
-            self.unit_dim = unit_dim(module)
+        self.name = leaves.names.name(module)
+        self.unit_dim = unit_dim(module)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        leaves = self.leaves
+        """What the module's own forward returns."""
+        leaves = self.user
         if leaves is None:
-            return self.own(self.module, *args, **kwargs)
+            return self.plainly(*args, **kwargs)
         is_simple = len(args) == 1 and not kwargs and type(args[0]) in (Tensor, Pending)
         if not is_simple or _function_modes() != 1 or transforms() is not None:
-            y = self.own(self.module, *args, **kwargs)
+            y = self.plainly(*args, **kwargs)
             leaves.measure(self.module, args, kwargs, y)
             return y
         with torch._C.DisableTorchFunction():
             leaves.waiting.settle()
             x = resolved(args[0])
-            y = self.own(self.module, x)
+            y = self.plainly(x)
             if type(y) is Tensor and kernels_of(y) is not None:
                 self._record(leaves, x, y)
             else:
@@ -113,9 +108,3 @@ class _Forward:
             tape.output(source, y)
         else:
             leaves.waiting.made(source, y)
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
-        return partial(self.own, memo.get(id(self.module), self.module))
-
-    def __reduce__(self) -> Any:
-        return partial, (self.own, self.module)

@@ -22,14 +22,14 @@ _LINEAR = F.linear
 _FORWARD = nn.Linear.forward
 
 
-def shorter_linears(modules: Iterable[nn.Module], fusion: Fusion) -> list[Forward]:
+def shorter_linears(modules: Iterable[nn.Module], fusion: Fusion) -> list[Forward[Fusion]]:
     """A forward for each plain linear module, where linear layers may wait for one another."""
     if not fusion.chains():
         return []
     return [LinearForward(m, fusion) for m in modules if takes_another(m, nn.Linear)]
 
 
-class LinearForward(Forward):
+class LinearForward(Forward[Fusion]):
     """The forward of an ``nn.Linear``."""
 
     def __init__(self, module: nn.Module, fusion: Fusion) -> None:
@@ -39,7 +39,7 @@ class LinearForward(Forward):
 
     def __call__(self, input: Any) -> Any:
         """What ``F.linear`` returns."""
-        fusion = self.fusion
+        fusion = self.user
         if type(input) is Pending and input.value is None and fusion is not None:
             if fusion.is_called_first() and (own := self._own(fusion)) is not None:
                 z = fusion.waiting.follows(input, own, fusion.names.name(self.module))

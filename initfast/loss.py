@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import torch
 import torch.utils.checkpoint
 from torch import Tensor
 
+from initfast.counted import Counted
 from initfast.gradients import Gradients
 
 NOTHING = object()
@@ -122,25 +123,26 @@ def _leaves(loss: Tensor) -> list[Tensor]:
     return leaves
 
 
-@contextmanager
-def plain_checkpoints() -> Iterator[None]:
-    """Let reentrant activation checkpoints run as the others.
+class _Plain:
+    """Takes the place of a reentrant checkpoint, and runs as the others do."""
 
-    The reentrant ones run their part without a graph and start a backward of their own within the
-    backward, which adds to `.grad`.
-    """
+    @staticmethod
+    def apply(function: Any, preserve: bool, *args: Any) -> Any:
+        return torch.utils.checkpoint.checkpoint(
+            function, *args, use_reentrant=False, preserve_rng_state=preserve
+        )
+
+
+def _replace_checkpoints() -> Callable[[], None]:
     module: Any = torch.utils.checkpoint
-
-    class Plain:
-        @staticmethod
-        def apply(function: Any, preserve: bool, *args: Any) -> Any:
-            return module.checkpoint(
-                function, *args, use_reentrant=False, preserve_rng_state=preserve
-            )
-
     reentrant = module.CheckpointFunction
-    module.CheckpointFunction = Plain
-    try:
-        yield
-    finally:
-        module.CheckpointFunction = reentrant
+    module.CheckpointFunction = _Plain
+    return partial(setattr, module, "CheckpointFunction", reentrant)
+
+
+PLAIN_CHECKPOINTS = Counted(_replace_checkpoints)
+"""Lets reentrant activation checkpoints run as the others.
+
+The reentrant ones run their part without a graph and start a backward of their own within the
+backward, which adds to `.grad`.
+"""

@@ -33,7 +33,8 @@ UNHOOKED = {nn.Linear, nn.ModuleList, nn.ModuleDict, *MODULES}
 def unit_dim(module: nn.Module) -> int | None:
     """Which dimension of its output counts the units; None but for convolutions and norms."""
     if isinstance(module, _CONVOLUTIONS):
-        return -1 - len(module.kernel_size)
+        size = module.kernel_size  # a subclass may keep another
+        return -1 - len(size) if isinstance(size, tuple) else None
     if isinstance(module, _INSTANCE_NORMS):
         return -int(module._get_no_batch_dim())
     if isinstance(module, (_BATCH_NORMS, nn.GroupNorm)):
@@ -66,7 +67,8 @@ def weights(
             n: p for n, p in module._parameters.items() if p is not None and "bias" not in n
         }
         if isinstance(module, nn.MultiheadAttention):
-            found["out_proj.weight"] = module.out_proj.weight
+            projection = getattr(module.out_proj, "weight", None)
+            found |= {"out_proj.weight": projection} if isinstance(projection, Tensor) else {}
         return {n: (p, fan_in_and_fan_out(p)) for n, p in found.items() if p.dim() == 2}
     weight = _weight(module, made)
     if weight is None or type(module) in _NORMS:
@@ -98,8 +100,10 @@ def _fans(
     if isinstance(module, _CONVOLUTIONS):
         transposed = isinstance(module, _TRANSPOSED)
         fan_in, fan_out = fan_in_and_fan_out(weight, module.groups, transposed)
-        # Between an input's neighbours a stride puts nothing: each output sums fewer products.
-        return (max(fan_in // math.prod(module.stride), 1) if transposed else fan_in), fan_out
+        if transposed and isinstance(module.stride, tuple):
+            # Between an input's neighbours a stride puts nothing: each output sums fewer products.
+            fan_in = max(fan_in // math.prod(module.stride), 1)
+        return fan_in, fan_out
     if isinstance(module, (nn.Embedding, nn.EmbeddingBag)):
         return 1, weight.shape[1]  # an output is one row, or a few, and each of them one number
     if not input_shape or not shape:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-import torch
 from torch import Tensor, nn
 
+from initfast.kernels import has_memory, kernels_of
 from initfast.layer import Layer
 from initfast.moments import Moments
 from initfast.table import number, shorten
@@ -38,7 +38,9 @@ def origin(layers: Sequence[Layer], inputs: Sequence[Moments], at: int | None = 
 def with_parameters(
     layers: Sequence[Layer], module: Callable[[str], nn.Module | None]
 ) -> list[Layer]:
-    """The layers, the first non-finite one with the names of the parameters that were so before.
+    """The layers, non-finite ones with the names of the parameters that were so before.
+
+    A buffer counts if it has a NaN: infinities in one are a mask's.
 
     Args:
         layers: of a report.
@@ -48,19 +50,23 @@ def with_parameters(
     for i, layer in enumerate(found):
         if layer.has_nonfinite:
             its = module(layer.name)
-            own = {} if its is None else {**its._parameters, **its._buffers}
-            bad = tuple(key for key, t in own.items() if t is not None and _has_nonfinite(t))
-            found[i] = replace(layer, nonfinite_parameters=bad)
-            break
+            if its is not None:
+                bad = [k for k, t in its._parameters.items() if t is not None and _nonfinite(t)]
+                bad += [k for k, t in its._buffers.items() if t is not None and _has_nan(t)]
+                found[i] = replace(layer, nonfinite_parameters=tuple(bad))
     return found
 
 
-def _has_nonfinite(t: Tensor) -> bool:
-    plain = t.layout is torch.strided and t.dtype in (
-        *(torch.float32, torch.float64),
-        *(torch.bfloat16, torch.float16),
-    )
-    return plain and Moments.of(t).nonfinite > 0
+def _nonfinite(t: Tensor) -> bool:
+    return _readable(t) and Moments.of(t).nonfinite > 0
+
+
+def _has_nan(t: Tensor) -> bool:
+    return _readable(t) and bool(t.isnan().any())
+
+
+def _readable(t: Tensor) -> bool:
+    return kernels_of(t) is not None and has_memory(t)
 
 
 def _cause(layer: Layer, before: Layer | None, inputs: Sequence[Moments]) -> str:

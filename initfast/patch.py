@@ -6,7 +6,6 @@ import builtins
 import contextlib
 import functools
 import sys
-import threading
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import torch
 
 from initfast import distributions, scaling, structured
+from initfast.counted import Counted
 
 _BUILTINS = vars(builtins)  # every module has it
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
@@ -50,38 +50,17 @@ def patch_torch() -> Iterator[None]:
         >>> with patch_torch():
         ...     net = torch.nn.Linear(4, 4)  # reset_parameters() draws from our stream
     """
-    _patch.enter()
-    try:
+    with _patched:
         yield
-    finally:
-        _patch.exit()
 
 
-class _Patch:
-    """The one substitution of a process, counted: contexts overlap where threads use them."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._depth = 0
-        self._original: dict[int, Callable[..., Any]] = {}
-
-    def enter(self) -> None:
-        with self._lock:
-            if self._depth == 0:
-                replacement = _stand_ins()
-                self._original = {id(ours): theirs for theirs, ours in replacement}
-                _substitute({id(theirs): ours for theirs, ours in replacement})
-            self._depth += 1
-
-    def exit(self) -> None:
-        with self._lock:
-            self._depth -= 1
-            if self._depth == 0:
-                _substitute(self._original)
-                self._original = {}
+def _patch() -> Callable[[], None]:
+    pairs = _stand_ins()
+    _substitute({id(theirs): ours for theirs, ours in pairs})
+    return functools.partial(_substitute, {id(ours): theirs for theirs, ours in pairs})
 
 
-_patch = _Patch()
+_patched = Counted(_patch)
 
 
 def _stand_ins() -> list[tuple[Callable[..., Any], Callable[..., Any]]]:

@@ -19,12 +19,12 @@ from torch import Tensor, nn
 from initfast import compiled
 from initfast.callables import NOTE as CALLABLE
 from initfast.callables import modules_of
-from initfast.dlpack import visible_exports
+from initfast.dlpack import VISIBLE_EXPORTS
 from initfast.forwards import Forward, installed
 from initfast.fusion import Fusion
 from initfast.gradients import Gradients
 from initfast.linear import shorter_linears
-from initfast.loss import NOTHING, check_loss, loss_of, plain_checkpoints, run_backward
+from initfast.loss import NOTHING, PLAIN_CHECKPOINTS, check_loss, loss_of, run_backward
 from initfast.names import NetNames
 from initfast.origin import with_parameters
 from initfast.outputs import Outputs
@@ -126,7 +126,7 @@ def profile(
             stack.callback(gradients.release)
             stack.enter_context(torch.inference_mode(False))
             stack.enter_context(torch.enable_grad())
-            stack.enter_context(plain_checkpoints())
+            stack.enter_context(PLAIN_CHECKPOINTS)
         given = [t for _, t in tensors(x)]
         try:
             output = watch.run(lambda: _call(net, x), given)
@@ -176,7 +176,7 @@ class Watch:
         try:
             for t in inputs:
                 self._tape.net_input(t)
-            with self._outputs.measured(), visible_exports(), installed(self._forwards()), fusion:
+            with self._outputs.measured(), VISIBLE_EXPORTS, installed(self._forwards()), fusion:
                 output = forward()
                 waiting.settle()
             if isinstance(output, (Generator, Coroutine, AsyncGenerator)):
@@ -190,7 +190,7 @@ class Watch:
         finally:
             waiting.release()
 
-    def _forwards(self) -> list[Forward]:
+    def _forwards(self) -> list[Forward[Any]]:
         """The shorter forwards of the net's modules; none where replicas would run them too."""
         modules, fusion = self._names.modules, self._fusion
         if any(isinstance(module, nn.DataParallel) for module in modules):

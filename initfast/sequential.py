@@ -7,8 +7,7 @@ their own, gradients, casts), it calls them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from types import NoneType
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -17,37 +16,38 @@ from torch import Tensor, nn
 from torch.nn.modules import module as module_hooks
 
 from initfast.context import grad_enabled, saved_tensor_hooks, transforms
-from initfast.forwards import Forward, takes_another
+from initfast.forwards import Forward, is_bare, takes_another
 from initfast.fusion import Fusion
 from initfast.kernels import fits, kernels_of
-from initfast.linear import LinearForward
 from initfast.pending import Pending
 from initfast.spelling import Call, module_call, modules_are_torchs
 from initfast.tape import Tape
 
 _LINEAR = F.linear
 _MODULE_CALL = nn.Module.__call__
+_FORWARD = nn.Sequential.forward
 
 
-def shorter_sequentials(modules: Iterable[nn.Module], fusion: Fusion) -> list[Forward]:
+def shorter_sequentials(modules: Iterable[nn.Module], fusion: Fusion) -> list[Forward[Fusion]]:
     """A forward for each plain Sequential."""
     return [SequentialForward(m, fusion) for m in modules if takes_another(m, nn.Sequential)]
 
 
-class SequentialForward(Forward):
+class SequentialForward(Forward[Fusion]):
     """The forward of an ``nn.Sequential``."""
 
     module: nn.Sequential
 
     def __call__(self, input: Any) -> Any:
         """What calling one child after the other returns."""
-        if self.fusion is None:
+        unchanged = type(self.module) is nn.Sequential and nn.Sequential.forward is _FORWARD
+        if self.user is None or not unchanged:
             return self.plainly(input)
-        return _forward(self.module, self.fusion, input)
+        return _forward(self.module, self.user, input)
 
 
 def _forward(sequential: nn.Sequential, fusion: Fusion, input: Any) -> Any:
-    children = list(sequential._modules.values())
+    own, names = sequential._modules, list(sequential._modules)  # a child may replace the next
     untouched = (
         F.linear is _LINEAR
         and modules_are_torchs()
@@ -55,23 +55,23 @@ def _forward(sequential: nn.Sequential, fusion: Fusion, input: Any) -> Any:
         and not module_hooks._has_any_global_hook()
     )
     x, i = input, 0
-    while i < len(children):
-        if untouched and type(children[i]) is nn.Linear:
-            x, done = _run_pairs(fusion, _pairs(children, i), x)
+    while i < len(names):
+        if untouched and type(own[names[i]]) is nn.Linear and fusion.is_on_top():
+            x, done = _run_pairs(fusion, _pairs(own, names, i), x)
             if done:
-                activations = children[i + 1 : i + 2 * done : 2]
+                activations = [own[name] for name in names[i + 1 : i + 2 * done : 2]]
                 fusion.tape.also_last(list(map(fusion.names.name, activations)))
             i += 2 * done
-            if i == len(children):
+            if i == len(names):
                 break
-        x, i = children[i](x), i + 1
+        x, i = own[names[i]](x), i + 1
     return x
 
 
-def _pairs(children: list[nn.Module], start: int) -> Iterator[tuple[nn.Linear, Call]]:
+def _pairs(own: Mapping[str, Any], names: list[str], start: int) -> Iterator[tuple[Any, Call]]:
     """The pairs from there on that follow each other and that nobody watches."""
-    for i in range(start, len(children) - 1, 2):
-        linear, after = children[i], children[i + 1]
+    for i in range(start, len(names) - 1, 2):
+        linear, after = own[names[i]], own[names[i + 1]]
         if type(linear) is not nn.Linear or (call := module_call(after)) is None:
             return
         if not (is_bare(linear) and is_bare(after)):
@@ -79,7 +79,7 @@ def _pairs(children: list[nn.Module], start: int) -> Iterator[tuple[nn.Linear, C
         yield linear, call
 
 
-def _run_pairs(fusion: Fusion, pairs: Iterator[tuple[nn.Linear, Call]], x: Any) -> tuple[Any, int]:
+def _run_pairs(fusion: Fusion, pairs: Iterator[tuple[Any, Call]], x: Any) -> tuple[Any, int]:
     """Run linear modules and the activations after them, until one takes more than that.
 
     Returns:
@@ -122,14 +122,3 @@ def _makes_graphs(tape: Tape) -> bool:
     gradients = tape.gradients
     watched = torch.is_anomaly_enabled() or saved_tensor_hooks(True) is not None
     return gradients is not None and gradients.fuse and not watched
-
-
-def is_bare(module: nn.Module) -> bool:
-    """Whether nothing but the module's own forward runs when it is called."""
-    return not (
-        module._forward_hooks
-        or module._forward_pre_hooks
-        or module._backward_hooks
-        or module._backward_pre_hooks
-        or not isinstance(module.__dict__.get("forward"), (NoneType, LinearForward))
-    )

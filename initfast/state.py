@@ -44,8 +44,12 @@ class _Saved:
 
     def put_back(self) -> None:
         for tensor, copy in self.copies:
-            # .data counts its versions apart: an older graph may have saved the tensor.
-            tensor.data.copy_(copy)
+            storage = tensor.untyped_storage()
+            if tensor.shape == copy.shape and (storage.nbytes() or not copy.numel()):
+                # .data counts its versions apart: an older graph may have saved the tensor.
+                tensor.data.copy_(copy)
+            else:  # resized, or its memory given away
+                tensor.data = copy
         now = self.module._buffers
         if not isinstance(now, dict) or _are_the_same(now, self.buffers):
             return

@@ -17,7 +17,15 @@ from torch import Tensor, nn
 from torch.nn.parameter import Parameter
 
 from initfast.events import Recording
-from initfast.kernels import ACT, ACT_IN_PLACE, LINEAR_ACT, LINEAR_ACT_CHAIN, MOMENTS, kernels_of
+from initfast.kernels import (
+    ACT,
+    ACT_IN_PLACE,
+    LINEAR_ACT,
+    LINEAR_ACT_CHAIN,
+    MOMENTS,
+    has_memory,
+    kernels_of,
+)
 from initfast.rows import Rows
 from initfast.spelling import Call
 from initfast.stopping import Stopping
@@ -234,6 +242,8 @@ class Tape:
             if self._glimpsed and address is not None:
                 self._glimpsed.discard(address)
             return address
+        if not has_memory(t):
+            return None
         rows = MOMENTS(key, t)
         address = self._keep(t, self._rows.add(rows, 1))
         self._inputs[address] = rows
