@@ -19,7 +19,7 @@ _OUTPUTS = 200
 
 
 def cases(machine: Machine) -> Iterator[Case]:
-    """Whole nets; many small modules; the loop that notebooks write."""
+    """Whole nets; many small modules, of torch's and of the user's own."""
     device = machine.device
 
     def resnet() -> Work:
@@ -32,7 +32,20 @@ def cases(machine: Machine) -> Iterator[Case]:
 
     yield Case("profile", "profile ResNet-50, batch 8", resnet)
     yield Case("profile", "profile GPT-2 small, batch 2 x 128", gpt2)
-    yield Case("overhead", f"profile {_OUTPUTS} small LayerNorms", lambda: _overhead(machine))
+    for kind, name in ((nn.LayerNorm, "LayerNorms"), (OwnNorm, "modules of one's own")):
+
+        def many(kind: type[nn.LayerNorm] = kind) -> Work:
+            return _overhead(machine, kind)
+
+        yield Case("overhead", f"profile {_OUTPUTS} small {name}", many)
+
+
+class OwnNorm(nn.LayerNorm):
+    """A module of the user's own: nobody knows what its forward does."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """As torch's."""
+        return super().forward(input)
 
 
 def _profile(net: nn.Module, x: Tensor, target: float) -> Work:
@@ -43,9 +56,9 @@ def _profile(net: nn.Module, x: Tensor, target: float) -> Work:
     )
 
 
-def _overhead(machine: Machine) -> Work:
+def _overhead(machine: Machine, kind: type[nn.LayerNorm]) -> Work:
     """Modules so small that all the time is overhead; the target allows so much for each."""
-    net = nn.Sequential(*(nn.LayerNorm(16) for _ in range(_OUTPUTS))).to(machine.device)
+    net = nn.Sequential(*(kind(16) for _ in range(_OUTPUTS))).to(machine.device)
     x = torch.randn(4, 16, device=machine.device)
     plain = machine.best(lambda: net(x))
     target = 1 + _PER_OUTPUT * _OUTPUTS / plain

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import torch
 from case import Case, Reference, Work
-from profile_cases import tanh_net
+from profile_cases import Loop, tanh_net
 from timing import Machine
 
 import initfast
@@ -19,14 +19,18 @@ def cases(machine: Machine) -> Iterator[Case]:
     """Gradients of the nets that are profiled too; steps of the one with the smallest layers."""
     for sizes in _NETS:
         yield gradients(machine, *sizes)
+    yield gradients(machine, *_NETS[0], in_a_loop=True)
     yield steps(machine, *_NETS[0])
 
 
-def gradients(machine: Machine, depth: int, width: int, batch: int) -> Case:
+def gradients(
+    machine: Machine, depth: int, width: int, batch: int, in_a_loop: bool = False
+) -> Case:
     """One forward and backward with all gradients measured."""
 
     def build() -> Work:
-        net = tanh_net(depth, width, machine.device)
+        sequential = tanh_net(depth, width, machine.device)
+        net = Loop(sequential) if in_a_loop else sequential
         parameters = list(net.parameters())
         x = torch.randn(batch, width, device=machine.device)
         weights = depth * width * width
@@ -46,7 +50,8 @@ def gradients(machine: Machine, depth: int, width: int, batch: int) -> Case:
             ),
         )
 
-    return Case("gradients", f"gradients {depth} x {width} tanh, batch {batch}", build)
+    style = ", in a loop" if in_a_loop else ""
+    return Case("gradients", f"gradients {depth} x {width} tanh, batch {batch}{style}", build)
 
 
 def steps(machine: Machine, depth: int, width: int, batch: int) -> Case:
