@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -99,43 +100,60 @@ def chain_layers(
     return list(zip(*columns, strict=True))
 
 
-def check_chain_backward(
-    grad_y: Tensor,
-    inputs: Sequence[Tensor],
-    weights: Sequence[Tensor],
-    zs: Sequence[Tensor],
-    acts: Sequence[str],
-    alphas: Sequence[float],
-    betas: Sequence[float],
-    weights_wanted: Sequence[int],
-    biases_wanted: Sequence[bool],
-) -> None:
-    """Raise RuntimeError unless the inputs, pre-activations and grad_y are those of one chain."""
-    op = "linear_act_chain_backward"
-    counts = [len(a) for a in (inputs, weights, zs, acts, alphas, betas)]
-    counts += [len(weights_wanted), len(biases_wanted)]
-    if counts[0] == 0 or len(set(counts)) > 1:
-        raise RuntimeError(
-            "initfast::{}: {} inputs, {} weights, {} pre-activations, {} activations, {} alphas, "
-            "{} betas, {} weights wanted and {} biases wanted; expected as many of each, and at "
-            "least one".format(op, *counts)
-        )
-    check_dtype(grad_y, op, "grad_y")
-    layers = zip(inputs, weights, zs, [*inputs[1:], grad_y], acts, alphas, betas, strict=True)
-    for i, (x, weight, z, y, act, alpha, beta) in enumerate(layers):
-        check_activation(act, alpha, beta)
-        check_linear(x, weight, None)
-        check_same(x, z, op, "an input", "a pre-activation")
-        check_same(x, y, op, "an input", "what follows it")
-        if not z.shape == y.shape == (*x.shape[:-1], weight.shape[0]):
+class ChainBackward(NamedTuple):
+    """What linear_act_chain_backward takes, in its schema's order.
+
+    Attributes:
+        grad_y: the gradient at the last result.
+        inputs: x, and each layer's result but the last.
+        weights: as of linear_act_chain.
+        zs: the pre-activations.
+        acts, alphas, betas: as of linear_act_chain.
+        wants_x: whether the gradient of x is wanted.
+        weights_wanted: of each weight's gradient nothing (0), its moments (1), or the gradient too
+            (2).
+        biases_wanted: whether each bias' gradient is.
+    """
+
+    grad_y: Tensor
+    inputs: Sequence[Tensor]
+    weights: Sequence[Tensor]
+    zs: Sequence[Tensor]
+    acts: Sequence[str]
+    alphas: Sequence[float]
+    betas: Sequence[float]
+    wants_x: bool
+    weights_wanted: Sequence[int]
+    biases_wanted: Sequence[bool]
+
+    def checked(self) -> ChainBackward:
+        """The same; raises RuntimeError unless all of it belongs to one chain."""
+        op = "linear_act_chain_backward"
+        grad_y, inputs, weights, zs, acts, alphas, betas, _, *wanted = self
+        counts = [len(a) for a in (inputs, weights, zs, acts, alphas, betas, *wanted)]
+        if counts[0] == 0 or len(set(counts)) > 1:
             raise RuntimeError(
-                f"initfast::{op}: layer {i} has a pre-activation of shape {list(z.shape)} and its "
-                f"result has shape {list(y.shape)}; expected {list(x.shape)} with a last dimension "
-                f"of {weight.shape[0]}"
+                "initfast::{}: {} inputs, {} weights, {} pre-activations, {} activations, "
+                "{} alphas, {} betas, {} weights wanted and {} biases wanted; expected as many of "
+                "each, and at least one".format(op, *counts)
             )
-    for wanted in weights_wanted:
-        if wanted not in (0, 1, 2):
-            raise RuntimeError(
-                f"initfast::{op}: of a weight's gradient {wanted} is wanted; expected 0 (nothing), "
-                "1 (its moments) or 2 (the gradient as well)"
-            )
+        check_dtype(grad_y, op, "grad_y")
+        layers = zip(inputs, weights, zs, [*inputs[1:], grad_y], acts, alphas, betas, strict=True)
+        for i, (x, weight, z, y, act, alpha, beta) in enumerate(layers):
+            check_activation(act, alpha, beta)
+            check_linear(x, weight, None)
+            check_same(x, z, op, "an input", "a pre-activation")
+            check_same(x, y, op, "an input", "what follows it")
+            if not z.shape == y.shape == (*x.shape[:-1], weight.shape[0]):
+                raise RuntimeError(
+                    f"initfast::{op}: layer {i} has a pre-activation of shape {list(z.shape)} and "
+                    f"its result has shape {list(y.shape)}; expected {list(x.shape)} with a last "
+                    f"dimension of {weight.shape[0]}"
+                )
+        for of_weight in self.weights_wanted:
+            if of_weight not in (0, 1, 2):
+                raise RuntimeError(
+                    f"initfast::{op}: of a weight's gradient {of_weight} is wanted; expected 0 "
+                    "(nothing), 1 (its moments) or 2 (the gradient as well)"
+                )
+        return self

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from initfast.arguments import check_chain_backward
+from initfast.reference import linear_gradients
 from initfast.schemas import definitions
 
 
@@ -32,17 +30,6 @@ def _linear_act_gradient(ctx: Any, grad_y: Tensor, *_: Any) -> tuple[Any, ...]:
             )
         grad_z, _moments = torch.ops.initfast.act_backward(grad_y, z, ctx.act, ctx.alpha, ctx.beta)
     return (*linear_gradients(grad_z, x, weight, ctx.needs_input_grad), None, None, None, None)
-
-
-def linear_gradients(
-    grad_z: Tensor, x: Tensor, weight: Tensor, needed: Sequence[bool]
-) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    """The gradients of a linear layer's x, weight and bias, those that are needed."""
-    count = math.prod(x.shape[:-1])  # reshape cannot tell a -1 beside a dimension of 0
-    rows = grad_z.reshape(count, weight.shape[0])
-    grad_x = (rows @ weight).reshape(x.shape) if needed[0] else None
-    grad_weight = rows.t() @ x.reshape(count, weight.shape[1]) if needed[1] else None
-    return grad_x, grad_weight, rows.sum(0) if needed[2] else None
 
 
 def _keep_act(ctx: Any, inputs: Any, output: Any) -> None:
@@ -107,40 +94,3 @@ torch.library.register_autograd("initfast::linear_act_chain", _no_chain_gradient
 torch.library.register_autograd(
     "initfast::linear_act_chain_backward", _no_double_chain_backward, lib=definitions
 )
-
-
-# ---- the way back through a chain, on devices without a kernel for all of it ----
-
-
-def chain_backward_by_layers(
-    grad_y: Tensor,
-    inputs: Sequence[Tensor],
-    weights: Sequence[Tensor],
-    zs: Sequence[Tensor],
-    acts: Sequence[str],
-    alphas: Sequence[float],
-    betas: Sequence[float],
-    wants_x: bool,
-    weights_wanted: Sequence[int],
-    biases_wanted: Sequence[bool],
-) -> tuple[Tensor, list[Tensor], list[Tensor], Tensor]:
-    """linear_act_chain_backward by act_backward, the library's products and moments."""
-    chain = (inputs, weights, zs, acts, alphas, betas, weights_wanted, biases_wanted)
-    check_chain_backward(grad_y, *chain)
-    new = grad_y.new_empty
-    grad_weights, grad_biases = [new(0) for _ in zs], [new(0) for _ in zs]
-    rows, grad = [], grad_y
-    for i in reversed(range(len(zs))):
-        operator = torch.ops.initfast.act_backward
-        grad_z, pair = operator(grad, zs[i], acts[i], alphas[i], betas[i])
-        needed = (i > 0 or wants_x, weights_wanted[i] > 0, biases_wanted[i])
-        grad_x, weight, bias = linear_gradients(grad_z, inputs[i], weights[i], needed)
-        rows.append([pair[1], torch.ops.initfast.moments(new(0) if weight is None else weight)])
-        if weight is not None and weights_wanted[i] == 2:
-            grad_weights[i] = weight
-        grad_biases[i] = grad_biases[i] if bias is None else bias
-        grad = new(0) if grad_x is None else grad_x
-    return grad, grad_weights, grad_biases, torch.stack([torch.stack(p) for p in rows[::-1]])
-
-
-definitions.impl("linear_act_chain_backward", chain_backward_by_layers, "CUDA")

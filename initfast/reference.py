@@ -9,7 +9,8 @@ is judged before that rounding.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -17,10 +18,10 @@ from torch import Tensor
 
 from initfast.activations import check_activation
 from initfast.arguments import (
+    ChainBackward,
     chain_layers,
     check_act,
     check_act_backward,
-    check_chain_backward,
     check_dtype,
     check_linear,
 )
@@ -148,54 +149,48 @@ def linear_act_chain(
     return x, torch.stack(moments), torch.cat(live)
 
 
-def linear_act_chain_backward(
-    grad_y: Tensor,
-    inputs: Sequence[Tensor],
-    weights: Sequence[Tensor],
-    zs: Sequence[Tensor],
-    acts: Sequence[str],
-    alphas: Sequence[float],
-    betas: Sequence[float],
-    wants_x: bool,
-    weights_wanted: Sequence[int],
-    biases_wanted: Sequence[bool],
-) -> tuple[Tensor, list[Tensor], list[Tensor], Tensor]:
-    """The gradients of a chain's x, weights and biases, and the moments of each layer's.
+def linear_gradients(
+    grad_z: Tensor, x: Tensor, weight: Tensor, needed: Sequence[bool]
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """The gradients of a linear layer's x, weight and bias, those that are needed."""
+    count = math.prod(x.shape[:-1])  # reshape cannot tell a -1 beside a dimension of 0
+    rows = grad_z.reshape(count, weight.shape[0])
+    grad_x = (rows @ weight).reshape(x.shape) if needed[0] else None
+    grad_weight = rows.t() @ x.reshape(count, weight.shape[1]) if needed[1] else None
+    return grad_x, grad_weight, rows.sum(0) if needed[2] else None
 
-    Args:
-        grad_y: the gradient at the last result.
-        inputs: x, and each layer's result but the last.
-        weights: as of linear_act_chain.
-        zs: the pre-activations.
-        acts: as of linear_act_chain, and alphas and betas too.
-        wants_x: whether the gradient of x is.
-        weights_wanted: of each weight's gradient nothing (0), its moments (1), or the gradient too
-            (2).
-        biases_wanted: whether each bias' gradient is.
 
-    Returns:
-        Gradients, empty where they are not wanted; the moments of the gradient at each layer's
-        result and at its weight, ``[layers, 2, 8]``.
+ChainGradients = tuple[Tensor, list[Tensor], list[Tensor], Tensor]
+
+
+def chain_backward(
+    act_backward: Callable[..., tuple[Tensor, Tensor]], moments: Callable[[Tensor], Tensor]
+) -> Callable[..., ChainGradients]:
+    """linear_act_chain_backward, made of two other operators and the library's products.
+
+    Its arguments are those of :class:`initfast.arguments.ChainBackward`. It returns the gradients
+    of x, of the weights and of the biases, each empty where it is not wanted, and the moments of
+    the gradient at each layer's result and at its weight, ``[layers, 2, 8]``.
     """
-    chain = (inputs, weights, zs, acts, alphas, betas, weights_wanted, biases_wanted)
-    check_chain_backward(grad_y, *chain)
-    grad_weights = [grad_y.new_empty(0) for _ in zs]
-    grad_biases = [grad_y.new_empty(0) for _ in zs]
-    moments = []
-    grad = grad_y.detach()
-    for i in reversed(range(len(zs))):
-        x, weight = inputs[i].detach(), weights[i].detach()
-        count = math.prod(x.shape[:-1])
-        grad_z, rows = act_backward(grad, zs[i], acts[i], alphas[i], betas[i])
-        grad_z = grad_z.reshape(count, weight.shape[0])
-        grad_weight = grad_z.t() @ x.reshape(count, weight.shape[1])
-        measured = grad_weight if weights_wanted[i] else grad_weights[i]
-        moments.append([rows[1], _row(measured)])
-        if weights_wanted[i] == 2:
-            grad_weights[i] = grad_weight
-        if biases_wanted[i]:
-            grad_biases[i] = grad_z.sum(0)
-        if i > 0 or wants_x:
-            grad = (grad_z @ weight).reshape(x.shape)
-    stacked = torch.stack([torch.stack(pair) for pair in reversed(moments)])
-    return grad if wants_x else grad_y.new_empty(0), grad_weights, grad_biases, stacked
+
+    @torch.no_grad()
+    def linear_act_chain_backward(*arguments: Any) -> ChainGradients:
+        chain = ChainBackward(*arguments).checked()
+        grad, empty = chain.grad_y, chain.grad_y.new_empty
+        grad_weights, grad_biases, rows = [], [], []
+        for i in reversed(range(len(chain.zs))):
+            x, weight, of_weight = chain.inputs[i], chain.weights[i], chain.weights_wanted[i]
+            call = chain.acts[i], chain.alphas[i], chain.betas[i]
+            grad_z, (_, at_y) = act_backward(grad, chain.zs[i], *call)
+            needed = i > 0 or chain.wants_x, of_weight > 0, chain.biases_wanted[i]
+            found = linear_gradients(grad_z, x, weight, needed)
+            grad, grad_weight, grad_bias = (empty(0) if g is None else g for g in found)
+            rows.append(torch.stack([at_y, moments(grad_weight)]))
+            grad_weights.append(grad_weight if of_weight == 2 else empty(0))
+            grad_biases.append(grad_bias)
+        return grad, grad_weights[::-1], grad_biases[::-1], torch.stack(rows[::-1])
+
+    return linear_act_chain_backward
+
+
+linear_act_chain_backward = chain_backward(act_backward, moments)

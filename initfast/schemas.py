@@ -16,10 +16,10 @@ from initfast import reference, reference_householder, reference_sample
 from initfast._library import load
 from initfast.activations import check_activation
 from initfast.arguments import (
+    ChainBackward,
     chain_layers,
     check_act,
     check_act_backward,
-    check_chain_backward,
     check_dtype,
     check_linear,
 )
@@ -53,6 +53,13 @@ for _name, _schema in SCHEMAS.items():
     _homes = (reference, reference_sample, reference_householder)
     _function = next(getattr(home, _name) for home in _homes if hasattr(home, _name))
     definitions.impl(_name, _function, "CompositeExplicitAutograd")
+
+# No one kernel of CUDA's does all of it.
+definitions.impl(
+    "linear_act_chain_backward",
+    reference.chain_backward(torch.ops.initfast.act_backward, torch.ops.initfast.moments),
+    "CUDA",
+)
 
 
 # ---- shapes without data ----
@@ -113,31 +120,19 @@ def _(grad_y: Tensor, z: Tensor, act: str, alpha: float, beta: float) -> tuple[T
 
 
 @torch.library.register_fake("initfast::linear_act_chain_backward", lib=definitions)
-def _(
-    grad_y: Tensor,
-    inputs: Sequence[Tensor],
-    weights: Sequence[Tensor],
-    zs: Sequence[Tensor],
-    acts: Sequence[str],
-    alphas: Sequence[float],
-    betas: Sequence[float],
-    wants_x: bool,
-    weights_wanted: Sequence[int],
-    biases_wanted: Sequence[bool],
-) -> tuple[Tensor, list[Tensor], list[Tensor], Tensor]:
-    chain = (inputs, weights, zs, acts, alphas, betas, weights_wanted, biases_wanted)
-    check_chain_backward(grad_y, *chain)
-    new = grad_y.new_empty
+def _(*arguments: Any) -> tuple[Tensor, list[Tensor], list[Tensor], Tensor]:
+    chain = ChainBackward(*arguments).checked()
+    new = chain.grad_y.new_empty
     grad_weights = [
         new(weight.shape if wanted == 2 else 0)
-        for weight, wanted in zip(weights, weights_wanted, strict=True)
+        for weight, wanted in zip(chain.weights, chain.weights_wanted, strict=True)
     ]
     grad_biases = [
         new(weight.shape[0] if wanted else 0)
-        for weight, wanted in zip(weights, biases_wanted, strict=True)
+        for weight, wanted in zip(chain.weights, chain.biases_wanted, strict=True)
     ]
-    rows = new((len(weights), 2, 8), dtype=torch.float64)
-    return new(inputs[0].shape if wants_x else 0), grad_weights, grad_biases, rows
+    rows = new((len(chain.weights), 2, 8), dtype=torch.float64)
+    return new(chain.inputs[0].shape if chain.wants_x else 0), grad_weights, grad_biases, rows
 
 
 @torch.library.register_fake("initfast::moments", lib=definitions)

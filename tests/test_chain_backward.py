@@ -6,7 +6,6 @@ from operator_cases import ACTIVATION_IDS, ACTIVATIONS, DTYPES, assert_row, plai
 from test_chain import layers
 
 from initfast import ops, reference
-from initfast.derivatives import chain_backward_by_layers
 
 OPERATOR = torch.ops.initfast.linear_act_chain_backward
 NATIVE = ops.LIBRARY.backend == "native"
@@ -149,7 +148,12 @@ def test_small_batches_give_the_same_bits_on_any_number_of_threads():
 
 
 @pytest.mark.parametrize(
-    "function", [reference.linear_act_chain_backward, chain_backward_by_layers]
+    "function",
+    [
+        reference.linear_act_chain_backward,
+        reference.chain_backward(torch.ops.initfast.act_backward, torch.ops.initfast.moments),
+    ],
+    ids=["reference", "composed"],
 )
 def test_the_same_by_other_ways(function):
     arguments = chain(WIDTHS, (6,))
