@@ -146,8 +146,8 @@ def trunc_normal_(
         raise ArgumentError(f"trunc_normal_: std is {std}; expected std >= 0")
     if not a <= b or a == math.inf or b == -math.inf:
         raise ArgumentError(f"trunc_normal_: a is {a} and b is {b}; expected an interval")
-    if in_sigma:
-        a, b = (mean + bound * std if std > 0 else mean for bound in (a, b))
+    bounds = fill.Bounds.of(mean, std, a, b, in_sigma)
+    a, b = bounds.a, bounds.b
     if fill.has_no_data(tensor):
         return tensor
     if mean < a - 2 * std or mean > b + 2 * std:
@@ -156,7 +156,9 @@ def trunc_normal_(
             f"distribution would lie there (mean {mean}, std {std}, [{a}, {b}])",
             stacklevel=3,
         )
-    return fill.truncated(tensor, mean, std, a, b, fill.next_key(tensor, generator, key))
+    return fill.truncated(
+        tensor, float(mean), float(std), bounds, fill.next_key(tensor, generator, key)
+    )
 
 
 @fill.initialiser

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from typing import Concatenate, ParamSpec, cast
+from typing import Concatenate, NamedTuple, ParamSpec, cast
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ from initfast.shards import Shard, agree_on_key, shard_of
 P = ParamSpec("P")
 _CONTIGUOUS = torch.contiguous_format
 _DIMENSIONS = 16  # csrc/sample_arguments.h has room for so many
-_FAR = 1e8  # standard deviations: beyond, no probability is left that float64 could hold
+_FAR = 1e8  # standard deviations; no probability is left beyond that float64 could hold
 DTYPES = (
     torch.float32,
     torch.float64,
@@ -135,16 +135,40 @@ def normal(tensor: Tensor, mean: float, std: float, key: int) -> Tensor:
     return tensor
 
 
-def truncated(tensor: Tensor, mean: float, std: float, a: float, b: float, key: int) -> Tensor:
-    """Draw from the normal distribution truncated to [a, b]. Arguments are right.
+class Bounds(NamedTuple):
+    """What a normal distribution is truncated to.
+
+    a, b: the bounds. low, high: the same in standard deviations from the mean.
+    """
+
+    a: float
+    b: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, mean: float, std: float, a: float, b: float, in_sigma: bool = False) -> Bounds:
+        """From either form, the other."""
+        mean, std, a, b = map(float, (mean, std, a, b))
+        if std == 0:
+            return cls(mean, mean, a, b) if in_sigma else cls(a, b, -math.inf, math.inf)
+        if in_sigma:
+            return cls(mean + a * std, mean + b * std, a, b)
+        return cls(a, b, (a - mean) / std, (b - mean) / std)
+
+
+def truncated(tensor: Tensor, mean: float, std: float, bounds: Bounds, key: int) -> Tensor:
+    """Draw from the normal distribution truncated to those bounds. Arguments are right.
 
     By the inverse of the distribution function: one pass, whatever the bounds.
     """
-    mean, std, a, b = map(float, (mean, std, a, b))
+    a, b, low, high = bounds
     if std == 0 or a == b:
-        value = min(max(mean, a), b)
-        return constant(tensor, value)
-    low, high = _sigmas(mean, std, a, b)
+        return constant(tensor, min(max(mean, a), b))
+    if high > _FAR and low < high / 2:
+        high = math.inf
+    if low < -_FAR and high > low / 2:
+        low = -math.inf
     if low == math.inf or high == -math.inf:  # what is left is one point
         return constant(tensor, min(max(mean, a), b))
     if (high - low) * max(1.0, abs(low), abs(high)) < 1e-7:  # flat to the last bit of float32
@@ -153,16 +177,6 @@ def truncated(tensor: Tensor, mean: float, std: float, a: float, b: float, key: 
     location = {"low": a, "high": b, "mean": mean}[origin]
     _draw(tensor, shape, table, std, location, a, b, key)
     return tensor
-
-
-def _sigmas(mean: float, std: float, a: float, b: float) -> tuple[float, float]:
-    """The bounds in standard deviations; infinite where no probability is left beyond."""
-    low, high = (a - mean) / std, (b - mean) / std
-    if high > _FAR and low < high / 2:
-        high = math.inf
-    if low < -_FAR and high > low / 2:
-        low = -math.inf
-    return low, high
 
 
 def constant(tensor: Tensor, value: float) -> Tensor:
@@ -179,8 +193,9 @@ def write(tensor: Tensor, into: Callable[[Shard], None]) -> Tensor:
     """
     shard = shard_of(tensor)
     into(shard._replace(local=shard.local.data))
-    if not tensor.is_inference():
-        torch.autograd.graph.increment_version(tensor)
+    ops.count_write(tensor)
+    if shard.local is not tensor:
+        ops.count_write(shard.local)
     return tensor
 
 
@@ -199,19 +214,21 @@ def _draw(
     high: float,
     key: int,
 ) -> None:
-    shard = shard_of(tensor)
-    # The sampler writes through strides: not through conjugate or negative bits, nor too many.
-    direct = not (shard.local.is_conj() or shard.local.is_neg()) and shard.local.dim() < _DIMENSIONS
-    drawn = shard.local if direct else torch.empty_like(shard.local, memory_format=_CONTIGUOUS)
-    out, offset, strides = drawn, shard.offset, shard.strides
-    if tensor.is_complex():
-        out, offset = torch.view_as_real(drawn), 2 * offset
-        strides = (*(2 * s for s in strides), 1)
-    ops.sample_(out, shape, table, scale, location, low, high, key, offset, strides)
-    if drawn is not shard.local:
-        shard.local.copy_(drawn)
-    if shard.local is not tensor:
-        torch.autograd.graph.increment_version(tensor)
+    def into(shard: Shard) -> None:
+        local, offset, strides = shard.local, shard.offset, shard.strides
+        # The sampler writes through strides: not through conjugate or negative bits, nor too many.
+        direct = not (local.is_conj() or local.is_neg()) and local.dim() < _DIMENSIONS
+        drawn = local if direct else torch.empty_like(local, memory_format=_CONTIGUOUS)
+        out = drawn
+        if tensor.is_complex():
+            out, offset = torch.view_as_real(drawn), 2 * offset
+            strides = (*(2 * s for s in strides), 1)
+        numbers = (scale, location, low, high)
+        torch.ops.initfast.sample_(out, shape, table, *numbers, key, offset, list(strides))
+        if not direct:
+            local.copy_(drawn)
+
+    write(tensor, into)
 
 
 def _round(value: float, dtype: torch.dtype) -> float:

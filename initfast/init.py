@@ -15,11 +15,12 @@ values. The key comes from `key`, from `generator`, or from torch's default CPU 
 from __future__ import annotations
 
 from initfast.distributions import constant_, normal_, ones_, trunc_normal_, uniform_, zeros_
+from initfast.fans import calculate_gain, fan_in_and_fan_out
+from initfast.identities import dirac_, eye_, identity_
 from initfast.keys import ArgumentError, derive_key
+from initfast.orthogonal import delta_orthogonal_, orthogonal_
 from initfast.patch import patch_torch
 from initfast.scaling import (
-    calculate_gain,
-    fan_in_and_fan_out,
     kaiming_normal_,
     kaiming_uniform_,
     lecun_normal_,
@@ -28,14 +29,7 @@ from initfast.scaling import (
     xavier_normal_,
     xavier_uniform_,
 )
-from initfast.structured import (
-    delta_orthogonal_,
-    dirac_,
-    eye_,
-    identity_,
-    orthogonal_,
-    sparse_,
-)
+from initfast.sparse import sparse_
 
 __all__ = [
     "ArgumentError",

@@ -10,8 +10,8 @@ from typing import NamedTuple
 from torch import Tensor
 
 from initfast.activations import ACTIVATIONS
+from initfast.fans import calculate_gain
 from initfast.layer import Layer
-from initfast.scaling import calculate_gain
 from initfast.theory import expectation
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from initfast.scaling import fan_in_and_fan_out
+from initfast.fans import fan_in_and_fan_out
 from initfast.spelling import MODULES
 
 _CONVOLUTIONS = nn.modules.conv._ConvNd

@@ -132,8 +132,7 @@ def act_(
     """
     a, b = _parameters(act, alpha, beta)
     moments, live = torch.ops.initfast.act_(z, act, a, b, unit_dim)
-    if not z.is_inference():
-        torch.autograd.graph.increment_version(z)
+    count_write(z)
     return moments, live
 
 
@@ -204,8 +203,7 @@ def sample_(
     torch.ops.initfast.sample_(
         out, shape, table, scale, location, low, high, key, offset, list(strides)
     )
-    if not out.is_inference():
-        torch.autograd.graph.increment_version(out)
+    count_write(out)
 
 
 def zero_rows_(out: Tensor, count: int, key: int) -> Tensor:
@@ -236,9 +234,14 @@ def zero_rows_(out: Tensor, count: int, key: int) -> Tensor:
             "expected a matrix and no more zeros than rows"
         )
     torch.ops.initfast.zero_rows_(out, count, key)
-    if not out.is_inference():
-        torch.autograd.graph.increment_version(out)
+    count_write(out)
     return out
+
+
+def count_write(t: Tensor) -> None:
+    """Tell autograd that a tensor has changed: the operators that write to one do not."""
+    if not t.is_inference():
+        torch.autograd.graph.increment_version(t)
 
 
 def _parameters(act: str, alpha: float | None, beta: float | None) -> tuple[float, float]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from initfast import distributions, scaling, structured
+from initfast import distributions, identities, orthogonal, scaling, sparse
 from initfast.counted import Counted
 
 _BUILTINS = vars(builtins)  # every module has it
@@ -25,14 +25,14 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
         distributions.constant_,
         distributions.ones_,
         distributions.zeros_,
-        structured.eye_,
-        structured.dirac_,
+        identities.eye_,
+        identities.dirac_,
         scaling.xavier_uniform_,
         scaling.xavier_normal_,
         scaling.kaiming_uniform_,
         scaling.kaiming_normal_,
-        structured.orthogonal_,
-        structured.sparse_,
+        orthogonal.orthogonal_,
+        sparse.sparse_,
     )
 }
 

@@ -4,86 +4,16 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from initfast import fill
+from initfast.fans import FAN_MODES, calculate_gain, fan_in_and_fan_out
 from initfast.keys import ArgumentError
 
 TRUNCATED_STD = 0.87962566103423978
 """The standard deviation of the standard normal distribution truncated to [-2, 2]."""
-
-_FAN_MODES: dict[str, Callable[[int, int], float]] = {
-    "fan_in": lambda fan_in, fan_out: fan_in,
-    "fan_out": lambda fan_in, fan_out: fan_out,
-    "fan_avg": lambda fan_in, fan_out: (fan_in + fan_out) / 2,
-    "fan_geo_avg": lambda fan_in, fan_out: math.sqrt(fan_in * fan_out),
-}
-
-
-def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
-    """The gain that torch recommends for an activation.
-
-    Args:
-        nonlinearity: linear, conv1d ... conv_transpose3d, sigmoid (1), tanh (5/3), relu (√2),
-            leaky_relu (√(2 / (1 + slope²))) or selu (3/4).
-        param: leaky_relu's negative slope; 0.01 where None.
-
-    Returns:
-        The gain: a factor for the weights' standard deviation.
-
-    Raises:
-        ValueError: any other name, or a slope that is no number.
-
-    Example:
-        >>> round(calculate_gain("leaky_relu", 0.2), 4)
-        1.3868
-    """
-    gains = {"sigmoid": 1, "tanh": 5.0 / 3, "relu": math.sqrt(2.0), "selu": 3.0 / 4, "linear": 1}
-    gains |= {f"conv{kind}{d}d": 1 for kind in ("", "_transpose") for d in (1, 2, 3)}
-    if nonlinearity == "leaky_relu":
-        slope = 0.01 if param is None else param
-        if isinstance(slope, bool) or not isinstance(slope, (int, float)):
-            raise ValueError(f"negative_slope {param} not a valid number")
-        return math.sqrt(2.0 / (1 + slope**2))
-    if nonlinearity not in gains:
-        raise ValueError(f"Unsupported nonlinearity {nonlinearity}")
-    return gains[nonlinearity]
-
-
-def fan_in_and_fan_out(
-    tensor: Tensor, groups: int = 1, transposed: bool = False
-) -> tuple[int, int]:
-    """How many inputs an output sums over, and how many outputs an input reaches.
-
-    Args:
-        tensor: a weight: ``[out, in, ...]``; for a convolution ``[out, in / groups, ...]``; for a
-            transposed one ``[in, out / groups, ...]``.
-        groups: of a convolution. torch's initialisers take no notice of it: theirs is 1.
-        transposed: whether it is a transposed convolution's; likewise.
-
-    Returns:
-        (fan_in, fan_out).
-
-    Raises:
-        ValueError: fewer than two dimensions, or a first dimension that groups do not divide.
-
-    Example:
-        >>> fan_in_and_fan_out(torch.empty(64, 16, 3, 3), groups=4)
-        (144, 144)
-    """
-    if tensor.dim() < 2:
-        raise ValueError(
-            "Fan in and fan out can not be computed for tensor with fewer than 2 dimensions "
-            f"(its shape is {tuple(tensor.shape)})"
-        )
-    if groups < 1 or tensor.shape[0] % groups != 0:
-        raise ValueError(f"groups is {groups}; expected a divisor of {tensor.shape[0]}")
-    field = math.prod(tensor.shape[2:])
-    fan_in, fan_out = tensor.shape[1] * field, tensor.shape[0] // groups * field
-    return (fan_out, fan_in) if transposed else (fan_in, fan_out)
 
 
 @fill.initialiser
@@ -290,8 +220,8 @@ def _scaled(
     groups: int = 1,
     transposed: bool = False,
 ) -> Tensor:
-    if mode not in _FAN_MODES:
-        raise ArgumentError(f"mode is {mode!r}; expected one of {', '.join(_FAN_MODES)}")
+    if mode not in FAN_MODES:
+        raise ArgumentError(f"mode is {mode!r}; expected one of {', '.join(FAN_MODES)}")
     if not (scale >= 0 and math.isfinite(scale)):
         raise ArgumentError(f"scale is {scale}; expected a finite number, not negative")
     if distribution not in ("uniform", "normal", "truncated_normal"):
@@ -300,7 +230,7 @@ def _scaled(
         )
     if 0 in tensor.shape:
         return _nothing_to_do(tensor, stacklevel=5)
-    fan = _FAN_MODES[mode](*fan_in_and_fan_out(tensor, groups, transposed))
+    fan = FAN_MODES[mode](*fan_in_and_fan_out(tensor, groups, transposed))
     std = math.sqrt(scale / fan)
     return _spread(tensor, distribution, std, "variance_scaling_", generator, key)
 
@@ -311,7 +241,7 @@ def _kaiming_std(
     mode = mode.lower()
     if mode not in ("fan_in", "fan_out"):
         raise ValueError(f"Mode {mode} not supported, please use one of ['fan_in', 'fan_out']")
-    fan = _FAN_MODES[mode](*fan_in_and_fan_out(tensor, groups, transposed))
+    fan = FAN_MODES[mode](*fan_in_and_fan_out(tensor, groups, transposed))
     return calculate_gain(nonlinearity, a) / math.sqrt(fan)
 
 
@@ -342,4 +272,4 @@ def _spread(
     if distribution == "normal":
         return fill.normal(tensor, 0.0, std, key)
     std /= TRUNCATED_STD
-    return fill.truncated(tensor, 0.0, std, -2 * std, 2 * std, key)
+    return fill.truncated(tensor, 0.0, std, fill.Bounds.of(0.0, std, -2.0, 2.0, in_sigma=True), key)

@@ -26,6 +26,7 @@ from initfast.kernels import (
     has_memory,
     kernels_of,
 )
+from initfast.ops import count_write
 from initfast.rows import Rows
 from initfast.spelling import Call
 from initfast.stopping import Stopping
@@ -181,8 +182,7 @@ class Tape:
         """
         if in_place and function is None:
             rows, live = ACT_IN_PLACE(key, z, act, alpha, beta, source.unit_dim)
-            if not z.is_inference():
-                torch.autograd.graph.increment_version(z)
+            count_write(z)
             y = z
         else:
             y, rows, live = ACT(key, z, act, alpha, beta, source.unit_dim)

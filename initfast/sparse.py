@@ -1,0 +1,69 @@
+"""An initialiser that leaves so many weights of each column zero: see :mod:`initfast.init`."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from initfast import fill, ops
+from initfast.keys import ArgumentError, derive_key
+from initfast.shards import is_distributed, shard_of
+
+
+@fill.initialiser
+def sparse_(
+    tensor: Tensor,
+    sparsity: float,
+    std: float = 0.01,
+    generator: torch.Generator | None = None,
+    *,
+    key: int | None = None,
+) -> Tensor:
+    """Fill with N(0, std²), then zero ceil(sparsity * rows) elements of each column (Martens 2010).
+
+    Args:
+        tensor: ``[rows, cols]``.
+        sparsity: the share of zeros, 0 to 1.
+        std: standard deviation of the others, not negative.
+        generator: where the key comes from, the zeros' places included; torch's default CPU
+            generator where None.
+        key: the 64 bits that decide every value, in place of a generator.
+
+    Returns:
+        tensor.
+
+    Raises:
+        ValueError: not two dimensions, sparsity outside [0, 1], std negative or NaN, an integer
+            tensor, a generator on another device.
+
+    Example:
+        >>> w = sparse_(torch.empty(10, 4), sparsity=0.25)
+        >>> (w == 0).sum(0).tolist()
+        [3, 3, 3, 3]
+    """
+    if tensor.dim() != 2:
+        raise ValueError(
+            f"Only tensors with 2 dimensions are supported; the shape is {tuple(tensor.shape)}"
+        )
+    if not 0 <= sparsity <= 1:
+        raise ArgumentError(f"sparse_: sparsity is {sparsity}; expected a number from 0 to 1")
+    fill.check(tensor, "sparse_")
+    if not std >= 0:
+        raise ArgumentError(f"sparse_: std is {std}; expected std >= 0")
+    if fill.has_no_data(tensor):
+        return tensor
+    stream = fill.next_key(tensor, generator, key)
+    rows, cols = tensor.shape
+    zeros = math.ceil(sparsity * rows)
+    places = derive_key(stream, "sparse_")
+    fill.normal(tensor, 0.0, std, stream)  # counts the version; the zeros do not again
+    if is_distributed(tensor) or tensor.is_complex() or tensor.is_neg():
+        shard = shard_of(tensor)
+        kept = torch.ones(rows, cols, dtype=torch.bfloat16, device=shard.local.device)
+        ops.zero_rows_(kept, zeros, places)
+        shard.local.data.masked_fill_(shard.cut(kept) == 0, 0)
+    else:
+        torch.ops.initfast.zero_rows_(tensor, zeros, places)
+    return tensor
