@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
+from functools import reduce
 from types import TracebackType
 from typing import Any, NamedTuple
 
@@ -12,6 +14,7 @@ from torch import nn
 from initfast.compiled import NOTE, eagerly, is_compiled
 from initfast.fusion import profiling
 from initfast.gradients import Gradients
+from initfast.loss import check_scaler
 from initfast.names import NetNames
 from initfast.profiler import Watch
 from initfast.ranks import local
@@ -33,11 +36,13 @@ class Profiler:
     not grow with the calls. A call that raises raises what it would, and is not measured.
 
     Where a measured call makes a graph, the backward through it that the user runs fills each
-    layer's `grad` and `weight_grad`: if it runs before the next call that is measured, and before
-    the context ends. They are of the loss as it is given, with the scale of a GradScaler if there
-    is one. Under DistributedDataParallel each rank has the report of its own batches, and
-    `p.report().all_reduce()`, which every rank must call, that of all; the gradients at weights are
-    then the ranks' own, before they are averaged.
+    layer's `grad` and `weight_grad`, if it runs before the context ends. One backward may go
+    through several calls, as of a contrastive loss (the last eight that are measured): each then
+    has the gradients at its own outputs, and of each weight that of the whole loss. Several
+    backwards through one call count as several batches; but those that make a graph themselves, as
+    for a penalty on gradients, only where no other follows. Under DistributedDataParallel each rank
+    has the report of its own batches, and `p.report().all_reduce()`, which every rank must call,
+    that of all; the gradients at weights are then the ranks' own, before they are averaged.
 
     A net that `torch.compile` or `net.compile()` has changed runs eagerly in the calls that are
     measured, and the report says so.
@@ -45,12 +50,14 @@ class Profiler:
     Args:
         net: a module; if compiled or wrapped, that which is called.
         every: measure one call out of so many.
+        scaler: a torch.amp.GradScaler that the losses are scaled by: gradients are divided by its
+            scale at the time of their backward. None: they are of the loss as it is given.
 
     Attributes:
         calls: how many calls of the net there were.
 
     Raises:
-        TypeError: net is no module, or every no whole number.
+        TypeError: net is no module, every no whole number, or scaler no GradScaler.
         ValueError: every is less than 1.
         RuntimeError: on entering a context that is active already.
 
@@ -63,18 +70,20 @@ class Profiler:
         384
     """
 
-    def __init__(self, net: nn.Module, every: int = 1) -> None:
+    def __init__(self, net: nn.Module, every: int = 1, *, scaler: Any = None) -> None:
         if not isinstance(net, nn.Module):
             raise TypeError(f"Profiler: net is a {type(net).__name__}; expected a module")
         if not isinstance(every, int) or isinstance(every, bool):
             raise TypeError(f"Profiler: every is {every!r}; expected a whole number")
         if every < 1:
             raise ValueError(f"Profiler: every is {every}; expected at least 1")
+        check_scaler("Profiler", scaler)
         self.calls = 0
         self._net: nn.Module = local(net)[0]
         self._every = every
-        self._past: Report | None = None  # of the calls before the last
-        self._last: _Measured | None = None
+        self._scaler = scaler
+        self._past: Report | None = None  # of the calls before the open ones
+        self._open: deque[_Measured] = deque()  # their backwards may still come
         self._running = False
         self._notes: list[str] = []
         self._ours: _Call | None = None
@@ -101,16 +110,16 @@ class Profiler:
             if self._before is not None:
                 own[_CALL] = self._before
         self._ours = self._before = None
-        self._close()
+        self._close(0)
 
     def report(self) -> Report:
         """The report of the calls measured so far; at any time, also after the context.
 
-        It copies the last call's numbers from their device.
+        It copies the last calls' numbers from their device.
         """
-        if self._last is not None:
-            return self._with(self._last)
-        return Report([]) if self._past is None else self._past
+        known = [] if self._past is None else [self._past]
+        reports = known + [call.report() for call in self._open]
+        return reduce(Report.merge, reports) if reports else Report([])
 
     def _call(self, *args: Any, **kwargs: Any) -> Any:
         """Call the net, measured if it is its turn."""
@@ -120,8 +129,8 @@ class Profiler:
         self.calls += 1
         if (self.calls - 1) % self._every:
             return plain(*args, **kwargs)
-        self._close()
-        call = _Measured(self._net, self._notes)
+        self._close(_OPEN - 1)
+        call = _Measured(self._net, self._notes, self._scaler)
         self._running = True
         try:
             output = call.run(self._net._call_impl, args, kwargs)
@@ -130,19 +139,20 @@ class Profiler:
             raise
         finally:
             self._running = False
-        self._last = call
+        self._open.append(call)
         return output
 
-    def _close(self) -> None:
-        """Merge the last call: its backward, if there is one, has run."""
-        if self._last is not None:
-            last, self._last = self._last, None
-            last.release()
-            self._past = self._with(last)
+    def _close(self, most: int) -> None:
+        """Merge the first calls: those whose backwards have run, and what is more than most."""
+        while self._open and (len(self._open) > most or not self._open[0].awaits_backward()):
+            call = self._open.popleft()
+            call.release()
+            report = call.report()
+            self._past = report if self._past is None else self._past.merge(report)
 
-    def _with(self, call: _Measured) -> Report:
-        report = call.report()
-        return report if self._past is None else self._past.merge(report)
+
+_OPEN = 8
+"""How many measured calls wait for their backwards at a time."""
 
 
 class _Call(NamedTuple):
@@ -158,9 +168,9 @@ class _Call(NamedTuple):
 class _Measured:
     """One measured call of a net, and the backwards through its graph."""
 
-    def __init__(self, net: nn.Module, notes: list[str]) -> None:
+    def __init__(self, net: nn.Module, notes: list[str], scaler: Any) -> None:
         self._is_compiled = bool(notes)
-        self._gradients = Gradients(fuse=False)
+        self._gradients = Gradients(fuse=False, scaler=scaler)
         self._gradients.armed = True
         tape = Tape(gradients=self._gradients)
         self._watch = Watch(NetNames(net), tape, notes, plain=True)
@@ -176,6 +186,10 @@ class _Measured:
     def report(self) -> Report:
         """What was measured so far."""
         return self._watch.report()
+
+    def awaits_backward(self) -> bool:
+        """Whether there is a graph, and no backward went through it so far."""
+        return self._gradients.awaited()
 
     def release(self) -> None:
         """Measure no further backward."""

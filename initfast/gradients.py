@@ -33,6 +33,7 @@ class Gradients:
             differs from torch's in the last bits, and whether :meth:`arm` will be called.
         shared: the weights that all ranks of a group have, in the same order on each: their
             gradients are measured by :meth:`average` alone.
+        scaler: the GradScaler whose scale the losses are multiplied by, if there is one.
 
     Attributes:
         armed: whether a backward that runs now is one to measure.
@@ -41,13 +42,16 @@ class Gradients:
             which address.
     """
 
-    def __init__(self, fuse: bool, shared: Iterable[Tensor] = ()) -> None:
+    def __init__(self, fuse: bool, shared: Iterable[Tensor] = (), scaler: Any = None) -> None:
         self.fuse = fuse
+        self._scaler = scaler
         self._shared = {id(w): w for w in shared if w.requires_grad and w.dtype in DTYPES}
         self.armed = False
         self.scale: Tensor | None = None
         self.found: list[tuple[Tensor, int, list[tuple[int, int]]]] = []
         self._kept: dict[int, list[int]] = {}
+        self._sums: dict[int, Tensor] = {}  # of the parts of gradients, by address
+        self._makes_graph: bool | None = None  # whether the backwards so far made graphs
         self._measured = -1  # the backward that went through an output
         self._expected = -1  # the backward that arm() announced
         self._weights: dict[int, tuple[Tensor, list[int]]] = {}
@@ -55,7 +59,7 @@ class Gradients:
         self._shares: dict[int, Tensor] = {}
         self._handles: list[Any] = []
         self._weight_handles: list[Any] = []
-        self._unhooked: list[Tensor] = []
+        self._leaves: list[Tensor] = []  # that have hooks
 
     def output(self, address: int, y: Tensor) -> None:
         """Measure the gradient at an output."""
@@ -80,8 +84,8 @@ class Gradients:
         self._weight_handles.append(self._hook(weight, measure))
 
     def _hook(self, t: Tensor, measure: Callable[[Tensor], None]) -> Any:
-        if t.is_leaf and t._backward_hooks is None:
-            self._unhooked.append(t)
+        if t.is_leaf:
+            self._leaves.append(t)
         return t.register_hook(measure)
 
     def arm(self, loss: Tensor) -> None:
@@ -136,13 +140,34 @@ class Gradients:
 
     def measure(self, address: int, grad: Tensor) -> None:
         """Measure the gradient at the tensor of this address."""
-        if self.armed and (key := kernels_of(grad)) is not None:
+        if self.armed and (key := kernels_of(grad)) is not None and self._counts():
             # One gradient of a backward comes through an output before any comes to a weight.
             self._measured = _backward()
+            if self._scaler is not None and self.scale is None:  # its scale is this step's yet
+                self.scale = scale_of(self._scaler, grad.device)
             self.found.append((MOMENTS(key, grad), 1, [(address, 0)]))
 
+    def _counts(self) -> bool:
+        """Whether the backward that runs now is measured, and not only a part of a loss.
+
+        One that makes a graph, as for a penalty on gradients, gives way to any that makes none.
+        """
+        makes_graph = torch.is_grad_enabled()
+        if makes_graph is not self._makes_graph:
+            if self._makes_graph is False:
+                return False
+            self.found, self._kept, self._makes_graph = [], {}, makes_graph
+        return True
+
+    def add(self, address: int, grad: Tensor) -> None:
+        """Add a part of the gradient at the output of this address."""
+        if self.armed:
+            self._measured = _backward()
+            before = self._sums.get(address)
+            self._sums[address] = grad if before is None else before + grad
+
     def _measure_weight(self, weight: int, grad: Tensor) -> None:
-        if _backward() != self._measured:
+        if _backward() not in (self._measured, self._expected):
             return  # of another graph, which a later forward made
         if weight in self._shared:
             self._shares[weight] = grad
@@ -209,6 +234,10 @@ class Gradients:
             By the address of a tensor: those of its gradients, one for each backward, and that of
             the scale that they were multiplied by.
         """
+        for address, total in self._sums.items():
+            if (key := kernels_of(total)) is not None:
+                self.found.append((MOMENTS(key, total), 1, [(address, 0)]))
+        self._sums = {}
         for found, count, places in self.found:
             first = rows.add(found, count)
             for address, i in places:
@@ -219,14 +248,18 @@ class Gradients:
             scale = rows.add(MOMENTS(kernels_of(self.scale), self.scale), 1)
         return {address: (found, scale) for address, found in self._kept.items()}
 
+    def awaited(self) -> bool:
+        """Whether a backward could bring gradients, and none that makes no graph has."""
+        return bool(self._handles) and self._makes_graph is not False
+
     def release_weights(self) -> None:
         """Take the hooks off that would see the backwards of later forwards."""
         for handle in self._weight_handles:
             handle.remove()
-        for t in self._unhooked:
+        for t in self._leaves:
             if not t._backward_hooks:
                 t._backward_hooks = None
-        self._weight_handles, self._unhooked, self._weights = [], [], {}
+        self._weight_handles, self._leaves, self._weights = [], [], {}
         self._unwritten = set()
 
     def release(self) -> None:
@@ -235,6 +268,12 @@ class Gradients:
             handle.remove()
         self._handles = []
         self.release_weights()
+
+
+def scale_of(scaler: Any, device: torch.device) -> Tensor:
+    """What a GradScaler multiplies a loss by, on the device and without waiting for it."""
+    scale = scaler.scale(torch.ones((), device=device))
+    return scale.detach().float()
 
 
 def _edges_to_leaves(root: Tensor) -> Iterator[tuple[Any, int]]:

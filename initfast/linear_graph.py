@@ -59,6 +59,7 @@ class LinearActChain(torch.autograd.Function):
             measured.append((rows, live))
         ctx.save_for_backward(*inputs, *zs, *operands)
         ctx.gradients, ctx.key, ctx.calls, ctx.addresses = gradients, key, calls, addresses
+        ctx.has_derivatives = False  # whether a loss may depend on the gradients that it gave
         return x
 
     @staticmethod
@@ -66,7 +67,8 @@ class LinearActChain(torch.autograd.Function):
         """The gradients of x, weights and biases; of a weight only where somebody can see it."""
         saved, n, gradients = ctx.saved_tensors, len(ctx.calls), ctx.gradients
         inputs, zs, weights = saved[:n], saved[n : 2 * n], saved[2 * n : 3 * n]
-        if torch.is_grad_enabled() or kernels_of(grad_y) is not ctx.key:
+        ctx.has_derivatives |= torch.is_grad_enabled()
+        if ctx.has_derivatives or kernels_of(grad_y) is not ctx.key:
             return (*[None] * _OTHERS, *_by_torch(ctx, grad_y, inputs[0], saved[2 * n :]))
         wants_x, *needed = ctx.needs_input_grad[_OTHERS:]
         wanted = [
@@ -92,7 +94,8 @@ def _by_torch(
     """The same gradients as torch's own operators give them: they have derivatives in turn.
 
     They are asked of aliases. Of the operands themselves they would be more than this node's share,
-    where a weight occurs twice or x depends on it.
+    where a weight occurs twice or x depends on it. A loss of these gradients depends on the results
+    within the node as they are computed here: what it brings to them is a part of their gradient.
     """
     needed = ctx.needs_input_grad[_OTHERS:]
     count, gradients = len(ctx.calls), ctx.gradients
@@ -106,11 +109,12 @@ def _by_torch(
         layers = zip(own[:count], own[count:], ctx.calls, ctx.addresses, strict=True)
         for weight, bias, (act, alpha, beta, _), address in layers:
             y = ACTIVATIONS[act].value(F.linear(y, weight, bias), alpha, beta)
-            y.register_hook(partial(seen.__setitem__, address))
+            see = gradients.add if create_graph else seen.__setitem__
+            y.register_hook(partial(see, address))
         ends = [t for t, need in zip(everything, needed, strict=True) if need]
         found = iter(torch.autograd.grad(y, ends, grad_y, create_graph=create_graph))
     for address, seen_there in seen.items():
-        gradients.measure(address, seen_there)
+        gradients.add(address, seen_there)
     result = [next(found) if need else None for need in needed]
     weights: Any = zip(operands[:count], result[1:], ctx.addresses, strict=False)
     for weight, grad, address in weights:

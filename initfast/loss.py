@@ -11,7 +11,7 @@ import torch.utils.checkpoint
 from torch import Tensor
 
 from initfast.counted import Counted
-from initfast.gradients import Gradients
+from initfast.gradients import Gradients, scale_of
 
 NOTHING = object()
 """No targets."""
@@ -27,9 +27,14 @@ def check_loss(loss: Any, targets: Any, scaler: Any) -> None:
         raise TypeError(
             f"profile: loss is a {type(loss).__name__}; expected a function of the net's output"
         )
+    check_scaler("profile", scaler)
+
+
+def check_scaler(who: str, scaler: Any) -> None:
+    """Raise TypeError unless it can be what multiplies a loss, or None."""
     if scaler is not None and not callable(getattr(scaler, "scale", None)):
         raise TypeError(
-            f"profile: scaler is a {type(scaler).__name__}; expected a torch.amp.GradScaler"
+            f"{who}: scaler is a {type(scaler).__name__}; expected a torch.amp.GradScaler"
         )
 
 
@@ -100,12 +105,6 @@ def run_backward(loss: Tensor, known: Iterable[Tensor], gradients: Gradients, sc
         raise
     finally:
         gradients.armed = False
-
-
-def scale_of(scaler: Any, device: torch.device) -> Tensor:
-    """What a GradScaler multiplies a loss by, on the device and without waiting for it."""
-    scale = scaler.scale(torch.ones((), device=device))
-    return scale.detach().float()
 
 
 def _leaves(loss: Tensor) -> list[Tensor]:

@@ -184,6 +184,30 @@ def test_a_loss_of_a_gradient(kind):
     assert len(found) == 2 and torch.allclose(*found)  # torch's and the profile's
 
 
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_outputs_have_what_a_loss_of_a_gradient_brings_them(share):
+    """As where torch's own layers run: of a penalty alone, and beside an ordinary loss."""
+
+    class Loop(nn.Sequential):
+        def forward(self, x):
+            for module in self:
+                x = module(x)
+            return x
+
+    x = batch(6, WIDTH).double().requires_grad_()
+
+    def loss(y):
+        (grad,) = torch.autograd.grad(loss_of(y), x, create_graph=True)
+        return share * loss_of(y) + (grad.norm(dim=1) - 1).square().mean()
+
+    net = make("sequential")
+    for one, other in zip(check(net, x, loss), check(Loop(*net), x, loss), strict=True):
+        assert (one.grad is None) == (other.grad is None)
+        for name in ("count", "mean", "m2") if one.grad else ():
+            ours, torchs = getattr(one.grad, name), getattr(other.grad, name)
+            assert ours == pytest.approx(torchs, rel=1e-8, abs=1e-12)
+
+
 def test_gradients_that_the_kernels_do_not_take():
     """A hook that returns a negative view: torch's operators give what the kernels would have."""
 
