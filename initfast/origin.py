@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
+import torch
 from torch import Tensor, nn
 
-from initfast.kernels import has_memory, kernels_of
+from initfast.kernels import MOMENTS, has_memory, kernels_of
 from initfast.layer import Layer
 from initfast.moments import Moments
 from initfast.table import number, shorten
@@ -47,26 +48,37 @@ def with_parameters(
         module: gives the module of a path.
     """
     found = list(layers)
-    for i, layer in enumerate(found):
-        if layer.has_nonfinite:
-            its = module(layer.name)
-            if its is not None:
-                bad = [k for k, t in its._parameters.items() if t is not None and _nonfinite(t)]
-                bad += [k for k, t in its._buffers.items() if t is not None and _has_nan(t)]
-                found[i] = replace(layer, nonfinite_parameters=tuple(bad))
+    flags = [
+        (i, name, flag)
+        for i, layer in enumerate(found)
+        if layer.has_nonfinite and (its := module(layer.name)) is not None
+        for name, flag in _flags(its)
+    ]
+    bad: dict[int, list[str]] = {}
+    for (i, name, _), is_bad in zip(flags, _on_host([flag for *_, flag in flags]), strict=True):
+        bad.setdefault(i, []).extend([name] if is_bad else [])
+    for i, names in bad.items():
+        found[i] = replace(found[i], nonfinite_parameters=tuple(names))
     return found
 
 
-def _nonfinite(t: Tensor) -> bool:
-    return _readable(t) and Moments.of(t).nonfinite > 0
+def _flags(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """By name, whether a parameter is non-finite, whether a buffer has a NaN: on their devices."""
+    for name, t in module._parameters.items():
+        if t is not None and has_memory(t) and (key := kernels_of(t)) is not None:
+            yield name, MOMENTS(key, t)[1] > 0
+    for name, t in module._buffers.items():
+        if t is not None and has_memory(t) and kernels_of(t) is not None:
+            yield name, t.isnan().any()
 
 
-def _has_nan(t: Tensor) -> bool:
-    return _readable(t) and bool(t.isnan().any())
-
-
-def _readable(t: Tensor) -> bool:
-    return kernels_of(t) is not None and has_memory(t)
+def _on_host(flags: Sequence[Tensor]) -> list[bool]:
+    """The flags, copied once from each device."""
+    found: dict[int, bool] = {}
+    for device in {t.device for t in flags}:
+        at = [i for i, t in enumerate(flags) if t.device == device]
+        found.update(zip(at, torch.stack([flags[i] for i in at]).tolist(), strict=True))
+    return [found[i] for i in range(len(flags))]
 
 
 def _cause(layer: Layer, before: Layer | None, inputs: Sequence[Moments]) -> str:

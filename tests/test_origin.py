@@ -100,6 +100,24 @@ def test_parameters_that_were_bad_before_are_named(spoil, words):
     assert words in report.origin and words in str(report)
 
 
+def test_what_the_parameters_are_is_copied_once(monkeypatch):
+    """On a card each copy is a wait."""
+    copies = []
+    for name in ("tolist", "item", "__bool__"):
+        method = getattr(torch.Tensor, name)
+        monkeypatch.setattr(
+            *(torch.Tensor, name),
+            lambda t, method=method: copies.append(t.shape) or method(t),
+        )
+    net = nn.Sequential(*[m for _ in range(4) for m in (nn.Linear(4, 4), nn.BatchNorm1d(4))]).eval()
+    net[2].weight.data[0, 0] = torch.nan
+    net[3].running_mean.fill_(torch.nan)
+    report = profile(net, batch(3, 4))
+    assert len(copies) == 1
+    bad = [layer.nonfinite_parameters for layer in report.layers]
+    assert bad == [(), (), ("weight",), ("running_mean",), (), (), (), ()]
+
+
 def test_a_net_input_that_is_bad_is_named():
     x = batch(4, 2)
     x[1] = torch.nan
