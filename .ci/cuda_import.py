@@ -25,7 +25,7 @@ calls = {
     "linear_act": (x, weight, None, "relu", 0.0, 0.0, False),
     "linear_act_chain": (x, [weight], [None], ["relu"], [0.0], [0.0]),
     "sample_": (x, "uniform", None, 1.0, 0.0, 0.0, 1.0, 1, 0, [5, 1]),
-    "zero_rows_": (x, 1, 1),
+    "zero_rows_": (x, 1, 1, 4, 0, 0),
 }
 for name, arguments in calls.items():
     operator = getattr(torch.ops.initfast, name).default

@@ -79,13 +79,15 @@ struct SampleWork {
   SampleDim dim[kMaxSampleDims];
 };
 
-// Zero `count` elements in each column of `out`.
+// Zero `count` elements in each column of a matrix with `all_rows` rows, of which `out` holds
+// [first_row, first_row + rows) x [first_col, first_col + cols).
 struct ZeroRowsWork {
   Dtype dtype;
   void* out;
   int64_t rows, cols, row_stride, col_stride;
   int64_t count;
   uint64_t key;
+  int64_t all_rows, first_row, first_col;
 };
 
 }  // namespace initfast

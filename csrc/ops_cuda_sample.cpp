@@ -20,11 +20,12 @@ void sample_(Tensor out, std::string shape, std::optional<Tensor> table, double 
   device.check(cuda::sample(args, device.stream()), "the launch of sample");
 }
 
-void zero_rows_(Tensor out, int64_t count, int64_t key) {
-  cuda::ZeroRowsArgs args{zero_rows_work(out, count, key), nullptr};
+void zero_rows_(Tensor out, int64_t count, int64_t key, int64_t rows, int64_t first_row,
+                int64_t first_col) {
+  cuda::ZeroRowsArgs args{zero_rows_work(out, count, key, rows, first_row, first_col), nullptr};
   const Device device(out, "zero_rows_", "out");
   if (out.numel() == 0 || count == 0) return;
-  Tensor chosen = new_tensor({out.numel()}, ScalarType::Byte, out);
+  Tensor chosen = new_tensor({rows * args.cols}, ScalarType::Byte, out);
   device.zero(chosen.mutable_data_ptr(), size_t(chosen.numel()));
   args.chosen = static_cast<uint8_t*>(chosen.mutable_data_ptr());
   device.check(cuda::zero_rows(args, device.stream()), "the launch of zero_rows");

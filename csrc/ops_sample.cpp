@@ -22,10 +22,11 @@ void sample_(Tensor out, std::string shape, std::optional<Tensor> table, double 
   run_tiles(kernels().sample, args, kRunsPerThread);
 }
 
-void zero_rows_(Tensor out, int64_t count, int64_t key) {
-  const ZeroRowsArgs args{zero_rows_work(out, count, key)};
+void zero_rows_(Tensor out, int64_t count, int64_t key, int64_t rows, int64_t first_row,
+                int64_t first_col) {
+  const ZeroRowsArgs args{zero_rows_work(out, count, key, rows, first_row, first_col)};
   if (out.numel() == 0) return;
-  run_tiles(kernels().zero_rows, args, ceil_div(kRun, args.rows));
+  run_tiles(kernels().zero_rows, args, ceil_div(kRun, args.all_rows));
 }
 
 void householder_q_(Tensor x) {

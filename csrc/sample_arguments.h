@@ -74,15 +74,18 @@ inline SampleWork sample_work(const Tensor& out, const std::string& shape,
   return work;
 }
 
-inline ZeroRowsWork zero_rows_work(const Tensor& out, int64_t count, int64_t key) {
+inline ZeroRowsWork zero_rows_work(const Tensor& out, int64_t count, int64_t key, int64_t rows,
+                                   int64_t first_row, int64_t first_col) {
   const Dtype dtype = dtype_of(out, "zero_rows_", "out");
-  STD_TORCH_CHECK(out.dim() == 2 && 0 <= count && count <= out.size(0), "initfast::zero_rows_: out has "
-                  "shape ", shape_of(out), " and count is ", count,
-                  "; expected a matrix and no more zeros than rows");
-  STD_TORCH_CHECK(out.size(0) <= int64_t(1) << 31, "initfast::zero_rows_: out has shape ", shape_of(out),
-                  "; expected at most 2^31 rows, between which a word of the stream can choose");
+  STD_TORCH_CHECK(out.dim() == 2 && 0 <= first_row && first_row <= rows - out.size(0) && 0 <= first_col &&
+                      0 <= count && count <= rows,
+                  "initfast::zero_rows_: out has shape ", shape_of(out), " from row ", first_row,
+                  " and column ", first_col, " on, and count is ", count, "; expected a part of a matrix "
+                  "of ", rows, " rows, and no more zeros than rows");
+  STD_TORCH_CHECK(rows <= int64_t(1) << 31, "initfast::zero_rows_: the matrix has ", rows,
+                  " rows; expected at most 2^31, between which a word of the stream can choose");
   return {dtype, out.mutable_data_ptr(), out.size(0), out.size(1), out.stride(0), out.stride(1), count,
-          uint64_t(key)};
+          uint64_t(key), rows, first_row, first_col};
 }
 
 }  // namespace initfast

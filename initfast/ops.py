@@ -206,7 +206,9 @@ def sample_(
     count_write(out)
 
 
-def zero_rows_(out: Tensor, count: int, key: int) -> Tensor:
+def zero_rows_(
+    out: Tensor, count: int, key: int, rows: int | None = None, first: tuple[int, int] = (0, 0)
+) -> Tensor:
     """Zero some elements of each column of a matrix, each set of rows being equally likely.
 
     By Floyd's method (Bentley & Floyd 1987, "A sample of brilliance"): for each last row of
@@ -214,26 +216,29 @@ def zero_rows_(out: Tensor, count: int, key: int) -> Tensor:
     chosen already. Number ``column * rows + last`` of the key's stream decides.
 
     Args:
-        out: ``[rows, cols]``, any strides; float32, float64, bfloat16 or float16.
+        out: ``[rows, cols]``, any strides; float32, float64, bfloat16 or float16. Or a part of such
+            a matrix, where alone those zeros are written that lie in it.
         count: of zeros in each column, 0 to rows.
         key: 64 bits, signed.
+        rows: of the whole matrix; those of out where None.
+        first: the row and the column of the whole matrix at which out begins.
 
     Returns:
         out.
 
     Raises:
-        RuntimeError: an unsupported dtype, not two dimensions, or a count that does not fit.
+        RuntimeError: an unsupported dtype, not two dimensions, or a count or a place that does not
+            fit.
 
     Example:
-        >>> (zero_rows_(torch.ones(5, 3), 2, 7) == 0).sum(0).tolist()
+        >>> whole = zero_rows_(torch.ones(5, 3), 2, 7)
+        >>> (whole == 0).sum(0).tolist()
         [2, 2, 2]
+        >>> torch.equal(zero_rows_(torch.ones(2, 1), 2, 7, 5, (3, 1)), whole[3:, 1:2])
+        True
     """
-    if out.dim() != 2 or not 0 <= count <= out.shape[0]:
-        raise RuntimeError(
-            f"initfast::zero_rows_: out has shape {tuple(out.shape)} and count is {count}; "
-            "expected a matrix and no more zeros than rows"
-        )
-    torch.ops.initfast.zero_rows_(out, count, key)
+    rows = out.shape[:1].numel() if rows is None else rows
+    torch.ops.initfast.zero_rows_(out, count, key, rows, *first)
     count_write(out)
     return out
 

@@ -198,18 +198,31 @@ def _check(
         raise RuntimeError(f"initfast::sample_: expected a table of shape {expected}, {dtype}")
 
 
-def zero_rows_(out: Tensor, count: int, key: int) -> None:
+def zero_rows_(
+    out: Tensor, count: int, key: int, rows: int, first_row: int, first_col: int
+) -> None:
     """Zero `count` elements of each column; see :func:`initfast.ops.zero_rows_`."""
+    if not (
+        out.dim() == 2
+        and 0 <= first_row <= rows - out.shape[0]
+        and 0 <= first_col
+        and 0 <= count <= rows
+    ):
+        raise RuntimeError(
+            f"initfast::zero_rows_: out has shape {list(out.shape)} from row {first_row} and "
+            f"column {first_col} on, and count is {count}; expected a part of a matrix of {rows} "
+            "rows, and no more zeros than rows"
+        )
     out = out.data  # its version is counted once, by the caller
-    rows, cols = out.shape
+    held, cols = out.shape
     column = torch.arange(cols, device=out.device)
-    chosen = torch.zeros(out.shape, dtype=torch.bool, device=out.device)
+    chosen = torch.zeros((rows, cols), dtype=torch.bool, device=out.device)
     for last in range(rows - count, rows):
-        word = stream_words(column * rows + last, key, 32) & _WORD
+        word = stream_words((first_col + column) * rows + last, key, 32) & _WORD
         row = word * (last + 1) >> 32
         row = torch.where(chosen[row, column], last, row)
         chosen[row, column] = True
-    out.masked_fill_(chosen, 0)
+    out.masked_fill_(chosen[first_row : first_row + held], 0)
 
 
 def _chunks(

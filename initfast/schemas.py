@@ -43,7 +43,8 @@ SCHEMAS = {
     "moments": "(Tensor x) -> Tensor",
     "sample_": "(Tensor(a!) out, str shape, Tensor? table, float scale, float location, float low, "
     "float high, int key, int offset, int[] strides) -> ()",
-    "zero_rows_": "(Tensor(a!) out, int count, int key) -> ()",
+    "zero_rows_": "(Tensor(a!) out, int count, int key, int rows, int first_row, int first_col)"
+    " -> ()",
     "householder_q_": "(Tensor(a!) x) -> ()",
 }
 

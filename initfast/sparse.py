@@ -7,9 +7,9 @@ import math
 import torch
 from torch import Tensor
 
-from initfast import fill, ops
+from initfast import fill
 from initfast.keys import ArgumentError, derive_key
-from initfast.shards import is_distributed, shard_of
+from initfast.shards import shard_of
 
 
 @fill.initialiser
@@ -55,15 +55,15 @@ def sparse_(
     if fill.has_no_data(tensor):
         return tensor
     stream = fill.next_key(tensor, generator, key)
-    rows, cols = tensor.shape
+    rows = tensor.shape[0]
     zeros = math.ceil(sparsity * rows)
     places = derive_key(stream, "sparse_")
-    fill.normal(tensor, 0.0, std, stream)  # counts the version; the zeros do not again
-    if is_distributed(tensor) or tensor.is_complex() or tensor.is_neg():
-        shard = shard_of(tensor)
-        kept = torch.ones(rows, cols, dtype=torch.bfloat16, device=shard.local.device)
-        ops.zero_rows_(kept, zeros, places)
-        shard.local.data.masked_fill_(shard.cut(kept) == 0, 0)
-    else:
-        torch.ops.initfast.zero_rows_(tensor, zeros, places)
+    fill.normal(tensor, 0.0, std, stream)
+    shard = shard_of(tensor)
+    local = shard.local.data  # the draw has counted the change already
+    through_mask = local.is_complex() or local.is_neg()
+    out = torch.ones_like(local, dtype=torch.bfloat16) if through_mask else local
+    torch.ops.initfast.zero_rows_(out, zeros, places, rows, *shard.start)
+    if through_mask:
+        local.masked_fill_(out == 0, 0)
     return tensor

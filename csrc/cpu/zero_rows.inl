@@ -4,9 +4,10 @@
 inline void choose_rows(const ZeroRowsArgs& args, const PhiloxKeys<U64>& key, int64_t column, int bit,
                         uint16_t* chosen) {
   alignas(64) uint32_t words[kSampleRun];
-  for (int64_t last = args.rows - args.count; last < args.rows;) {
-    const uint64_t index = uint64_t(column) * uint64_t(args.rows) + uint64_t(last);
-    const int64_t n = min(kSampleRun, args.rows - last);
+  const uint64_t start = uint64_t(args.first_col + column) * uint64_t(args.all_rows);
+  for (int64_t last = args.all_rows - args.count; last < args.all_rows;) {
+    const uint64_t index = start + uint64_t(last);
+    const int64_t n = min(kSampleRun, args.all_rows - last);
     generate(key, index, n, words, [&](I32 word) { return word; });
     for (int64_t i = 0; i < n; ++i, ++last) {
       const uint64_t row = uint64_t(words[i]) * uint64_t(last + 1) >> 32;
@@ -33,16 +34,18 @@ template <class T>
 void zero_strips(const ZeroRowsArgs& args, int64_t begin, int64_t end) {
   constexpr int64_t kGroupsOfStrip = kStripCols / kZeroCols;
   const PhiloxKeys<U64> key(args.key);
-  uint16_t* const chosen = new uint16_t[size_t(args.rows)];
+  uint16_t* const chosen = new uint16_t[size_t(args.all_rows)];
   uint16_t* const strip = new uint16_t[size_t(args.rows * kGroupsOfStrip)];
   T* const out = static_cast<T*>(args.out);
   for (int64_t first = begin * kStripCols; first < min(end * kStripCols, args.cols); first += kStripCols) {
     const int64_t groups = ceil_div(min(kStripCols, args.cols - first), kZeroCols);
     for (int64_t g = 0; g < groups; ++g) {
       const int64_t column = first + g * kZeroCols, columns = min(kZeroCols, args.cols - column);
-      memset(chosen, 0, size_t(args.rows) * sizeof(uint16_t));
+      memset(chosen, 0, size_t(args.all_rows) * sizeof(uint16_t));
       for (int c = 0; c < columns; ++c) choose_rows(args, key, column + c, c, chosen);
-      for (int64_t row = 0; row < args.rows; ++row) strip[row * groups + g] = chosen[row];
+      for (int64_t row = 0; row < args.rows; ++row) {
+        strip[row * groups + g] = chosen[args.first_row + row];
+      }
     }
     for (int64_t row = 0; row < args.rows; ++row) {
       T* const to = out + row * args.row_stride + first * args.col_stride;

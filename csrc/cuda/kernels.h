@@ -71,7 +71,7 @@ int64_t linear_act_blocks(const LinearActArgs&);
 using SampleArgs = SampleWork;
 cudaError_t sample(const SampleArgs&, cudaStream_t);
 
-// chosen: rows x cols zeros, to work in.
+// chosen: all_rows x cols zeros, to work in.
 struct ZeroRowsArgs : ZeroRowsWork {
   uint8_t* chosen;
 };

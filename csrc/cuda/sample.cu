@@ -171,12 +171,15 @@ cudaError_t launch_sample(const SampleArgs& a, cudaStream_t stream) {
 template <class T>
 __device__ __forceinline__ void zero_column(const ZeroRowsArgs& a, const PhiloxKeys<uint64_t>& key,
                                             int64_t column) {
-  for (int64_t last = a.rows - a.count; last < a.rows; ++last) {
-    const uint64_t word = stream_word<uint32_t>(key, uint64_t(column) * uint64_t(a.rows) + uint64_t(last));
+  const uint64_t start = uint64_t(a.first_col + column) * uint64_t(a.all_rows);
+  for (int64_t last = a.all_rows - a.count; last < a.all_rows; ++last) {
+    const uint64_t word = stream_word<uint32_t>(key, start + uint64_t(last));
     const int64_t drawn = int64_t(word * uint64_t(last + 1) >> 32);
     const int64_t row = a.chosen[drawn * a.cols + column] ? last : drawn;
     a.chosen[row * a.cols + column] = 1;
-    static_cast<T*>(a.out)[row * a.row_stride + column * a.col_stride] = T{};
+    const int64_t held = row - a.first_row;
+    if (held < 0 || held >= a.rows) continue;
+    static_cast<T*>(a.out)[held * a.row_stride + column * a.col_stride] = T{};
   }
 }
 

@@ -171,9 +171,11 @@ py::bytes run_sample(int dtype, py::bytes out, std::string shape, py::bytes tabl
 }
 
 py::bytes run_zero_rows(int dtype, py::bytes out, int64_t rows, int64_t cols, int64_t row_stride,
-                        int64_t col_stride, int64_t count, uint64_t key) {
-  Memory data(out, 0), chosen(size_t(rows * cols), 0, 0);
-  cuda::zero_rows({{Dtype(dtype), data.as(), rows, cols, row_stride, col_stride, count, key},
+                        int64_t col_stride, int64_t count, uint64_t key, int64_t all_rows,
+                        int64_t first_row, int64_t first_col) {
+  Memory data(out, 0), chosen(size_t(all_rows * cols), 0, 0);
+  cuda::zero_rows({{Dtype(dtype), data.as(), rows, cols, row_stride, col_stride, count, key, all_rows,
+                    first_row, first_col},
                    chosen.as<uint8_t>()},
                   nullptr);
   return data.bytes();

@@ -183,10 +183,11 @@ class Device:
 
     def zero_rows(
         self, out: bytes, dtype: str, shape: Sequence[int], strides: Sequence[int], count: int,
-        key: int,
+        key: int, place: Sequence[int],
     ) -> bytes:  # fmt: skip
-        """The memory `out` after zeroing `count` elements in each column."""
-        return self.call("zero_rows", DTYPES.index(dtype), out, *shape, *strides, count, key)
+        """The memory `out` after zeroing; place: rows of the whole, first row and column of it."""
+        numbers = (*shape, *strides, count, key, *place)
+        return self.call("zero_rows", DTYPES.index(dtype), out, *numbers)
 
     def bug(self, name: str, injected: bool) -> np.ndarray:
         """The two results of a kernel of bugs.cpp."""

@@ -72,7 +72,10 @@ def check(
 def check_zero_rows(device: Device, dtype: str, rows: int, cols: int, count: int) -> None:
     matrix = torch.arange(1.0, rows * cols + 1).remainder(99).add(1).to(TORCH[dtype])
     for strides in ((cols, 1), (1, rows)):
-        memory = matrix.clone()
-        torch.ops.initfast.zero_rows_(memory.as_strided((rows, cols), strides), count, 5)
-        got = device.zero_rows(as_bytes(matrix), dtype, (rows, cols), strides, count, 5)
-        assert got == as_bytes(memory)
+        for place in ((rows, 0, 0), (rows + 9, 4, 1000)):
+            memory = matrix.clone()
+            torch.ops.initfast.zero_rows_(
+                memory.as_strided((rows, cols), strides), count, 5, *place
+            )
+            got = device.zero_rows(as_bytes(matrix), dtype, (rows, cols), strides, count, 5, place)
+            assert got == as_bytes(memory)

@@ -46,7 +46,7 @@ def calls(dtype=torch.float32):
         "linear_act": (x, weight, None, *ACT, False),
         "linear_act_chain": (x, [weight], [None], *([each] for each in ACT)),
         "sample_": (x, "uniform", None, 1.0, 0.0, 0.0, 1.0, 1, 0, [6, 1]),
-        "zero_rows_": (x, 1, 1),
+        "zero_rows_": (x, 1, 1, len(x), 0, 0),
     }
 
 
@@ -78,8 +78,8 @@ def test_a_failed_launch_after_the_matrix_product_is_named(card):
 
 def test_nothing_is_launched_for_nothing_to_sample(card):
     card.call("sample_", torch.ones(0), "uniform", None, 1.0, 0.0, 0.0, 1.0, 1, 0, [1])
-    card.call("zero_rows_", torch.ones(3, 0), 1, 1)
-    card.call("zero_rows_", torch.ones(3, 4), 0, 1)
+    card.call("zero_rows_", torch.ones(3, 0), 1, 1, 3, 0, 0)
+    card.call("zero_rows_", torch.ones(3, 4), 0, 1, 3, 0, 0)
     assert card.launches == 0
 
 
