@@ -56,8 +56,8 @@ class Net:
 
     @cached_property
     def masks(self) -> set[int]:
-        """The layers whose non-finite values are a mask's."""
-        return harmless(self.layers)
+        """The layers whose non-finite values are a mask's, or NaN that no layer passes on."""
+        return harmless(self.layers, self.inputs)
 
     @cached_property
     def first_nonfinite(self) -> int | None:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from initfast.layer import Layer, Weight
+from initfast.marks import Marks
 from initfast.modules import UNHOOKED
 from initfast.moments import Moments
 from initfast.rows import Copies
@@ -41,7 +42,7 @@ class Recording(NamedTuple):
         events: what ran, in order; see :class:`Event`.
         copies: the rows and masks.
         inputs: the addresses of the net's own inputs.
-        also: by the address of an output, the modules whose output it is too.
+        marks: of the outputs.
         names: of the net's modules.
         types: of each.
         owners: the names of those that have a parameter called weight.
@@ -52,7 +53,7 @@ class Recording(NamedTuple):
     events: Sequence[tuple[Any, ...]]
     copies: Copies
     inputs: Sequence[int]
-    also: Mapping[int, Sequence[str]]
+    marks: Marks
     names: Sequence[str]
     types: Sequence[type]
     owners: frozenset[str]
@@ -102,7 +103,7 @@ class Recording(NamedTuple):
             weight = Weight(*fans, moments(event.weight))
         is_plain = event.act is not None and not has_pre
         live = masks[event.live] if event.live is not None and not is_plain else None
-        outputs = tuple(dict.fromkeys(self.also.get(event.post, ())))
+        outputs, replaced = self.marks.modules(event.post), self.marks.replaced.get(event.post, ())
         also = tuple(name for name in outputs if name != event.name)
         kind = types.get(event.name)
         return Layer(
@@ -119,7 +120,10 @@ class Recording(NamedTuple):
             type=_spelled(kind),
             also=also,
             also_types=tuple(_spelled(types.get(name)) for name in also),
-            is_output=event.name in outputs or kind is None or _runs(kind, event.kind),
+            is_output=event.name not in replaced
+            and (event.name in outputs or kind is None or _runs(kind, event.kind)),
+            is_returned=event.post in self.marks.returned,
+            has_nan=self.marks.has_nan(event.post, masks),
             further_inputs=tuple(map(moments, event.further)),
             units=None if live is None else live.size,
             live=live,

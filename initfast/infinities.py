@@ -20,14 +20,18 @@ DEVIATIONS = 4.0
 """Of so many values the mean and the std tell, to within so many of their own deviations."""
 
 
-def harmless(layers: Sequence[Layer]) -> set[int]:
+def harmless(layers: Sequence[Layer], inputs: Sequence[Moments] = ()) -> set[int]:
     """The layers whose non-finite values end there: no layer that takes them has them too.
 
     Softmax makes zeros of a mask's -inf. A mask may also be the last thing a net does, as in front
-    of a policy's distribution: there the finite values must be those of the layer before.
+    of a policy's distribution: there the finite values must be those of the layer before, or their
+    log_softmax. A NaN is no mask. It does no harm where the layer that takes it is seen to be
+    finite; that plain code has put a number for it is believed of the softmax of rows that are
+    masked all over, which makes it, and of what was NaN in the net's own input.
 
     Args:
         layers: of a report, in execution order.
+        inputs: the moments of the net's own inputs.
 
     Returns:
         Their places.
@@ -45,8 +49,12 @@ def harmless(layers: Sequence[Layer]) -> set[int]:
         taken = [j for j in takers[fingerprint(layer.post)] if j > i]
         if taken:
             ends = all(j in found or not layers[j].has_nonfinite for j in taken)
-        elif i + 1 < len(layers) and "" not in layer.names:
-            ends = not spread  # plain code took them
+        elif _is_masked_log_softmax(layer):
+            ends = True  # if those that it takes are a mask's
+        elif i + 1 < len(layers) and not layer.is_returned and "" not in layer.names:
+            ends = not spread and (not layer.has_nan or _may_be_replaced(layer, inputs))
+        elif layer.has_nan:
+            ends = False
         else:
             ends = _only_masks(layer, layers[max(i - 1, 0)])
         if ends and _may_be_meant(layer):
@@ -58,9 +66,24 @@ def harmless(layers: Sequence[Layer]) -> set[int]:
 
 def _may_be_meant(layer: Layer) -> bool:
     """Whether these are neither a weight's nor an activation's, and no overflow."""
-    if layer.weight is not None or layer.pre is not None or layer.nonfinite_parameters:
+    is_made = layer.weight is not None or layer.pre is not None or "Norm" in layer.op
+    if is_made or layer.nonfinite_parameters:
         return False
     return reach(layer) < torch.finfo(layer.dtype).max / HEADROOM
+
+
+def _is_masked_log_softmax(layer: Layer) -> bool:
+    """Whether each infinity is the logarithm of the nothing that a mask's is given."""
+    masked = [m.nonfinite for m in layer.inputs]
+    is_one = layer.op.lower().replace("_", "") == "logsoftmax"
+    return is_one and not layer.has_nan and masked == [layer.post.nonfinite]
+
+
+def _may_be_replaced(layer: Layer, inputs: Sequence[Moments]) -> bool:
+    """Whether a net may well know of this layer's NaN, and put numbers for them."""
+    if "softmax" in layer.op.lower() and any(m.nonfinite for m in layer.inputs):
+        return True
+    return (layer.post.count, layer.post.nonfinite) in {(m.count, m.nonfinite) for m in inputs}
 
 
 def reach(layer: Layer) -> float:

@@ -64,6 +64,9 @@ class Layer:
         also_types: the types of these modules.
         is_output: whether it is the output of the module of that name; False for what a function
             has made on the way, as a residual sum within a block.
+        is_returned: whether it is an output of the net, or one of several.
+        has_nan: whether there is a NaN in the output, beside infinities or without; None where that
+            was not looked at: where a weight, an activation or a norm made it, or all is finite.
         further_inputs: the moments of its other inputs, where it has more than one.
         nonfinite_parameters: the parameters of its module with a NaN or an infinity, and its
             buffers with a NaN; looked for only where the layer has one.
@@ -94,6 +97,8 @@ class Layer:
     also: tuple[str, ...] = ()
     also_types: tuple[str, ...] = ()
     is_output: bool = True
+    is_returned: bool = False
+    has_nan: bool | None = None
     further_inputs: tuple[Moments, ...] = ()
     nonfinite_parameters: tuple[str, ...] = ()
     units: int | None = None
@@ -193,6 +198,8 @@ class Layer:
             "also": list(self.also),
             "also_types": list(self.also_types),
             "is_output": self.is_output,
+            "is_returned": self.is_returned,
+            "has_nan": self.has_nan,
             "further_inputs": [moments_to_dict(m) for m in self.further_inputs],
             "nonfinite_parameters": list(self.nonfinite_parameters),
             "weights": {name: _weight_to_dict(w) for name, w in self.weights.items()},
@@ -223,6 +230,8 @@ class Layer:
             also=tuple(data.get("also", ())),
             also_types=tuple(data.get("also_types", ())),
             is_output=data.get("is_output", True),
+            is_returned=data.get("is_returned", False),
+            has_nan=data.get("has_nan"),
             further_inputs=tuple(map(moments_from_dict, data.get("further_inputs", ()))),
             nonfinite_parameters=tuple(data.get("nonfinite_parameters", ())),
             units=data.get("units"),

@@ -69,6 +69,8 @@ def merge_layer(a: Layer, b: Layer) -> Layer:
         also=tuple(dict.fromkeys(a.also + b.also)),
         also_types=_also_types(a, b),
         is_output=a.is_output or b.is_output,
+        is_returned=a.is_returned or b.is_returned,
+        has_nan=a.has_nan or b.has_nan,
         nonfinite_parameters=a.nonfinite_parameters or b.nonfinite_parameters,
         grad=_both(a.grad, b.grad),
         weight_grad=_both(a.weight_grad, b.weight_grad),

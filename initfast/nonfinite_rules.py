@@ -36,8 +36,14 @@ def non_finite(net: Net) -> Outcome:
 
 
 def _masks(net: Net) -> Outcome:
-    for first, last in stretches(net.masks):
-        members = [i for i in net.masks if first <= i <= last]
+    nans = {i for i in net.masks if net.layers[i].has_nan}
+    yield from _ended(net, net.masks - nans, "a mask's infinities")
+    yield from _ended(net, nans, "something else is put for its NaN")
+
+
+def _ended(net: Net, places: set[int], what: str) -> Outcome:
+    for first, last in stretches(places):
+        members = [i for i in places if first <= i <= last]
         most = max(members, key=lambda i: net.layers[i].nonfinite)
         yield net.finding(
             "non_finite",
@@ -46,7 +52,7 @@ def _masks(net: Net) -> Outcome:
             "nonfinite",
             net.layers[most].nonfinite,
             f"{share(net.layers[most].nonfinite)} of the values of layer {most} are not finite, "
-            "and no layer that takes them has such values: a mask's infinities",
+            f"and no layer that takes them has such values: {what}",
         )
 
 

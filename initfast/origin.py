@@ -33,7 +33,8 @@ def origin(layers: Sequence[Layer], inputs: Sequence[Moments], at: int | None = 
     where = "output" if layer.post.nonfinite else "pre-activation"
     what = f"The first non-finite value: in the {where} of {_name(layer)}"
     cause = _cause(layer, layers[i - 1] if i else None, inputs)
-    return "; ".join([what, *_ranges(layer)]) + "." + cause
+    kind = {None: [], True: ["NaN is among them"], False: ["they are infinities"]}[layer.has_nan]
+    return "; ".join([what, *kind, *_ranges(layer)]) + "." + cause
 
 
 def with_parameters(

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules import module as module_hooks
 
 from initfast.kernels import kernels_of
 from initfast.leaves import Leaves
@@ -23,6 +24,10 @@ PADDED = (
     "A TransformerEncoder ran without nested tensors, which it makes of padded inputs in "
     "evaluation mode: padding is measured too, and its outputs there are not zero."
 )
+
+
+HOOK = "hook"
+"""What is said to have made the output that a user's hook puts for that of a module."""
 
 
 class Outputs:
@@ -48,6 +53,7 @@ class Outputs:
         handles, hook = [], _Hook(self._measure)
         leaves = Leaves(self._names, self._tape, self._waiting, self._measure)
         made, padded = _Hook(self._keep_weight), _Hook(self._note_padding)
+        changed = _Hook(self._measure_changed)
         computing = list(filter(_computes_weights, self._names.modules))
         no_layers = {id(part) for module in computing for part in module.modules()}
         try:
@@ -59,13 +65,16 @@ class Outputs:
                 if isinstance(module, torch.jit.ScriptModule):
                     kind = type(module).__name__
                     self._skip(self._names.name(module), kind, "a scripted module takes no hooks")
-                elif type(module) not in UNHOOKED and not leaves.take(module):
+                elif type(module) in UNHOOKED:
+                    if module._forward_hooks or module_hooks._global_forward_hooks:
+                        handles.append(module.register_forward_hook(changed))
+                elif not leaves.take(module):
                     handles.append(module.register_forward_hook(hook, with_kwargs=True))
                     if isinstance(module, nn.TransformerEncoder):
                         handles.append(module.register_forward_hook(padded, with_kwargs=True))
             yield
         finally:
-            hook.measure = made.measure = padded.measure = None
+            hook.measure = made.measure = padded.measure = changed.measure = None
             self._made.clear()
             leaves.release()
             for handle in handles:
@@ -106,6 +115,20 @@ class Outputs:
                     self._waiting.record()
                     source = self._source(module, name, kind, args, kwargs, y)
                 self._output(source._replace(kind=kind + path) if path else source, module, y)
+
+    def _measure_changed(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        """What a user's hook has made of an output that is measured without one of ours."""
+        if torch._C._functorch.peek_interpreter_stack() is not None:
+            return
+        with torch._C.DisableTorchFunction():
+            name = self._names.name(module)
+            for path, t in self._floats(name, HOOK, output):
+                y = _value(t)
+                if y is None or self._waiting.awaits(t) or self._tape.find_layer(y) is not None:
+                    continue
+                self._waiting.settle()
+                address, shape = self._tape.replaced(name)
+                self._output(Source(HOOK + path, name, shape, (address,)), module, y)
 
     def _output(self, source: Source, module: nn.Module, y: Tensor) -> None:
         if kernels_of(y) is None:

@@ -28,6 +28,7 @@ from initfast.loss import NOTHING, PLAIN_CHECKPOINTS, check_loss, loss_of, run_b
 from initfast.names import NetNames
 from initfast.origin import with_parameters
 from initfast.outputs import Outputs
+from initfast.pending import resolved
 from initfast.preconditions import check_ready
 from initfast.ranks import WRAPPED, local, shared_weights
 from initfast.report import Report
@@ -54,8 +55,8 @@ def profile(
     function or a method, are one layer of the report and run as one operator. Activations that
     stand alone, residual sums (of two outputs that are measured) and the outputs of all other
     modules are measured too; what is not is listed in the report, with its reason. What a hook of
-    the user's makes of the output of a linear layer or an activation is not: the report has what
-    the layer itself made. Statistics stay on their device until the end.
+    the user's makes of the output of a linear layer or an activation is a row of its own, after
+    that of the layer. Statistics stay on their device until the end.
 
     The net runs in the mode, training or evaluation, that it is in. Gradients, hooks, the buffers
     of modules in training mode and torch's random state are left as they were, whatever the forward
@@ -179,6 +180,8 @@ class Watch:
             with self._outputs.measured(), VISIBLE_EXPORTS, installed(self._forwards()), fusion:
                 output = forward()
                 waiting.settle()
+            for _, t in tensors(output):
+                self._tape.net_output(resolved(t))
             if isinstance(output, (Generator, Coroutine, AsyncGenerator)):
                 self._notes.append(UNFINISHED)
             self._tape.finish()

@@ -26,6 +26,7 @@ from initfast.kernels import (
     has_memory,
     kernels_of,
 )
+from initfast.marks import Marks
 from initfast.ops import count_write
 from initfast.rows import Rows
 from initfast.spelling import Call
@@ -77,7 +78,7 @@ class Tape:
         # By address: what was measured as an input only, as far as one looks at the rows already.
         self._inputs: dict[int, Tensor] = {}
         self._net_inputs: list[int] = []
-        self._also: dict[int, list[str]] = {}
+        self._marks = Marks()
         self._stopping = Stopping(self._events)
         self._glimpsed: set[int] = set()  # addresses of what is not a layer's
 
@@ -218,17 +219,35 @@ class Tape:
 
     def also_at(self, address: int, name: str) -> None:
         """Likewise, of the output whose row has this address."""
-        self._also.setdefault(address, []).append(name)
+        self._marks.also.setdefault(address, []).append(name)
 
     def also_last(self, names: Sequence[str]) -> None:
         """The last outputs are those of the modules of these names too, one each."""
         for event, name in zip(self._events[-len(names) :], names, strict=True):
             self.also_at(event[8], name)
 
+    def replaced(self, name: str) -> tuple[int | None, torch.Size | None]:
+        """The last output of the named module is that no more: a hook has put another for it.
+
+        Returns:
+            The address of its row, and its shape; None where there is none.
+        """
+        for event in reversed(self._events):
+            shape, address = event[4], event[8]
+            if event[2] == name or name in self._marks.also.get(address, ()):
+                self._marks.replaced.setdefault(address, []).append(name)
+                return address, shape
+        return None, None
+
     def net_input(self, x: Tensor) -> None:
         """Measure an input of the net itself."""
         if (address := self.row(x)) is not None:
             self._net_inputs.append(address)
+
+    def net_output(self, y: Tensor) -> None:
+        """The net returns y."""
+        if (address := self.find_layer(y)) is not None:
+            self._marks.returned.add(address)
 
     def row(self, t: Tensor, key: Any = None) -> int | None:
         """The address of t's row, measured now unless it is known; None where it cannot be.
@@ -314,6 +333,9 @@ class Tape:
         further = tuple(i for i in inputs[1:] if i is not None)
         event = (kind, act, name, shape, y.shape, y.dtype, first, pre, post, weight, live)
         self._events.append((*event, fans, further, weights))
+        if act is None and weight is None and "Norm" not in kind:
+            # Here infinities may be a mask's.
+            self._marks.look_for_nan(post, rows, y, self._rows)
         if self.gradients is not None:
             self.gradients.output(post, y)
         if self.stops:
@@ -361,7 +383,7 @@ class Tape:
         types = [type(module) for module in modules]
         has_own = ("weight" in module._parameters for module in modules)
         owners = frozenset(compress(names, has_own))
-        head = events, copies, self._net_inputs, self._also
+        head = events, copies, self._net_inputs, self._marks
         return Recording(*head, names, types, owners, gradients)
 
 

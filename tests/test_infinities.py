@@ -1,6 +1,8 @@
 """Values that are not finite: a mask's infinities are told from a fault."""
 
+import json
 import math
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -9,6 +11,8 @@ from torch import nn
 
 from initfast import profile
 from initfast.diagnosis import RULES
+from initfast.report import Report
+from initfast.structure import tensors
 
 
 def test_the_first_non_finite_value():
@@ -148,3 +152,145 @@ def test_a_mask_hides_no_bad_parameter_behind_it():
     worst = profile(net, torch.randn(16, 16)).findings[0]
     assert (worst.rule, worst.severity, worst.first) == ("non_finite", "error", 3)
     assert "gain" in worst.measured
+
+
+class Log(nn.Module):
+    def forward(self, x):
+        return x.log()
+
+
+class TwoHeads(nn.Module):
+    """A head, and an auxiliary value of the hidden layer, put together by a function."""
+
+    def __init__(self, end, aux=None):
+        super().__init__()
+        self.body, self.head = nn.Linear(16, 32), nn.Linear(32, 4)
+        self.aux, self.end = aux or Log(), end
+
+    def forward(self, x):
+        h = self.body(x)
+        return self.end(self, self.aux(h), self.head(h.relu()))
+
+
+def keep_mean(net, aux, y):
+    net.loss = aux.mean()
+    return y
+
+
+@dataclass
+class Outputs:
+    logits: torch.Tensor
+    aux: torch.Tensor
+
+
+ENDS = {
+    "tuple": lambda net, aux, y: (y, aux),
+    "first of a tuple": lambda net, aux, y: (aux, y),
+    "dict": lambda net, aux, y: {"logits": y, "aux": aux},
+    "dataclass": lambda net, aux, y: Outputs(y, aux),
+    "loss in a tuple": lambda net, aux, y: (y, aux.mean()),
+    "loss in an attribute": keep_mean,
+    "forgotten": lambda net, aux, y: y,
+}
+
+
+@pytest.mark.parametrize("loss", [None, lambda out: sum(t.sum() for t in leaves_of(out))])
+@pytest.mark.parametrize("end", ENDS.values(), ids=ENDS)
+def test_a_nan_beside_the_main_output_is_no_mask(end, loss):
+    torch.manual_seed(0)
+    worst = profile(TwoHeads(end), torch.randn(8, 16), loss=loss).findings[0]
+    assert (worst.rule, worst.severity, worst.names) == ("non_finite", "error", ("aux", "aux"))
+    assert "NaN is among them" in worst.measured
+
+
+def leaves_of(out):
+    return [t for _, t in tensors(out)]
+
+
+@pytest.mark.parametrize("end", ["tuple", "dict", "dataclass"])
+def test_infinities_that_the_net_returns_must_be_a_masks(end):
+    class LogOfReLU(Log):
+        def forward(self, x):
+            return x.relu().log()
+
+    class Masked(nn.Module):
+        def forward(self, x):
+            return x.masked_fill(torch.arange(32) % 3 == 0, -math.inf)
+
+    torch.manual_seed(0)
+    for aux, rules in ((LogOfReLU(), {"non_finite"}), (Masked(), set())):
+        report = profile(TwoHeads(ENDS[end], aux), torch.randn(8, 16))
+        assert rules_of(report) == rules and report["aux"].is_returned
+        assert report["aux"].has_nan is False
+
+
+def test_log_probabilities_of_masked_logits_are_a_masks():
+    torch.manual_seed(0)
+    for end in (nn.LogSoftmax(-1), Function(lambda z: z.log_softmax(-1))):
+        net = nn.Sequential(nn.Linear(16, 16), Causal(), end)
+        assert not rules_of(profile(net, torch.randn(16, 16)))
+        worst = profile(nn.Sequential(nn.Linear(16, 16), Log(), end), torch.randn(16, 16)).findings[
+            0
+        ]
+        assert worst.severity == "error"
+
+
+def masked_rows(*after):
+    """The scores of a row that is masked all over have no softmax but NaN."""
+
+    def scores(z):
+        mask = torch.zeros(z.shape[-2:], dtype=torch.bool)
+        mask[0] = True
+        return z.masked_fill(mask, -math.inf)
+
+    return nn.Sequential(nn.Linear(16, 16), Function(scores), nn.Softmax(-1), *after)
+
+
+def test_the_nan_of_rows_masked_all_over_may_be_replaced():
+    class Replacing(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rows, self.last = masked_rows(), nn.Linear(16, 16)
+
+        def forward(self, x):
+            return self.last(self.rows(x).nan_to_num(0.0))
+
+    x = torch.randn(16, 16)
+    replaced = (Replacing(), masked_rows(Function(torch.nan_to_num), nn.Linear(16, 16)))
+    for net in replaced:
+        report = profile(net, x)
+        said = " ".join(f.measured for f in report.findings[:2])
+        assert not rules_of(report) and "put for its NaN" in said and "a mask's" in said
+    worst = profile(masked_rows(), x).findings[0]
+    assert worst.severity == "error"  # the first with such values is the mask itself
+
+
+def test_nan_of_the_nets_own_input_may_be_replaced():
+    class Impute(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.last = nn.Identity(), nn.Linear(16, 16)
+
+        def forward(self, x):
+            return self.last(self.first(x).nan_to_num(0.0))
+
+    x = torch.randn(16, 16)
+    x[x > 1] = math.nan
+    assert not rules_of(profile(Impute(), x))
+
+
+def test_a_report_remembers_nan_and_what_was_returned():
+    report = profile(TwoHeads(ENDS["tuple"]), torch.randn(8, 16))
+    again = Report.from_dict(json.loads(json.dumps(report.to_dict())))
+    assert [(x.has_nan, x.is_returned) for x in again] == [
+        (x.has_nan, x.is_returned) for x in report
+    ]
+    assert (
+        report["aux"].has_nan and report["head"].is_returned and report.merge(report)["aux"].has_nan
+    )
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a card")
+def test_a_card_tells_nan_too():
+    net, x = TwoHeads(ENDS["dict"]).cuda(), torch.randn(8, 16, device="cuda")
+    assert profile(net, x)["aux"].has_nan

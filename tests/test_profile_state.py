@@ -88,7 +88,7 @@ def test_users_hooks_run_and_change_outputs():
         expected = net(x)
     output, report = output_of(net, x)
     torch.testing.assert_close(output, expected)
-    assert [layer.op for layer in report][1:3] == ["linear", "tanh"]
+    assert [layer.op for layer in report][1:4] == ["linear", "hook", "tanh"]
 
 
 def test_a_graph_made_before_can_still_run_backward():
@@ -218,3 +218,65 @@ def test_an_input_that_fits_no_call_blames_no_layer():
     with pytest.raises(TypeError, match="keywords must be strings") as raised:
         profile(nn.Linear(4, 4), {0: batch(2, 4)})
     assert "raised in" not in notes(raised.value)
+
+
+def hooked(at, hook, kind=nn.ReLU):
+    torch.manual_seed(0)
+    net = nn.Sequential(*[m for _ in range(3) for m in (nn.Linear(WIDTH, WIDTH), kind())])
+    net[at].register_forward_hook(hook)
+    return net
+
+
+def writes(module, args, output):
+    with torch.no_grad():
+        output.mul_(100)
+
+
+HOOKS = {
+    "returns": lambda module, args, output: 100 * output,
+    "returns a new one": lambda module, args, output: 1 + 0 * output,
+    "writes": writes,
+    "looks": lambda module, args, output: output.std().item() and None,
+    "does nothing": lambda module, args, output: None,
+}
+LOSSES = (None, lambda y: y.square().mean())
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("at", range(6))
+@pytest.mark.parametrize("name", HOOKS)
+def test_what_a_hook_passes_on_is_measured(name, at, loss):
+    if name == "writes" and at % 2 and loss is not None:
+        return  # torch's backward of ReLU needs what the hook overwrites
+    net, x = hooked(at, HOOKS[name]), batch(16, WIDTH)
+    made = {}
+    handles = [
+        m.register_forward_hook(lambda m, args, y, key=key: made.update({key: y.std().item()}))
+        for key, m in net.named_children()
+    ]
+    with torch.no_grad():
+        net(x)
+    for handle in handles:
+        handle.remove()
+    report = profile(net, x, loss=loss)
+    changes = name not in ("looks", "does nothing")
+    assert [layer.name for layer in report if layer.op == "hook"] == [str(at)] * changes
+    for key, std in made.items():
+        layer = report[key]
+        is_fused = layer.name == key and layer.op == "linear + relu"
+        assert (layer.pre if is_fused else layer.post).std == pytest.approx(std, rel=1e-4)
+    if changes:
+        assert report[str(at)].op == "hook"
+
+
+def test_hooks_of_all_modules_are_seen_too():
+    net, x = nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.ReLU()), batch(16, WIDTH)
+    handle = nn.modules.module.register_module_forward_hook(
+        lambda module, args, y: y + 1 if isinstance(module, nn.Linear) else None
+    )
+    try:
+        report = profile(net, x)
+    finally:
+        handle.remove()
+    assert [layer.op for layer in report] == ["linear", "hook", "relu"]
+    assert report[1].mean == pytest.approx(report[0].mean + 1, rel=1e-5)
