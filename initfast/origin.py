@@ -65,12 +65,12 @@ def with_parameters(
 
 def _flags(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
     """By name, whether a parameter is non-finite, whether a buffer has a NaN: on their devices."""
-    for name, t in module._parameters.items():
-        if t is not None and has_memory(t) and (key := kernels_of(t)) is not None:
-            yield name, MOMENTS(key, t)[1] > 0
-    for name, t in module._buffers.items():
-        if t is not None and has_memory(t) and kernels_of(t) is not None:
-            yield name, t.isnan().any()
+    for name, weight in module._parameters.items():
+        if weight is not None and (key := kernels_of(weight)) is not None and has_memory(weight):
+            yield name, MOMENTS(key, weight)[1] > 0
+    for name, buffer in module._buffers.items():
+        if buffer is not None and kernels_of(buffer) is not None and has_memory(buffer):
+            yield name, buffer.isnan().any()
 
 
 def _on_host(flags: Sequence[Tensor]) -> list[bool]:
