@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from torch import Tensor, nn
 from torch.nn.parameter import Parameter, is_lazy
+
+from initfast.structure import tensors
 
 
 def check_ready(modules: Iterable[tuple[str, nn.Module]]) -> None:
@@ -21,11 +24,50 @@ def check_ready(modules: Iterable[tuple[str, nn.Module]]) -> None:
                     raise ValueError(_refusal(name, module, key, t))
 
 
+def check_differentiable(
+    modules: Iterable[tuple[str, nn.Module]], given: Mapping[str, Any]
+) -> None:
+    """Raise ValueError where no graph can be made of the net's parameters, or of what it is given.
+
+    Args:
+        modules: of the net, each with its path.
+        given: what takes part by its name: the input and the targets.
+    """
+    for name, module in modules:
+        for key, parameter in module._parameters.items():
+            if parameter is not None and parameter.is_inference():
+                raise ValueError(
+                    f"profile: {_layer(name, module)}: its {key} is an inference tensor, which no "
+                    f"graph can hold; {_EXPECTED}"
+                )
+        if any(kind.__qualname__ in _SHARDED for kind in type(module).__mro__):
+            raise ValueError(
+                f"profile: {_layer(name, module)} is sharded by FSDP, whose parameters come and go "
+                "during the backward; expected a profile without loss=, or initfast.Profiler(net) "
+                "around steps of training, which has gradients too"
+            )
+    for what, value in given.items():
+        for path, t in tensors(value):
+            if t.is_inference():
+                raise ValueError(
+                    f"profile: {what}{path} is an inference tensor, which no graph can hold; "
+                    f"{_EXPECTED}"
+                )
+
+
+_EXPECTED = (
+    "expected with loss= what was made outside torch.inference_mode(), as .clone() there makes it"
+)
+_SHARDED = ("FSDPModule", "FullyShardedDataParallel")
 _ORDINARY = (Parameter, Tensor)
 
 
+def _layer(name: str, module: nn.Module) -> str:
+    return f"layer {name or 'the net'!r} ({type(module).__name__})"
+
+
 def _refusal(name: str, module: nn.Module, key: str, t: Tensor) -> str:
-    what = f"profile: layer {name or 'the net'!r} ({type(module).__name__}): its {key}"
+    what = f"profile: {_layer(name, module)}: its {key}"
     if is_lazy(t):
         return (
             f"{what} is not initialised yet; expected a net that has run once: call it on one "

@@ -29,8 +29,8 @@ from initfast.names import NetNames
 from initfast.origin import with_parameters
 from initfast.outputs import Outputs
 from initfast.pending import resolved
-from initfast.preconditions import check_ready
-from initfast.ranks import WRAPPED, local, shared_weights
+from initfast.preconditions import check_differentiable, check_ready
+from initfast.ranks import WRAPPED, local, shared_weights, together
 from initfast.report import Report
 from initfast.sequential import shorter_sequentials
 from initfast.state import unchanged
@@ -89,7 +89,9 @@ def profile(
     Raises:
         TypeError: net cannot be called, or the loss is no real number.
         ValueError: a parameter or buffer of net is uninitialised or on the meta device; the loss
-            is no scalar, or no gradient flows from it.
+            is no scalar, or no gradient flows from it; or, with a loss, net is sharded by FSDP, or
+            x, targets or a parameter was made under torch.inference_mode().
+        RuntimeError: another rank has raised.
         Exception: whatever the forward, the loss or the backward raises, with a note that says
             where.
 
@@ -107,43 +109,66 @@ def profile(
         raise TypeError(f"profile: net is a {type(net).__name__}; expected a module or a callable")
     check_loss(loss, targets, scaler)
     net, group = local(net)
+    with ExitStack() as stack:
+        with together("profile", group):
+            what = (x, loss, targets, scaler, stop_at_nonfinite)
+            watch, gradients = _run(stack, net, group, *what)
+        if group is not None and gradients is not None:
+            gradients.average(group)
+    report = watch.report()
+    return report if group is None else report.all_reduce(group)
+
+
+def _run(
+    stack: ExitStack,
+    net: Callable[..., Any],
+    group: Any,
+    x: Any,
+    loss: Callable[..., Any] | None,
+    targets: Any,
+    scaler: Any,
+    stop_at_nonfinite: bool,
+) -> tuple[Watch, Gradients | None]:
+    """Run the forward, and the backward if there is a loss; see :func:`profile`.
+
+    What must be undone in the end is left on the stack.
+    """
     root = net if isinstance(net, nn.Module) else getattr(net, "__self__", None)
     is_module = isinstance(root, nn.Module)
     names = NetNames(root if isinstance(root, nn.Module) else modules_of(net))
+    modules = list(zip(names.paths(), names.modules, strict=True))
     if is_module:
-        check_ready(zip(names.paths(), names.modules, strict=True))
+        check_ready(modules)
+    if loss is not None:
+        check_differentiable(modules, {"x": x, "targets": targets})
     shared = [] if group is None else shared_weights(net)
     gradients = None if loss is None else Gradients(fuse=True, shared=shared)
     notes = [compiled.NOTE] if compiled.is_compiled(names.modules) else []
     notes += [] if group is None else [WRAPPED]
     notes += [CALLABLE] if names.modules and not is_module else []
     watch = Watch(names, Tape(stop_at_nonfinite, gradients), notes)
-    with ExitStack() as stack:
-        stack.enter_context(compiled.eagerly())
-        stack.enter_context(unchanged(names.modules))
-        if gradients is None:
-            stack.enter_context(torch.no_grad())
-        else:
-            stack.callback(gradients.release)
-            stack.enter_context(torch.inference_mode(False))
-            stack.enter_context(torch.enable_grad())
-            stack.enter_context(PLAIN_CHECKPOINTS)
-        given = [t for _, t in tensors(x)]
-        try:
-            output = watch.run(lambda: _call(net, x), given)
-        except NonFinite:
-            loss = None
-        except Exception as error:
-            names.blame_running(error)
-            raise
-        if loss is not None and gradients is not None:
-            value = loss_of(loss, output, targets)
-            ends = [p for m in names.modules for p in m._parameters.values() if p is not None]
-            run_backward(value, [*ends, *given] if is_module else [], gradients, scaler)
-        if group is not None and gradients is not None:
-            gradients.average(group)
-    report = watch.report()
-    return report if group is None else report.all_reduce(group)
+    stack.enter_context(compiled.eagerly())
+    stack.enter_context(unchanged(names.modules))
+    if gradients is None:
+        stack.enter_context(torch.no_grad())
+    else:
+        stack.callback(gradients.release)
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.enable_grad())
+        stack.enter_context(PLAIN_CHECKPOINTS)
+    given = [t for _, t in tensors(x)]
+    try:
+        output = watch.run(lambda: _call(net, x), given)
+    except NonFinite:
+        return watch, gradients
+    except Exception as error:
+        names.blame_running(error)
+        raise
+    if loss is not None and gradients is not None:
+        value = loss_of(loss, output, targets)
+        ends = [p for m in names.modules for p in m._parameters.values() if p is not None]
+        run_backward(value, [*ends, *given] if is_module else [], gradients, scaler)
+    return watch, gradients
 
 
 T = TypeVar("T")

@@ -10,9 +10,10 @@ from fnmatch import fnmatchcase
 from functools import cached_property, reduce
 from pathlib import Path
 from textwrap import fill
-from typing import TYPE_CHECKING, Any, NamedTuple, SupportsIndex, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, SupportsIndex, TypeAlias, overload
 
 from initfast.findings import Finding, SkippedCheck, summary, summary_html
+from initfast.frame import frame_of
 from initfast.layer import Layer, Weight, moments_from_dict, moments_to_dict
 from initfast.merging import merge_layers, pairwise, with_shared_loss
 from initfast.moments import Moments
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     import pandas
 
     from initfast.diagnosis import Diagnosis
+
+Name: TypeAlias = "str | tuple[str, int] | tuple[str, int, int]"
 
 __all__ = ["Layer", "Report", "Skipped", "Weight"]
 
@@ -95,34 +98,54 @@ class Report:
         return iter(self.layers)
 
     @overload
-    def __getitem__(self, key: str | tuple[str, int] | SupportsIndex) -> Layer: ...
+    def __getitem__(self, key: Name | SupportsIndex) -> Layer: ...
 
     @overload
     def __getitem__(self, key: slice) -> list[Layer]: ...
 
-    def __getitem__(
-        self, key: str | tuple[str, int] | SupportsIndex | slice
-    ) -> Layer | list[Layer]:
-        """A layer by its name, by name and call (0 is the first), or by its place in the order.
+    def __getitem__(self, key: Name | SupportsIndex | slice) -> Layer | list[Layer]:
+        """A layer by its name, or by its place in the order; a range of places finds a list.
+
+        `report[name]` is the module's first call, `report[name, call]` another (0 is the first),
+        and `report[name, call, i]`, where a call returns several tensors, the i-th of them that
+        was measured: of an LSTM's output, h and c, `report["lstm", 0, 1]` is h.
 
         The name of a module finds its output, whichever layer made it; what functions within the
-        module have made on the way is found where its output was not measured. A range of places
-        finds a list.
+        module have made on the way is found where its output was not measured.
 
         Raises:
-            KeyError: no layer has that name, or the name has fewer calls.
+            KeyError: no layer has that name, the name has fewer calls, or the call fewer tensors.
             IndexError: there are fewer layers.
         """
         if not isinstance(key, (str, tuple)):
             return self.layers[key]
-        name, call = key if isinstance(key, tuple) else (key, 0)
-        named = [layer for layer in self.layers if name in layer.names]
-        calls = [layer for layer in named if layer.is_output or name in layer.also] or named
+        name, call, which = (*key, 0)[:3] if isinstance(key, tuple) else (key, 0, 0)
+        calls = self._calls(name)
         if not calls:
             raise KeyError(f"no layer is named {name!r}; {_known(self.layers)}")
         if not -len(calls) <= call < len(calls):
             raise KeyError(f"layer {name!r} has {len(calls)} calls; call {call} was asked for")
-        return calls[call]
+        tensors = calls[call]
+        if not -len(tensors) <= which < len(tensors):
+            ops = ", ".join(layer.op for layer in tensors)
+            raise KeyError(
+                f"layer {name!r} has {len(tensors)} tensors in call {call} ({ops}); "
+                f"tensor {which} was asked for"
+            )
+        return tensors[which]
+
+    def _calls(self, name: str) -> list[list[Layer]]:
+        """The layers that have this name, those that one call returned together."""
+        named = [layer for layer in self.layers if name in layer.names]
+        calls: list[list[Layer]] = []
+        for layer in [x for x in named if x.is_output or name in x.also] or named:
+            path = layer.op.removeprefix(layer.type)
+            is_part = layer.name == name and path.startswith(("[", "."))
+            if calls and is_part and layer.op not in [before.op for before in calls[-1]]:
+                calls[-1].append(layer)
+            else:
+                calls.append([layer])
+        return calls
 
     def select(
         self, name: str | None = None, type: str | None = None, depth: int | None = None
@@ -277,44 +300,13 @@ class Report:
     def to_dataframe(self) -> pandas.DataFrame:
         """One row for each layer, the output's statistics in columns.
 
+        The weights of a layer that has several are in columns with their names, as
+        "weight_hh_l0_std" and "weight_hh_l0_grad_std" of an LSTM.
+
         Raises:
             ImportError: pandas is not installed.
         """
-        try:
-            import pandas
-        except ImportError as error:
-            raise ImportError(
-                "to_dataframe needs pandas; install it with: pip install 'initfast[frame]'"
-            ) from error
-        return pandas.DataFrame([_flat(layer) for layer in self.layers], columns=_FLAT)
-
-
-_OWN = ("name", "op", "input_shape", "shape", "dtype")
-_OUTPUT = ("mean", "std", "rms", "min", "max", "zeros", "saturated", "nonfinite")
-_FLAT = [
-    *_OWN,
-    *_OUTPUT,
-    *("pre_mean", "pre_std", "weight_std", "fan_in", "fan_out", "dead_units", "gain"),
-    *("grad_mean", "grad_std", "grad_rms", "weight_grad_std", "weight_grad_rms", "grad_to_weight"),
-]
-
-
-def _flat(layer: Layer) -> dict[str, Any]:
-    derived = ("dead_units", "gain", "grad_to_weight")
-    row = {name: getattr(layer, name) for name in (*_OWN, *_OUTPUT, *derived)}
-    row["dtype"] = str(layer.dtype).removeprefix("torch.")
-    if layer.pre is not None:
-        row |= {"pre_mean": layer.pre.mean, "pre_std": layer.pre.std}
-    if layer.weight is not None:
-        weight = layer.weight
-        row |= {"weight_std": weight.std, "fan_in": weight.fan_in, "fan_out": weight.fan_out}
-    if layer.grad is not None:
-        grad = layer.grad
-        row |= {"grad_mean": grad.mean, "grad_std": grad.std, "grad_rms": grad.rms}
-    if layer.weight_grad is not None:
-        grad = layer.weight_grad
-        row |= {"weight_grad_std": grad.std, "weight_grad_rms": grad.rms}
-    return row
+        return frame_of(self.layers)
 
 
 def _depth(name: str) -> int:

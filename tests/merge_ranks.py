@@ -2,12 +2,14 @@
 
 import pickle
 
+import pytest
 import torch
 import torch.distributed as dist
 from torch import nn
 
 import initfast
 from initfast.moments import Moments
+from initfast.ranks import gather
 
 BATCH = 12  # shared evenly by 1, 2 and 4 ranks
 
@@ -142,4 +144,51 @@ def check_experts(rank, ranks):
         assert close(report[name].weight_grad, alone[name].weight_grad.scaled(1 / ranks))
 
 
-CHECKS = [check_moments, check_forward, check_backward, check_experts, check_ranks_that_differ]
+class Fails(nn.Module):
+    def __init__(self, fails):
+        super().__init__()
+        self.linear, self.fails = nn.Linear(6, 6).double(), fails
+
+    def forward(self, x):
+        y = self.linear(x)
+        if self.fails == "forward":
+            raise ValueError("no")
+        return y
+
+
+def check_a_rank_that_raises(rank, ranks):
+    """Where one rank cannot go on, all say so; none waits for it."""
+    last = ranks - 1
+    for where in ("input", "forward", "loss", "backward"):
+        fails = where if rank == last else None
+        wrapped = nn.parallel.DistributedDataParallel(Fails(fails))
+        x = part(rank, ranks)
+        if fails == "input":
+            with torch.inference_mode():
+                x = x.clone()
+
+        def loss(y, fails=fails):
+            if fails == "backward":
+                y.register_hook(fail)
+            return fail() if fails == "loss" else y.square().mean()
+
+        words = f"rank {last} raised ValueError: " if rank < last else "inference|no"
+        with pytest.raises(RuntimeError if rank < last else ValueError, match=words):
+            initfast.profile(wrapped, x, loss=loss)
+        wrapped(part(rank, ranks)).sum().backward() if where != "forward" else None
+    with pytest.raises(RuntimeError, match=f"rank {last} has nothing to give .*pickle"):
+        gather((lambda: 0) if rank == last else 0)
+
+
+def fail(*_):
+    raise ValueError("no")
+
+
+CHECKS = [
+    check_a_rank_that_raises,
+    check_moments,
+    check_forward,
+    check_backward,
+    check_experts,
+    check_ranks_that_differ,
+]

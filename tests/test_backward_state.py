@@ -7,6 +7,7 @@ import torch
 from backward_nets import assert_close, assert_true, loss_of, make, truth_of
 from profile_cases import WIDTH, batch
 from test_profile_state import Stateful, equal, notes, state
+from torch import nn
 
 from initfast.profiler import profile
 
@@ -103,6 +104,30 @@ def test_under_no_grad_and_inference_mode():
     for mode in (torch.no_grad(), torch.inference_mode()):
         with mode:
             assert_true(profile(net, x, loss=loss_of), net, truth)
+
+
+def test_what_no_graph_can_hold_is_named():
+    net, x = nn.Sequential(nn.Tanh(), nn.Linear(WIDTH, 3)), batch(6, WIDTH)
+    with torch.inference_mode():
+        other = nn.Sequential(nn.Tanh(), nn.Linear(WIDTH, 3))
+        made, targets = {"input": x.clone()}, {"targets": torch.zeros(6, 3)}
+        again = profile(other, made)  # without a loss it may be
+    assert len(again) == 2
+    before = state(net)
+    mse = nn.functional.mse_loss
+    for what, arguments in {
+        r"x\['input'\] is an inference tensor": (net, made, mse, {}),
+        "targets is an inference tensor": (net, x, mse, targets),
+        r"layer '1' \(Linear\): its weight is an inference tensor": (other, x, torch.sum, {}),
+    }.items():
+        net_, x_, loss, others = arguments
+        for mode in (torch.enable_grad(), torch.inference_mode()):
+            with (
+                mode,
+                pytest.raises(ValueError, match=f"{what}.*made outside torch.inference"),
+            ):
+                profile(net_, x_, loss=loss, **others)
+    assert equal(state(net), before)
 
 
 def test_without_a_loss_nothing_has_a_gradient():

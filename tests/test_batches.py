@@ -6,7 +6,7 @@ import pickle
 import pytest
 import ranks
 import torch
-from batches_ranks import assert_profiled, check_ranks
+from batches_ranks import assert_profiled, check_ranks, check_sharded
 from merge_ranks import BATCH, assert_equal, net, whole_batch
 from torch import nn
 
@@ -288,4 +288,4 @@ def test_what_cannot_be_profiled():
 
 
 def test_ranks_reduce_their_reports(tmp_path):
-    ranks.run([check_ranks], 2, tmp_path)
+    ranks.run([check_ranks, check_sharded], 2, tmp_path)

@@ -66,6 +66,58 @@ def test_looking_up(report):
         Report([])["x"]
 
 
+def test_the_calls_of_a_module_and_the_tensors_of_a_call():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.lstm, self.attention = nn.LSTM(8, 8), nn.MultiheadAttention(8, 2)
+
+        def forward(self, x):
+            for _ in range(2):
+                x, (h, c) = self.lstm(x)
+                seen.append((x, h, c))
+            return self.attention(x, x, x)[0]
+
+    seen = []
+    report = profile(Net(), torch.randn(3, 2, 8), loss=torch.sum)
+    for call in (0, 1, -1):
+        for i, t in enumerate(seen[call]):
+            found = report["lstm", call, i]
+            assert found.shape == t.shape and found.mean == pytest.approx(t.mean().item(), abs=1e-7)
+        assert report["lstm", call] is report["lstm", call, 0] is report["lstm", call, -3]
+    assert report["attention", 0, 1].op == "MultiheadAttention[1]"
+    with pytest.raises(KeyError, match=r"has 3 tensors in call 1 \(LSTM\[0\], LSTM\[1\]\[0\], "):
+        report["lstm", 1, 3]
+    with pytest.raises(KeyError, match="layer 'lstm' has 2 calls; call 2 was asked for"):
+        report["lstm", 2]
+    again = Report.from_dict(json.loads(report.to_json()))
+    assert again["lstm", 1, 2] == report["lstm", 1, 2]
+    frame = report.to_dataframe().set_index("op")
+    one = report["lstm"]
+    assert frame.loc["LSTM[0]", "weight_hh_l0_std"].iloc[0] == one.weights["weight_hh_l0"].std
+    grads = frame.loc["MultiheadAttention[0]"]
+    assert grads["in_proj_weight_fan_in"] == 8
+    expected = report["attention"].weight_grads["in_proj_weight"].rms
+    assert grads["in_proj_weight_grad_rms"] == expected and math.isnan(grads["weight_hh_l0_std"])
+
+
+def test_a_tensor_that_another_layer_made_begins_its_call():
+    class Pair(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.Linear(4, 4)
+
+        def forward(self, x):
+            y = self.linear(x)
+            return {"y": y, "double": y * 2}
+
+    pair, x = Pair(), torch.ones(2, 4)
+    report = profile(lambda: (pair(x), pair(x)), ())
+    name = report[0].also[0]
+    for call in (0, 1):
+        assert [report[name, call, i].op for i in (0, 1)] == ["linear", "Pair['double']"]
+
+
 def test_a_range_or_numpys_integer(report):
     assert report[1:3] == report.layers[1:3] and report[np.int64(2)] is report.layers[2]
 
