@@ -7,7 +7,6 @@ random state stays as it was.
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable, Mapping
 
@@ -15,78 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from initfast._results import MatrixProduct, NumericGain, Result, Sigmoid, Signal
-from initfast.profiler import profile
+from initfast.deep_net import DEPTH, WIDTH, identity, normal, run
 from initfast.theory import expectation, mean_field_stds
-
-DEPTH, WIDTH, BATCH = 100, 256, 16
-"""The classic net: this many linear layers, this wide, fed a batch of this many normal inputs."""
 
 _TANH_GAIN = 5 / 3
 _EULER_GAMMA = 0.57721566490153286
-
-Fill = Callable[[Tensor, torch.Generator], object]
-Act = Callable[[Tensor], Tensor]
-
-
-# ---- the net ----
-
-
-class DeepNet(nn.Module):
-    """Linear layers of one width without biases, each followed by the activation.
-
-    Args:
-        act: the activation, a function of a tensor.
-        fill: ``fill(weight, generator)`` fills a weight ``[width, width]`` in place.
-        generator: what the weights are drawn with, layer by layer.
-        depth: how many linear layers.
-        width: features of each.
-    """
-
-    def __init__(
-        self,
-        act: Act,
-        fill: Fill,
-        generator: torch.Generator,
-        depth: int = DEPTH,
-        width: int = WIDTH,
-    ) -> None:
-        super().__init__()
-        self.act = act
-        # Not nn.Linear(...) alone: that would draw weights too, from torch's global generator.
-        self.layers = nn.ModuleList(
-            nn.utils.skip_init(nn.Linear, width, width, bias=False) for _ in range(depth)
-        )
-        with torch.no_grad():
-            for weight in self.parameters():
-                fill(weight, generator)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """``[batch, width]`` to ``[batch, width]``."""
-        for linear in self.layers:
-            x = self.act(linear(x))
-        return x
-
-
-def _run(act: Act, fill: Fill, seed: int) -> tuple[tuple[float, ...], str | None]:
-    """The std after each finite layer of the classic net, and the first non-finite module."""
-    generator = torch.Generator().manual_seed(seed)
-    x = torch.randn(BATCH, WIDTH, generator=generator)
-    report = profile(DeepNet(act, fill, generator), x, stop_at_nonfinite=True)
-    culprit = report.first_nonfinite.name if report.first_nonfinite else None
-    finite = itertools.takewhile(lambda layer: layer.name != culprit, report.layers)
-    return tuple(layer.std for layer in finite), culprit
-
-
-def _normal(variance: float) -> Fill:
-    std = math.sqrt(variance)
-    return lambda weight, generator: weight.normal_(0.0, std, generator=generator)
-
-
-def _identity(x: Tensor) -> Tensor:
-    return x
-
-
-# ---- the experiments ----
 
 
 def exploding(seed: int = 0) -> Signal:
@@ -105,7 +37,7 @@ def exploding(seed: int = 0) -> Signal:
         >>> 15 < exploding().stds["measured"][0] < 17
         True
     """
-    stds, culprit = _run(_identity, _normal(1.0), seed)
+    stds, culprit = run(identity, normal(1.0), seed)
     growth = math.sqrt(WIDTH)
     rate = stds[-1] ** (1 / len(stds))
     return Signal(
@@ -135,7 +67,7 @@ def steady(seed: int = 0) -> Signal:
         >>> len(steady().stds["measured"])
         100
     """
-    stds, _ = _run(_identity, _normal(1 / WIDTH), seed)
+    stds, _ = run(identity, normal(1 / WIDTH), seed)
     return Signal(
         title=f"{DEPTH} linear layers of {WIDTH}, weights N(0, 1/{WIDTH}): the scale holds",
         lesson=f"The std stays between {min(stds):.2f} and {max(stds):.2f} through all layers.",
@@ -161,7 +93,7 @@ def fading(seed: int = 0) -> Signal:
         >>> [round(std, 2) for std in fading().predicted[:3]]
         [0.63, 0.49, 0.41]
     """
-    stds, _ = _run(torch.tanh, _normal(1 / WIDTH), seed)
+    stds, _ = run(torch.tanh, normal(1 / WIDTH), seed)
     return Signal(
         title=f"{DEPTH} tanh layers of {WIDTH}, weights N(0, 1/{WIDTH}): the signal fades",
         lesson=f"Tanh takes some scale away at every layer: {stds[-1]:.3f} is left after {DEPTH}.",
@@ -197,8 +129,8 @@ def xavier(seed: int = 0) -> Signal:
         nn.init.xavier_uniform_(weight, gain=_TANH_GAIN, generator=generator)
 
     stds = {
-        "by hand": _run(torch.tanh, by_hand, seed)[0],
-        "xavier_uniform_": _run(torch.tanh, built_in, seed)[0],
+        "by hand": run(torch.tanh, by_hand, seed)[0],
+        "xavier_uniform_": run(torch.tanh, built_in, seed)[0],
     }
     ends = " and ".join(f"{values[-1]:.3f}" for values in stds.values())
     predicted = mean_field_stds(torch.tanh, _TANH_GAIN**2, DEPTH)
@@ -233,9 +165,9 @@ def kaiming(seed: int = 0) -> Signal:
         nn.init.kaiming_normal_(weight, nonlinearity="relu", generator=generator)
 
     stds = {
-        f"N(0, 2/{WIDTH})": _run(torch.relu, _normal(2 / WIDTH), seed)[0],
-        "kaiming_normal_": _run(torch.relu, built_in, seed)[0],
-        f"N(0, 1/{WIDTH})": _run(torch.relu, _normal(1 / WIDTH), seed)[0],
+        f"N(0, 2/{WIDTH})": run(torch.relu, normal(2 / WIDTH), seed)[0],
+        "kaiming_normal_": run(torch.relu, built_in, seed)[0],
+        f"N(0, 1/{WIDTH})": run(torch.relu, normal(1 / WIDTH), seed)[0],
     }
     ends = [values[-1] for values in stds.values()]
     return Signal(

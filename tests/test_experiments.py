@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from initfast import experiments
-from initfast.experiments import BATCH, DEPTH, EXPERIMENTS, WIDTH
+from initfast.deep_net import BATCH, DEPTH, WIDTH
+from initfast.experiments import EXPERIMENTS
 
 SEEDS = range(8)
 
