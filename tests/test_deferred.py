@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from profile_cases import close, linear, run, same, x_of
-from test_pending import CHANGES
+from test_changes import CHANGES
 from torch import nn
 
 from initfast import waiting
