@@ -8,15 +8,13 @@ import torch
 from labelled_nets import (
     MADE,
     Case,
-    PostNorm,
-    Residual,
     add,
     he,
     mlp,
     normal,
-    normed,
     torch_default,
 )
+from labelled_residuals import WITH_BLOCKS, PostNorm, Residual, normed
 from torch import nn
 from well_known_nets import WELL_KNOWN
 
@@ -31,7 +29,7 @@ GRADED: list[Case] = [
     Case(
         c.name, c.build, may=c.may | BORDERLINE.get(c.name, frozenset()), x=c.x, training=c.training
     )
-    for c in MADE + WELL_KNOWN
+    for c in MADE + WITH_BLOCKS + WELL_KNOWN
     if not c.faults
 ]
 case = partial(add, GRADED)

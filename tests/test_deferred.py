@@ -1,8 +1,6 @@
 """Chains of small layers that wait to run as one operator: nobody can tell that they wait."""
 
-import copy
 import gc
-import io
 from typing import NamedTuple
 
 import pytest
@@ -264,9 +262,6 @@ def test_stop_at_nonfinite_does_not_wait(chains):
     assert chains == []
 
 
-# ---- what a reviewer broke ----
-
-
 class Pair(NamedTuple):
     a: torch.Tensor
     b: torch.Tensor
@@ -311,53 +306,3 @@ def test_a_write_that_no_version_counts(write):
     report = same(function, x_of(4, 5))
     with torch.no_grad():
         assert close(report.layers[-1].input, 100 * torch.relu(a(x_of(4, 5))).double())
-
-
-class Copies(nn.Module):
-    def __init__(self, how):
-        super().__init__()
-        self.net = nn.Sequential(linear(), nn.Tanh(), nn.LayerNorm(7))
-        self.how = how
-
-    def forward(self, x):
-        self.__dict__["copy"] = self.how(self.net)
-        return self.net(x) + self.copy(x)
-
-
-def reloaded(net):
-    buffer = io.BytesIO()
-    torch.save(net, buffer)
-    buffer.seek(0)
-    return torch.load(buffer, weights_only=False)
-
-
-@pytest.mark.parametrize("how", [copy.deepcopy, copy.copy, reloaded])
-def test_a_net_that_is_copied_while_it_runs(how):
-    net, x = Copies(how), x_of(4, 5)
-    with torch.no_grad():
-        expected = net(x)
-        report = profile(net, x)
-        torch.testing.assert_close(net.copy(x), expected / 2)
-    assert report["net.0"].op == "linear + tanh"
-    assert "forward" not in vars(net.net)
-
-
-def test_a_forward_that_replaces_torchs(monkeypatch):
-    net, x = nn.Sequential(linear(), nn.ReLU(), linear(7, 7), nn.Tanh()), x_of(4, 5)
-    monkeypatch.setattr(nn.ReLU, "forward", lambda self, z: z * 0 + 7)
-    same(net, x)
-    monkeypatch.undo()
-    plainly = F.linear
-    monkeypatch.setattr(F, "linear", lambda x, w, b=None: plainly(x, w, b) * 3)
-    same(net, x)
-
-
-def test_units_of_a_linear_layer_after_a_convolution():
-    conv, head = nn.Conv2d(3, 8, 1), nn.Linear(8, 6)
-    report = same(lambda x: torch.relu(head(conv(x).permute(0, 2, 3, 1)) * 2), x_of(2, 3, 5, 4))
-    assert report.layers[-1].units == 6
-
-
-def test_no_unit_of_an_empty_batch_is_dead():
-    report = profile(nn.Sequential(linear(), nn.ReLU()), x_of(0, 5))
-    assert report[0].dead_units is None

@@ -5,7 +5,8 @@ import math
 
 import pytest
 import torch
-from labelled_nets import BATCH, WIDTH, Residual, he
+from labelled_nets import BATCH, WIDTH, he
+from labelled_residuals import Residual
 
 from initfast import depth, profile
 

@@ -4,24 +4,16 @@ import math
 
 import pytest
 import torch
-from labelled_nets import BATCH, WIDTH, Residual, he, mlp, normal, rules_of, torch_default
+from diagnosis_cases import layer, moments, report_of, said
+from labelled_nets import BATCH, WIDTH, he, mlp, normal, rules_of, torch_default
+from labelled_residuals import Residual
 from torch import nn
 
 import initfast
 from initfast import profile
 from initfast.diagnosis import diagnose
-from initfast.findings import MOST_SHOWN, Finding
-from initfast.layer import Layer, Weight
-from initfast.moments import Moments
+from initfast.layer import Weight
 from initfast.report import Report
-from initfast.thresholds import THRESHOLDS
-
-
-def report_of(build, seed=0, x=None):
-    torch.manual_seed(seed)
-    net = build()
-    return net, profile(net, torch.randn(BATCH, WIDTH) if x is None else x)
-
 
 # ---- advice ----
 
@@ -79,20 +71,6 @@ def test_residual_sums_are_told_from_weights():
 
 
 # ---- single rules, from numbers ----
-
-
-def moments(n=10_000, mean=0.0, std=1.0, reach=4.0, **more):
-    ends = {"min": mean - reach * std, "max": mean + reach * std}
-    return Moments(n, **({"mean": mean, "m2": std * std * (n - 1)} | ends | more))
-
-
-def layer(op="linear", name="0", post=None, shape=(100, 100), dtype=torch.float32, **more):
-    return Layer(name, op, shape, shape, dtype, post or moments(), **more)
-
-
-def said(*layers, rule, thresholds=None):
-    found = diagnose(Report(list(layers)), thresholds).findings
-    return [f for f in found if f.rule == rule]
 
 
 @pytest.mark.parametrize(
@@ -234,83 +212,7 @@ def test_the_bias_is_blamed_where_nothing_else_explains_the_mean():
     assert cause(shifted, pixels).startswith("the weights have mean")
 
 
-# ---- thresholds ----
-
-
-def test_thresholds_can_be_replaced():
-    _, report = report_of(mlp(nn.Tanh, normal(2.0), 3))
-    assert not said(*report, rule="saturation")
-    strict = diagnose(report, {"saturation_early": 0.01}).findings
-    assert [f.threshold for f in strict if f.rule == "saturation"] == [0.01]
-    _, deep = report_of(mlp(nn.ReLU, torch_default, 40, bias=None))
-    relaxed = diagnose(deep, {"gradient_vanishing": 1e-30}).findings
-    assert "vanishing" not in {f.rule for f in relaxed if f.severity != "info"}
-
-
-def test_unknown_thresholds_are_refused():
-    report = Report([])
-    with pytest.raises(ValueError, match="no threshold is named 'saturation'; expected one"):
-        diagnose(report, {"saturation": 1.0})
-    for value in (-1.0, math.nan, "1", True):
-        with pytest.raises(ValueError, match="threshold 'unit_std' is"):
-            diagnose(report, {"unit_std": value})
-
-
-def test_every_threshold_has_a_source_and_a_use():
-    _, report = report_of(he())
-    assert all(t.what and t.source for t in THRESHOLDS.values())
-    assert report.findings == diagnose(report).findings == initfast.diagnose(report).findings
-    assert diagnose(Report([])).findings == []
-
-
-# ---- printing ----
-
-
-def finding(**more):
-    plain = {
-        "rule": "collapse",
-        "severity": "warning",
-        "first": 3,
-        "last": 3,
-        "names": ("a", "a"),
-        "measured": "m",
-        "value": 1.0,
-        "threshold": 2.0,
-        "source": "s",
-    }
-    return Finding(**(plain | more))
-
-
-def test_a_finding_in_words():
-    assert finding().where == "layer 3 ('a')"
-    assert finding(last=5, names=("", "b")).where == "layers 3 to 5 (the net to 'b')"
-    text = str(finding(cause="c", advice="d", code="x = 1"))
-    assert text.splitlines() == [
-        "warning: collapse in layer 3 ('a')",
-        "    m [s]",
-        "    Why: c",
-        "    Do: d",
-        "        x = 1",
-    ]
-
-
-def test_only_the_worst_findings_are_spelled_out():
-    layers = [
-        layer(
-            "linear + tanh",
-            name=f"{i}{'x' * i}",
-            post=moments(saturated=9000),
-            pre=moments(std=10.0),
-        )
-        for i in range(4)
-    ]
-    layers = [m for one in layers for m in (one, *[layer("Other")] * 3)]
-    report = Report(layers * 3)
-    serious = [f for f in report.findings if f.severity != "info"]
-    assert len(serious) == 12
-    assert str(report).count("error: saturation") == MOST_SHOWN
-    assert "also in report.findings: 8 error saturation" in str(report)
-    assert "error: saturation" in report._repr_html_()
+# ---- information ----
 
 
 @pytest.mark.parametrize("std, expected", [(0.2, True), (3.0, True), (2**0.5, False), (1.0, False)])

@@ -6,13 +6,14 @@ import pytest
 import torch
 from labelled_gradients import GRADED, GRADIENT_RULES, distance
 from labelled_nets import MADE, rules_of
+from labelled_residuals import WITH_BLOCKS
 from well_known_nets import WELL_KNOWN
 
 from initfast import profile
 from initfast.diagnosis import RULES
 from initfast.report import Report
 
-CASES = MADE + WELL_KNOWN
+CASES = MADE + WITH_BLOCKS + WELL_KNOWN
 
 
 def reports(cases, **options):

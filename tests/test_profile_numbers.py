@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from profile_cases import WIDTH, Loop, Returns, batch
+from profile_cases import WIDTH, Loop, Returns, batch, linear, same, x_of
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -38,8 +38,8 @@ def test_gain_knows_changes_of_the_input():
 
 def exploding(depth=60, width=64):
     net = nn.Sequential(*[nn.Linear(width, width, bias=False) for _ in range(depth)])
-    for linear in net:
-        nn.init.normal_(linear.weight, generator=torch.Generator().manual_seed(2))
+    for layer in net:
+        nn.init.normal_(layer.weight, generator=torch.Generator().manual_seed(2))
     return net
 
 
@@ -140,3 +140,14 @@ def test_nothing_waits_for_the_device_and_one_copy_is_made(monkeypatch):
     assert not [
         e for e in recorded.events() if e.name in ("aten::item", "aten::_local_scalar_dense")
     ]
+
+
+def test_units_of_a_linear_layer_after_a_convolution():
+    conv, head = nn.Conv2d(3, 8, 1), nn.Linear(8, 6)
+    report = same(lambda x: torch.relu(head(conv(x).permute(0, 2, 3, 1)) * 2), x_of(2, 3, 5, 4))
+    assert report.layers[-1].units == 6
+
+
+def test_no_unit_of_an_empty_batch_is_dead():
+    report = profile(nn.Sequential(linear(), nn.ReLU()), x_of(0, 5))
+    assert report[0].dead_units is None

@@ -1,9 +1,12 @@
 """nn.Sequential: the shorter way does what calling the modules does."""
 
+import copy
+import io
+
 import pytest
 import torch
 import torch.nn.functional as F
-from profile_cases import WIDTH, batch, output_of
+from profile_cases import WIDTH, batch, linear, output_of, same, x_of
 from torch import nn
 
 from initfast.profiler import profile
@@ -80,3 +83,42 @@ def test_sequential_under_global_hooks_and_patched_forwards(monkeypatch):
     assert seen == [nn.Linear, nn.Tanh, nn.Sequential]
     monkeypatch.setattr(nn.Linear, "forward", lambda self, x: x * 5)
     torch.testing.assert_close(output_of(net, x)[0], torch.tanh(5 * x))
+
+
+class Copies(nn.Module):
+    def __init__(self, how):
+        super().__init__()
+        self.net = nn.Sequential(linear(), nn.Tanh(), nn.LayerNorm(7))
+        self.how = how
+
+    def forward(self, x):
+        self.__dict__["copy"] = self.how(self.net)
+        return self.net(x) + self.copy(x)
+
+
+def reloaded(net):
+    buffer = io.BytesIO()
+    torch.save(net, buffer)
+    buffer.seek(0)
+    return torch.load(buffer, weights_only=False)
+
+
+@pytest.mark.parametrize("how", [copy.deepcopy, copy.copy, reloaded])
+def test_a_net_that_is_copied_while_it_runs(how):
+    net, x = Copies(how), x_of(4, 5)
+    with torch.no_grad():
+        expected = net(x)
+        report = profile(net, x)
+        torch.testing.assert_close(net.copy(x), expected / 2)
+    assert report["net.0"].op == "linear + tanh"
+    assert "forward" not in vars(net.net)
+
+
+def test_a_forward_that_replaces_torchs(monkeypatch):
+    net, x = nn.Sequential(linear(), nn.ReLU(), linear(7, 7), nn.Tanh()), x_of(4, 5)
+    monkeypatch.setattr(nn.ReLU, "forward", lambda self, z: z * 0 + 7)
+    same(net, x)
+    monkeypatch.undo()
+    plainly = F.linear
+    monkeypatch.setattr(F, "linear", lambda x, w, b=None: plainly(x, w, b) * 3)
+    same(net, x)

@@ -252,13 +252,6 @@ def test_every_instruction_set_draws_the_same(tmp_path):
 # ---- the operators ----
 
 
-@pytest.mark.parametrize("name", ["sample_", "zero_rows_"])
-def test_native_kernels_are_registered(name):
-    """Else the reference would stand in for them, unnoticed but for its slowness."""
-    registered = torch._C._dispatch_has_kernel_for_dispatch_key(f"initfast::{name}", "CPU")
-    assert registered == (load().backend == "native")
-
-
 def test_opcheck():
     table = truncated_normal(-2.0, 2.0, torch.float32)
     out = torch.empty(5, 7)

@@ -1,0 +1,31 @@
+"""What the tests of findings share: reports of nets, and of layers by their numbers."""
+
+import torch
+from diagnosis_cases import layer, moments, report_of, said
+from labelled_nets import BATCH, WIDTH
+
+from initfast import profile
+from initfast.diagnosis import diagnose
+from initfast.layer import Layer
+from initfast.moments import Moments
+from initfast.report import Report
+
+
+def report_of(build, seed=0, x=None):
+    torch.manual_seed(seed)
+    net = build()
+    return net, profile(net, torch.randn(BATCH, WIDTH) if x is None else x)
+
+
+def moments(n=10_000, mean=0.0, std=1.0, reach=4.0, **more):
+    ends = {"min": mean - reach * std, "max": mean + reach * std}
+    return Moments(n, **({"mean": mean, "m2": std * std * (n - 1)} | ends | more))
+
+
+def layer(op="linear", name="0", post=None, shape=(100, 100), dtype=torch.float32, **more):
+    return Layer(name, op, shape, shape, dtype, post or moments(), **more)
+
+
+def said(*layers, rule, thresholds=None):
+    found = diagnose(Report(list(layers)), thresholds).findings
+    return [f for f in found if f.rule == rule]

@@ -1,0 +1,49 @@
+"""The truncated normal distribution's bounds: on either side, at a point, in sigma, far away."""
+
+import math
+import warnings
+
+import torch
+from torch import nn
+
+from initfast import init
+
+
+def test_truncation_warns_as_torch_does():
+    for mean, std, a, b in [
+        (9, 1, -2, 2),
+        (-9, 1, -2, 2),
+        (2.1, 0.01, 0, 2),
+        (0, 1, -2, 2),
+        (4, 1, -2, 2),
+    ]:
+        with warnings.catch_warnings(record=True) as theirs:
+            warnings.simplefilter("always")
+            nn.init.trunc_normal_(torch.empty(2), mean, std, a, b)
+        with warnings.catch_warnings(record=True) as ours:
+            warnings.simplefilter("always")
+            init.trunc_normal_(torch.empty(2), mean, std, a, b)
+        assert [w.category for w in ours] == [w.category for w in theirs]
+        assert all("mean is more than 2 std from [a, b]" in str(w.message) for w in ours)
+        assert all(w.filename == __file__ for w in ours)
+
+
+def test_truncation_at_a_point():
+    for mean, expected in [(0.5, 0.5), (3.0, 1.0), (-3.0, -1.0)]:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            assert (init.trunc_normal_(torch.empty(9), mean, 0.0, -1.0, 1.0) == expected).all()
+    assert (init.trunc_normal_(torch.empty(9), 0.3, 1.0, 0.25, 0.25) == 0.25).all()
+
+
+def test_bounds_in_sigma():
+    w = init.trunc_normal_(torch.empty(10_000), 1.0, 0.02, -2, 2, in_sigma=True, key=5)
+    assert torch.equal(w, init.trunc_normal_(torch.empty(10_000), 1.0, 0.02, 0.96, 1.04, key=5))
+    assert (w - 1).abs().max() > 0.039
+
+
+def test_wide_bounds_are_no_bounds():
+    normal = init.normal_(torch.empty(10_000), std=0.02, key=5)
+    assert torch.equal(init.trunc_normal_(torch.empty(10_000), std=0.02, key=5), normal)
+    wide = init.trunc_normal_(torch.empty(10_000), 0, 0.02, -math.inf, math.inf, key=5)
+    assert torch.equal(wide, normal)
