@@ -1,7 +1,6 @@
 """What the tests of findings share: reports of nets, and of layers by their numbers."""
 
 import torch
-from diagnosis_cases import layer, moments, report_of, said
 from labelled_nets import BATCH, WIDTH
 
 from initfast import profile
