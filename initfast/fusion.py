@@ -40,7 +40,7 @@ from initfast.functions import Functions
 from initfast.kernels import fits, kernels_of, linear_kernels
 from initfast.names import NetNames
 from initfast.pending import Kind, Link, Pending, resolved
-from initfast.spelling import FORMS, Call, read_call
+from initfast.spelling import FORMS, UNSEEN, Call, read_call
 from initfast.tape import Source, Tape
 from initfast.waiting import Waiting
 
@@ -67,10 +67,14 @@ class Fusion(TorchFunctionMode):
         self.watches_only = plain  # a call that somebody makes for its own sake
         self._plain = plain or _others_watch()
         self._functions = Functions(tape, names, waiting)
+        # Most calls are of these: that they go the shortest way decides what a profile costs.
+        self._unseen = frozenset() if tape.stops else UNSEEN
 
     def __torch_function__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
+        if not types and func in self._unseen and not kwargs:
+            return func(*args)
         if (not types or _ORDINARY.issuperset(types)) and transforms() is None:
             if (form := FORMS.get(func)) is not None:
                 call = form.plain if len(args) == 1 and not kwargs else None
@@ -156,8 +160,7 @@ class Fusion(TorchFunctionMode):
         if in_place:
             self.waiting.settle()
         function = None
-        inference = z.is_inference() > torch.is_inference_mode_enabled()
-        if grad_enabled() or self.observed() or (in_place and inference):
+        if grad_enabled() or self.observed() or (in_place and _is_outside_inference(z)):
             function = partial(func, *resolved(args), **resolved(kwargs))
         y = self.tape.act(source, key, z, act, alpha, beta, in_place, function)
         self.waiting.named(z, y)
@@ -175,6 +178,11 @@ def profiling() -> bool:
     """Whether a forward runs now for the sake of its profile alone."""
     stack = _get_current_function_mode_stack()
     return any(isinstance(mode, Fusion) and not mode.watches_only for mode in stack)
+
+
+def _is_outside_inference(z: Tensor) -> bool:
+    """Whether an inference tensor is used outside of inference mode, where it refuses writes."""
+    return z.is_inference() and not torch.is_inference_mode_enabled()
 
 
 def _others_watch() -> bool:

@@ -92,19 +92,19 @@ class LeafForward(Forward[Leaves]):
             leaves.waiting.settle()
             x = resolved(args[0])
             y = self.plainly(x)
-            if type(y) is Tensor and kernels_of(y) is not None:
-                self._record(leaves, x, y)
+            if type(y) is Tensor and (key := kernels_of(y)) is not None:
+                self._record(leaves, x, y, key)
             else:
                 leaves.measure(self.module, args, kwargs, y)
         return y
 
-    def _record(self, leaves: Leaves, x: Tensor, y: Tensor) -> None:
+    def _record(self, leaves: Leaves, x: Tensor, y: Tensor, key: Any) -> None:
         tape, shape = leaves.tape, x.shape
         row = tape.row(x) if x.is_floating_point() else None
         source = Source(self.kind, self.name, shape, (row,), unit_dim=self.unit_dim or -1)
         if found := weights(self.module, shape, y.shape, {}):
             source = tape.with_weights(source, found)
         if self.unit_dim is None:
-            tape.output(source, y)
+            tape.output(source, y, key)
         else:
             leaves.waiting.made(source, y)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as module_hooks
+from torch.utils.hooks import RemovableHandle
 
 from initfast.kernels import kernels_of
 from initfast.leaves import Leaves
@@ -51,6 +53,7 @@ class Outputs:
     def measured(self) -> Iterator[None]:
         """Hooks on the modules, and forwards in the leaves, for as long as this lasts."""
         handles, hook = [], _Hook(self._measure)
+        hooked = _Hooked(hook)
         leaves = Leaves(self._names, self._tape, self._waiting, self._measure)
         made, padded = _Hook(self._keep_weight), _Hook(self._note_padding)
         changed = _Hook(self._measure_changed)
@@ -69,7 +72,7 @@ class Outputs:
                     if module._forward_hooks or module_hooks._global_forward_hooks:
                         handles.append(module.register_forward_hook(changed))
                 elif not leaves.take(module):
-                    handles.append(module.register_forward_hook(hook, with_kwargs=True))
+                    hooked.add(module)
                     if isinstance(module, nn.TransformerEncoder):
                         handles.append(module.register_forward_hook(padded, with_kwargs=True))
             yield
@@ -77,6 +80,7 @@ class Outputs:
             hook.measure = made.measure = padded.measure = changed.measure = None
             self._made.clear()
             leaves.release()
+            hooked.release()
             for handle in handles:
                 handle.remove()
 
@@ -131,10 +135,10 @@ class Outputs:
                 self._output(Source(HOOK + path, name, shape, (address,)), module, y)
 
     def _output(self, source: Source, module: nn.Module, y: Tensor) -> None:
-        if kernels_of(y) is None:
+        if (key := kernels_of(y)) is None:
             self._skip(source.name, source.kind, _why_not(y))
         elif (dim := unit_dim(module)) is None or self._tape.find_layer(y) is not None:
-            self._tape.output(source, y)
+            self._tape.output(source, y, key)
         else:
             self._waiting.made(source._replace(unit_dim=dim), y)
 
@@ -168,14 +172,14 @@ class Outputs:
             inputs = [args[0]]
         else:
             inputs = [t for _, t in tensors((args, kwargs))]
-        rows = tuple(
-            None if t is y or (value := _value(t)) is None else self._tape.row(value)
-            for t in inputs
-        )
+        rows = tuple([None if t is y else self._row(t) for t in inputs])
         shape = inputs[0].shape if inputs else None
         source = Source(kind, name, shape, rows)
         found = weights(module, shape, y.shape, self._made)
         return self._tape.with_weights(source, found) if found else source
+
+    def _row(self, t: Tensor) -> int | None:
+        return None if (value := _value(t)) is None else self._tape.row(value)
 
 
 class _Hook:
@@ -193,6 +197,27 @@ class _Hook:
 
     def __reduce__(self) -> Any:
         return _Hook, (None,)
+
+
+class _Hooked:
+    """The modules that have one hook: a handle for each costs as much as a small module's run."""
+
+    def __init__(self, hook: _Hook) -> None:
+        self._hook = hook
+        self._id = RemovableHandle(OrderedDict()).id
+        self._modules: list[nn.Module] = []
+
+    def add(self, module: nn.Module) -> None:
+        """As register_forward_hook(hook, with_kwargs=True)."""
+        self._modules.append(module)
+        module._forward_hooks[self._id] = self._hook
+        module._forward_hooks_with_kwargs[self._id] = True
+
+    def release(self) -> None:
+        """Take it from all of them."""
+        for module in self._modules:
+            module._forward_hooks.pop(self._id, None)
+            module._forward_hooks_with_kwargs.pop(self._id, None)
 
 
 def _computes_weights(module: nn.Module) -> bool:

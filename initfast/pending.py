@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import weakref
 from contextlib import AbstractContextManager
+from types import NoneType
 from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
+from torch.nn.parameter import Parameter
 
 from initfast.context import undisturbed
 from initfast.spelling import METADATA, Call
@@ -171,10 +173,14 @@ def resolved(value: Any) -> Any:
     kind = type(value)
     if kind is Pending:
         return value.resolve()
-    if kind is torch.Size:
+    if kind in _RESOLVED:
         return value
     if isinstance(value, (tuple, list)):
         return (tuple if isinstance(value, tuple) else list)(map(resolved, value))
     if isinstance(value, dict):
         return {k: resolved(v) for k, v in value.items()}
     return value
+
+
+_RESOLVED = frozenset((Tensor, Parameter, NoneType, bool, int, float, str, torch.Size))
+"""The usual arguments, which hold no Pending."""

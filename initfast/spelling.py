@@ -209,3 +209,6 @@ LENDING = _functions("__array__ __dlpack__ data_ptr detach numpy storage untyped
     *EXPORTS,
 }
 """What gives a tensor's memory to writers that its version counter does not see."""
+
+UNSEEN = frozenset(HARMLESS - SUMS - MEASURED.keys() - FORMS.keys() - LENDING)
+"""Of the harmless ones those whose results are not looked at either."""

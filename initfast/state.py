@@ -39,7 +39,7 @@ class _Saved:
         self.module = module
         self.attributes = dict(module.__dict__)
         self.buffers = dict(module._buffers.items())
-        self.copies = _copies(module)
+        self.copies = _copies(module) if self.buffers else []
         self.transient = set(module._non_persistent_buffers_set)
 
     def put_back(self) -> None:
@@ -51,6 +51,8 @@ class _Saved:
             else:  # resized, or its memory given away
                 tensor.data = copy
         now = self.module._buffers
+        if not (now or self.buffers):
+            return
         if not isinstance(now, dict) or _are_the_same(now, self.buffers):
             return
         now.clear()

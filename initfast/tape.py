@@ -193,23 +193,31 @@ class Tape:
             self._keep(z, pre)
         self._keep(y, pre + 1)
         if source.kind == "act":
-            source = source._replace(input_shape=z.shape, inputs=(pre,))
+            source = Source("act", source.name, z.shape, (pre,))
         self._record(source, (act, alpha, beta), y, pre, pre + 1, self._rows.add_mask(live), rows)
         return y
 
-    def output(self, source: Source, y: Tensor) -> None:
+    def output(self, source: Source, y: Tensor, key: Any = None) -> None:
         """Measure an output; one that is measured already is that of a further module.
 
         What cannot be measured is left out.
+
+        Args:
+            source: what made y.
+            y: any tensor.
+            key: its kernels' dispatch key, if the caller has it.
         """
         address = self.find(y)
-        if address is not None and address not in self._inputs:
+        if address is None:
+            if (rows := self._moments(y, key or kernels_of(y))) is None:
+                return
+            address = self._keep(y, self._rows.add(rows, 1))
+        elif address in self._inputs:
+            rows = self._inputs.pop(address)
+            self._glimpsed.discard(address)
+        else:
             self.also_at(address, source.name)
             return
-        if address is None and (address := self.row(y)) is None:
-            return
-        rows = self._inputs.pop(address)
-        self._glimpsed.discard(address)
         self._record(source, None, y, None, address, None, rows)
 
     def also(self, name: str, y: Tensor) -> None:
@@ -261,12 +269,15 @@ class Tape:
             if self._glimpsed and address is not None:
                 self._glimpsed.discard(address)
             return address
-        if not has_memory(t):
+        if (rows := self._moments(t, key)) is None:
             return None
-        rows = MOMENTS(key, t)
         address = self._keep(t, self._rows.add(rows, 1))
         self._inputs[address] = rows
         return address
+
+    def _moments(self, t: Tensor, key: Any) -> Tensor | None:
+        """Its row, measured with the kernels of this key; None where it cannot be."""
+        return MOMENTS(key, t) if key is not None and has_memory(t) else None
 
     def weight(self, weight: Tensor) -> int | None:
         """The address of a weight's row; its gradient is measured too where a graph is made."""
@@ -330,7 +341,7 @@ class Tape:
     ) -> None:
         kind, name, shape, inputs, weight, fans, _, weights = source
         first = inputs[0] if inputs else None
-        further = tuple(i for i in inputs[1:] if i is not None)
+        further = tuple(i for i in inputs[1:] if i is not None) if len(inputs) > 1 else ()
         event = (kind, act, name, shape, y.shape, y.dtype, first, pre, post, weight, live)
         self._events.append((*event, fans, further, weights))
         if act is None and weight is None and "Norm" not in kind:
