@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from initfast.checked import Net, dense, is_constant
-from initfast.initialisers import Act, activation_of, behaviour, call, needed
+from initfast.initialisers import Act, activation_of, behaviour, call, needed, steady_std
 
 RIGHT = 1.25
 """A weight's scale is called right within this factor of what holds the scale."""
 
 LEAST_PASSED = 0.5
 """An activation that passes on less of a difference's square cannot be deep, by any weights."""
-
-MOST_DRIFT = 10.0
-"""Nor can one whose deviations of the scale grow by more over all layers."""
 
 
 class Cause(NamedTuple):
@@ -50,18 +46,24 @@ def cause_and_cure(net: Net, members: Sequence[int], sign: int) -> Cause:
     scales = sorted(_scale(net, i) for i in weighted)
     scale = scales[len(scales) // 2]
     span = _whole_run(net, weighted, act, scale)
-    if act is not None and (never := _never(act, sum(_counts(net, i) for i in range(*span)))):
+    if act is not None and (never := _never(act)):
         return never
     off, name = scale / needed(act), act.name if act else "a linear layer"
     is_cause = off > RIGHT if sign > 0 else off < 1 / RIGHT
+    between = net.layers[members[0] : members[-1] + 1]
+    is_plain = all(dense(x) or activation_of(x) is not None for x in between)
     known = net.initialiser(weighted[len(weighted) // 2]) or "no known initialiser"
     what = f"fan_in × Var(w) is {scale:.3g} ({known}); {name} holds its scale at {needed(act):.3g}"
+    depth = sum(_counts(net, i) for i in range(span[0], span[1] + 1))
+    if act is not None and (is_cause or 1 / RIGHT <= off <= RIGHT):
+        std = steady_std(act, depth)
+        if std != 1:
+            return _unsteady(net, span, act, std if is_plain else None, what)
     if is_cause:
         return _refill(net, span, act, what)
     if not 1 / RIGHT <= off <= RIGHT:
         return Cause(f"not the weights: {what}", *_unknown(sign)[1:])
-    between = net.layers[members[0] : members[-1] + 1]
-    if all(dense(x) or activation_of(x) is not None for x in between):
+    if is_plain:
         return _too_deep(act, scale)
     return _residual(sign) if sign > 0 else Cause(f"not the weights: {what}", *_unknown(sign)[1:])
 
@@ -107,7 +109,7 @@ def _refill(net: Net, span: tuple[int, int], act: Act | None, cause: str) -> Cau
 # ---- what no weights mend ----
 
 
-def _never(act: Act, depth: int) -> Cause | None:
+def _never(act: Act) -> Cause | None:
     """Where no weights of mean zero let an activation be so deep."""
     if act.name in ("sigmoid", "hardsigmoid"):
         return Cause(
@@ -121,13 +123,26 @@ def _never(act: Act, depth: int) -> Cause | None:
             "difference, and of a gradient: what it passes on is its mean, a constant",
             "use tanh, ReLU or a norm before each activation",
         )
-    if depth * math.log(found.drifts) > math.log(MOST_DRIFT):
-        return Cause(
-            f"{act.name} holds no scale for so long: at fan_in × Var(w) = {needed(act):.3g} a "
-            f"deviation of the signal's variance grows by {found.drifts:.3g} a layer, either way",
-            "put a norm before each activation, or add residual connections",
-        )
     return None
+
+
+def _unsteady(net: Net, span: tuple[int, int], act: Act, std: float | None, what: str) -> Cause:
+    """Where an activation lets a std of 1 run away, and holds another, if any."""
+    cause = (
+        f"{what}, and not for so long: there a deviation of the signal's variance grows by "
+        f"{behaviour(act).drifts:.3g} a layer, either way"
+    )
+    advice, first = "put a norm before each activation, or add residual connections", span[0]
+    start = net.layers[first].input
+    if std is None or start is None or not start.rms > 0:
+        return Cause(cause, advice)
+    scale = behaviour(act, std).needed
+    advice += (
+        f"; without, bring the pre-activations to a std of {std:g} in layer {first}, which "
+        f"{act.name} holds at {scale:.4g}: use variance_scaling_({scale:.4g}) on layers "
+        f"{first + 1} to {span[1]}"
+    )
+    return Cause(cause, advice, net.refill(*span, act, std))
 
 
 def _too_deep(act: Act | None, scale: float) -> Cause:

@@ -152,11 +152,12 @@ class Net:
         found = (initialisers.recognise(weight.std**2, *f, act, blocks, tolerance) for f in fans)
         return next((known.name for known in found if known), None)
 
-    def refill(self, first: int, last: int, act: Act | None) -> str:
+    def refill(self, first: int, last: int, act: Act | None, std: float = 1.0) -> str:
         """Code that fills the weights of the linear layers and convolutions first to last anew.
 
         Empty where it would do nothing: the weight of one of them is computed, or no part of the
-        net by its name.
+        net by its name. Where the pre-activations are to have another std than 1, the first layer
+        gives it to them.
         """
         weighted = [x for x in self.layers[first : last + 1] if x.weight is not None]
         filled = [x for x in weighted if dense(x)]
@@ -165,11 +166,19 @@ class Net:
         others = sorted({x.op for x in weighted} - {x.op for x in filled})
         known = f" and layer.op not in {tuple(others)}" if others else ""
         by_fan = not all(re.match(r"(?i:linear\b)|Conv\dd", x.op) for x in filled)
-        return (
+        code = (
             f"for layer in report.layers[{first}:{last + 1}]:\n"
             f"    if layer.weight{known}:\n"
             f"        w = {self.root}.get_parameter(layer.parameter)\n"
-            f"        {initialisers.call(act, by_fan)}"
+            f"        {initialisers.call(act, by_fan, std)}"
+        )
+        if std == 1:
+            return code
+        return (
+            f"{code}\n"
+            f"layer = report.layers[{first}]\n"
+            f"std = {std:g} / (layer.input.rms * layer.weight.fan_in**0.5)\n"
+            f"initfast.init.normal_({self.root}.get_parameter(layer.parameter), 0.0, std)"
         )
 
     def finding(

@@ -59,7 +59,7 @@ def activation_of(layer: Layer) -> Act | None:
 
 
 class Behaviour(NamedTuple):
-    """What an activation does at the scale that it holds, to a standard normal Z.
+    """What an activation does where it holds the scale, to normal pre-activations.
 
     Attributes:
         needed: the fan-in times the variance of the weights at which the scale holds.
@@ -73,17 +73,38 @@ class Behaviour(NamedTuple):
 
 
 @cache
-def behaviour(act: Act) -> Behaviour:
-    """By the length map q -> v E[act(√q Z)^2] and its slope (Poole et al. 2016), at q = 1."""
+def behaviour(act: Act, std: float = 1.0) -> Behaviour:
+    """By the length map q -> v E[act(√q Z)^2] and its slope (Poole et al. 2016), at q = std^2."""
 
     def growth(z: Tensor) -> Tensor:
-        return z * act.value(z) * act.slope(z)
+        return std * z * act.value(std * z) * act.slope(std * z)
 
-    square = expectation(lambda z: act.value(z).square())
+    square = expectation(lambda z: act.value(std * z).square())
     if not square > 0:
         return Behaviour(1.0, 0.0, 1.0)
-    passes = expectation(lambda z: act.slope(z).square()) / square
-    return Behaviour(1 / square, passes, expectation(growth) / square)
+    needed = std * std / square
+    passes = needed * expectation(lambda z: act.slope(std * z).square())
+    return Behaviour(needed, passes, expectation(growth) / square)
+
+
+_STDS = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)
+
+MOST_DRIFT = 3.0
+"""By so much may a deviation of the scale grow over all layers: chance makes one, as widths end."""
+
+
+def steady_std(act: Act, depth: int) -> float | None:
+    """The least std of the pre-activations, of some from 1 to 8, that so many layers hold.
+
+    GELU, SiLU and their like are nearly ReLU where their input is wide, and ReLU holds any scale;
+    at a std of 1 what deviates from it runs away, either way.
+
+    Example:
+        >>> steady_std(Act.named("gelu"), 5), steady_std(Act.named("gelu"), 40)
+        (1.0, 3.0)
+    """
+    most = math.log(MOST_DRIFT)
+    return next((s for s in _STDS if depth * math.log(behaviour(act, s).drifts) <= most), None)
 
 
 def needed(act: Act | str | None) -> float:
@@ -109,15 +130,18 @@ def needed(act: Act | str | None) -> float:
     return behaviour(act).needed
 
 
-def call(act: Act | str | None, by_fan: bool = False) -> str:
+def call(act: Act | str | None, by_fan: bool = False, std: float = 1.0) -> str:
     """The initialiser to use before an activation, as code with ``w`` for the weight.
 
     Args:
         act: the activation, or the name of one of torch's default numbers.
         by_fan: take the fan-in from ``layer``, as where w is not laid out as a linear layer's.
+        std: what the pre-activations' is to be.
     """
     act = Act.named(act) if isinstance(act, str) else act
-    scale = needed(act)
+    scale = behaviour(act, std).needed if act is not None and std != 1 else needed(act)
+    if std != 1 and not by_fan:
+        return f"initfast.init.variance_scaling_(w, {scale:.4g})"
     if by_fan:
         return f"initfast.init.normal_(w, 0.0, ({scale:.4g} / layer.weight.fan_in) ** 0.5)"
     if act is not None and act.name == "relu":

@@ -19,7 +19,10 @@ from initfast.report import Report
 
 CURABLE = [
     ("relu 40, torch's default", mlp(nn.ReLU, torch_default, 40, bias=None), "vanishing"),
-    ("gelu 12, torch's default", mlp(nn.GELU, torch_default, 12, bias=None), "vanishing"),
+    ("gelu 40, torch's default", mlp(nn.GELU, torch_default, 40, bias=None), "vanishing"),
+    ("silu 40, torch's default", mlp(nn.SiLU, torch_default, 40, bias=None), "vanishing"),
+    ("silu 40, N(0, 1)", mlp(nn.SiLU, normal(9.0), 40), "explosion"),
+    ("mish 40, torch's default", mlp(nn.Mish, torch_default, 40, bias=None), "vanishing"),
     ("relu 25, N(0, 1)", mlp(nn.ReLU, nn.init.normal_, 25), "explosion"),
     ("linear 25, N(0, 1e-4)", mlp(nn.Identity, normal(0.01), 25), "vanishing"),
     ("tanh 10, N(0, 1)", mlp(nn.Tanh, nn.init.normal_, 10), "saturation"),
