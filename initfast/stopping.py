@@ -95,12 +95,12 @@ class Stopping:
             judge(rows)
 
     def _remember(self, event: tuple[Any, ...], inputs: Sequence[int | None], row: Tensor) -> None:
-        if row[1] > 0:
+        if _has_nonfinite(row):
             passed_on = [self._makers[i] for i in inputs if i is not None and i in self._makers]
             self._makers[event[8]] = passed_on[0] if passed_on else event
 
     def _judge(self, index: int, rows: Tensor) -> None:
-        if not rows.view(-1, 8)[:2, 1].any():
+        if not _has_nonfinite(rows):
             return
         event = Event(*self._events[index])
         self.end = index + 1
@@ -111,6 +111,11 @@ class Stopping:
                 self.end += 1
                 break
         raise NonFinite
+
+
+def _has_nonfinite(rows: Tensor) -> bool:
+    """Whether the pre-activation's row or the output's counts any; a weight's comes third."""
+    return bool(rows.numpy().reshape(-1, 8)[:2, 1].any())
 
 
 def _is_all_of(function: Event, module: Event) -> bool:
