@@ -25,12 +25,13 @@ BACKENDS = ("native", "reference")
 class LibraryInfo:
     """What runs the operators.
 
-    backend: "native" (the compiled kernels) or "reference" (plain PyTorch).
-    reason: why it is this backend, in words.
-    isa: the instruction set chosen for the CPU kernels, or None for the reference.
-    cuda: the CUDA version that the kernels were built with, or None without CUDA kernels.
-    torch_built: the torch that the library was built against, or None for the reference.
-    torch_running: the torch that is loaded.
+    Attributes:
+        backend: "native" (the compiled kernels) or "reference" (plain PyTorch).
+        reason: why it is this backend, in words.
+        isa: the instruction set chosen for the CPU kernels, or None for the reference.
+        cuda: the CUDA version that the kernels were built with, or None without CUDA kernels.
+        torch_built: the torch that the library was built against, or None for the reference.
+        torch_running: the torch that is loaded.
     """
 
     backend: Literal["native", "reference"]
@@ -48,10 +49,15 @@ def load() -> LibraryInfo:
     INITFAST_BACKEND=native forbids the reference, INITFAST_BACKEND=reference chooses it.
     INITFAST_ISA=baseline, avx2 or avx512 forces the instruction set of the CPU kernels.
 
-    Returns what was chosen.
-    Raises ImportError where the library was built but cannot be loaded, where INITFAST_BACKEND asks
-    for one that was not built or has an unknown value, and where INITFAST_ISA is refused.
-    Warns (RuntimeWarning) where the library was never built and nothing chose the reference.
+    Returns:
+        What was chosen.
+
+    Raises:
+        ImportError: the library was built but cannot be loaded, INITFAST_BACKEND asks for one that
+            was not built or has an unknown value, or INITFAST_ISA is refused.
+
+    Warns:
+        RuntimeWarning: the library was never built and nothing chose the reference.
     """
     wanted = os.environ.get("INITFAST_BACKEND", "")
     if wanted and wanted not in BACKENDS:

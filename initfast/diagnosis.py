@@ -40,7 +40,12 @@ OF_ANY_VALUES = frozenset(("non_finite", "symmetric_units", "weight_scale"))
 
 
 class Diagnosis(NamedTuple):
-    """What :func:`diagnose` returns: the findings, worst first, and the checks not made."""
+    """What :func:`diagnose` returns.
+
+    Attributes:
+        findings: worst first.
+        skipped: the checks not made.
+    """
 
     findings: list[Finding]
     skipped: list[SkippedCheck]

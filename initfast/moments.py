@@ -49,11 +49,19 @@ class Moments:
     def of(cls, x: Tensor) -> Moments:
         """The moments of a tensor of real numbers, of any shape and dtype.
 
-        Integers and booleans are taken as float64, floats of 8 bits as float32.
+        Args:
+            x: integers and booleans are taken as float64, floats of 8 bits as float32.
+
+        Returns:
+            The moments, copied from x's device; saturated is 0.
 
         Raises:
             TypeError: x is no tensor, or of complex numbers.
             ValueError: x is on the meta device, or nested.
+
+        Example:
+            >>> Moments.of(torch.tensor([0, 1, 3])).zero
+            1
         """
         if not isinstance(x, Tensor):
             raise TypeError(f"Moments.of: x is a {type(x).__name__}; expected a tensor")
@@ -76,7 +84,18 @@ class Moments:
 
     @classmethod
     def from_row(cls, row: Sequence[float]) -> Moments:
-        """From the eight columns that the operators return."""
+        """From the eight columns that the operators return.
+
+        Args:
+            row: count, nonfinite, zero, saturated, mean, m2, min, max.
+
+        Returns:
+            The moments; their mean is NaN where nothing is finite.
+
+        Example:
+            >>> Moments.from_row(ops.moments(torch.ones(3)).tolist()).mean
+            1.0
+        """
         count, nonfinite, zero, saturated, mean, m2, low, high = row
         n, bad = int(count), int(nonfinite)
         return cls(n, bad, int(zero), int(saturated), mean if n > bad else math.nan, m2, low, high)
@@ -120,7 +139,17 @@ class Moments:
         return part / self.count if self.count else math.nan
 
     def merge(self, other: Moments) -> Moments:
-        """The moments of both streams together (Chan, Golub & LeVeque 1979).
+        """The moments of both streams together.
+
+        Args:
+            other: the moments of the other stream.
+
+        Returns:
+            What measuring both as one would give, but for rounding.
+
+        Source:
+            Chan, Golub & LeVeque 1979, "Updating formulae and a pairwise algorithm for computing
+            sample variances".
 
         Example:
             >>> a, b = Moments(2, mean=0.0, m2=2.0), Moments(2, mean=3.0, m2=2.0)
@@ -145,7 +174,13 @@ class Moments:
         )
 
     def scaled(self, factor: float) -> Moments:
-        """The moments of the same numbers times a positive factor.
+        """The moments of the same numbers times a factor.
+
+        Args:
+            factor: above 0.
+
+        Returns:
+            The moments; the counts stay.
 
         Example:
             >>> Moments(2, mean=1.0, m2=2.0, min=0.0, max=2.0).scaled(3.0).m2
@@ -167,6 +202,9 @@ class Moments:
         Args:
             group: of torch.distributed's; None: the default group. Where there is none, nothing
                 is merged.
+
+        Returns:
+            The moments of all ranks' numbers.
 
         Example:
             >>> Moments(2, mean=0.0, m2=2.0).all_reduce().m2  # where nothing is distributed

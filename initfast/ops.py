@@ -21,8 +21,18 @@ from initfast.schemas import LIBRARY as LIBRARY
 def activation_defaults(act: str) -> tuple[float, float]:
     """The (alpha, beta) that ``torch.nn.functional``'s activation of that name defaults to.
 
+    Args:
+        act: as in :func:`linear_act`.
+
+    Returns:
+        Two numbers; 0 where the activation has no such parameter.
+
     Raises:
         RuntimeError: no such activation; the message lists them.
+
+    Example:
+        >>> activation_defaults("leaky_relu")
+        (0.01, 0.0)
     """
     return activation(act).defaults
 

@@ -213,7 +213,19 @@ class Report:
     def merge(self, other: Report) -> Report:
         """The report of the two batches as one: layers of the same name, op and call merge exactly.
 
-        The weights are the other's, as the later ones; shapes add in their first dimension.
+        Args:
+            other: of a later batch of the same net.
+
+        Returns:
+            A new report. The weights are the other's; shapes add in their first dimension.
+
+        Example:
+            >>> net = nn.Linear(4, 2)
+            >>> both = initfast.profile(net, torch.ones(3, 4)).merge(
+            ...     initfast.profile(net, torch.zeros(5, 4))
+            ... )
+            >>> both[0].shape, both[0].post.count
+            ((8, 2), 16)
         """
         return Report(
             merge_layers(self.layers, other.layers),
@@ -232,6 +244,9 @@ class Report:
         Args:
             group: of torch.distributed's; None: the default group. Where there is none, nothing
                 is merged.
+
+        Returns:
+            This report where a process is alone, else a new one.
         """
         ranks = gather(self, group)
         if len(ranks) == 1:
@@ -249,7 +264,14 @@ class Report:
         return "\n".join([Table(self.layers).text(), *remarks, *found]).rstrip()
 
     def tree(self) -> str:
-        """The table with the layers below the modules that contain them, as they nest."""
+        """The table with the layers below the modules that contain them, as they nest.
+
+        Example:
+            >>> net = nn.Sequential(nn.Sequential(nn.Linear(4, 2), nn.ReLU()))
+            >>> tree = initfast.profile(net, torch.ones(3, 4)).tree()
+            >>> [line[:5].rstrip() for line in tree.splitlines()[2:]]
+            ['(net)', '0', '  0', '  1']
+        """
         return Table(*tree_rows(self.layers)).text()
 
     def _repr_html_(self) -> str:
@@ -278,7 +300,19 @@ class Report:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Report:
-        """The report that :meth:`to_dict` wrote, directly or through JSON."""
+        """The report that :meth:`to_dict` wrote, directly or through JSON.
+
+        Args:
+            data: what it returned, or what JSON made of it; findings are found anew.
+
+        Raises:
+            KeyError: it has no layers, or a layer lacks what every layer has.
+
+        Example:
+            >>> report = initfast.profile(nn.Linear(4, 2), torch.ones(3, 4))
+            >>> Report.from_dict(json.loads(report.to_json())).layers == report.layers
+            True
+        """
         return cls(
             [Layer.from_dict(layer) for layer in data["layers"]],
             list(map(moments_from_dict, data.get("inputs", ()))),
@@ -291,6 +325,12 @@ class Report:
 
         JSON has no NaN and no infinities: they are the strings "NaN", "Infinity" and "-Infinity",
         which Python's float() reads, and so does :meth:`from_dict`.
+
+        Args:
+            path: of the file, which is overwritten.
+
+        Raises:
+            OSError: the file cannot be written.
         """
         text = json.dumps(_spell_nonfinite(self.to_dict()), indent=1, allow_nan=False)
         if path is not None:
