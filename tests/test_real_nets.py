@@ -1,4 +1,4 @@
-"""profile() of torchvision's and transformers' nets, with random weights.
+"""profile() of torchvision's and transformers' nets, with random weights; transformers patched.
 
 They run where the libraries are installed. INITFAST_REAL_NETS=1 says that they are: a missing one
 then fails.
@@ -11,6 +11,7 @@ import pytest
 import torch
 from any_net import faithful
 
+from initfast import init
 from initfast.profiler import profile
 
 
@@ -92,3 +93,17 @@ def test_llama_has_its_gates_and_residuals():
     block = report.select("model.layers.0", depth=3)
     assert [layer.op for layer in block] == ["add", "add"]
     assert {layer.type for layer in block} == {"LlamaDecoderLayer"}
+
+
+def test_patch_reaches_transformers():
+    initialization = library("transformers.initialization")
+
+    def draw():
+        w = torch.empty(4)
+        return initialization.normal_(w, generator=torch.Generator().manual_seed(1))
+
+    theirs = draw()
+    with init.patch_torch():
+        ours = draw()
+    assert torch.equal(ours, init.normal_(ours, generator=torch.Generator().manual_seed(1)))
+    assert torch.equal(draw(), theirs) and not torch.equal(ours, theirs)

@@ -315,7 +315,8 @@ def test_json_spells_what_json_lacks():
 
 
 def test_dataframe(report):
-    pandas = pytest.importorskip("pandas")
+    import pandas
+
     frame = report.to_dataframe()
     assert len(frame) == 40
     assert list(frame["name"]) == [one.name for one in report]

@@ -9,7 +9,7 @@ import itertools
 
 import pytest
 import torch
-from cuda_on_cpu.builds import MissingTool
+from cuda_on_cpu.builds import or_skip
 from cuda_on_cpu.card import Card
 
 import initfast
@@ -19,10 +19,7 @@ ACT = ("tanh", 0.0, 0.0)
 
 @pytest.fixture(scope="module")
 def emulated():
-    try:
-        card = Card()
-    except MissingTool as missing:
-        pytest.skip(str(missing))
+    card = or_skip(Card)
     with card.in_place_of_the_cpu():
         yield card
 
