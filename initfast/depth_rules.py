@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from initfast.causes import batch_norms, cause_and_cure
-from initfast.checked import Net, Outcome, dense
+from initfast.checked import Net, Outcome, dense, stretches
 from initfast.depth import LEAST_POINTS, LEAST_RATE, MOST_IN_ONE_STEP, Trend, trends
 from initfast.findings import Finding, Severity, SkippedCheck
 from initfast.initialisers import activation_of
@@ -48,7 +48,7 @@ def _scale(net: Net, rule: str, sign: int) -> Outcome:
         yield _idle(net, rule, net.idle_norm)
         return
     if len(net.sequences) == 0:
-        yield SkippedCheck(rule, f"no {LEAST_POINTS} layers of one kind follow one another")
+        yield _short(rule)
         return
     least = math.log(net.limits["variance_ratio"]) / 2
     graded = [
@@ -61,6 +61,10 @@ def _scale(net: Net, rule: str, sign: int) -> Outcome:
     if sign < 0:
         yield from _lost_differences(net, taken)
     yield from _trending(net, rule, [(g, s) for g, s in graded if g == "info"], taken)
+
+
+def _short(rule: str) -> SkippedCheck:
+    return SkippedCheck(rule, f"no {LEAST_POINTS} layers of one kind follow one another")
 
 
 def _idle(net: Net, rule: str, norm: int) -> SkippedCheck:
@@ -191,6 +195,10 @@ def _gradients(net: Net, rule: str, sign: int) -> Outcome:
     if net.idle_norm is not None:
         yield _idle(net, rule, net.idle_norm)
         return
+    if len(net.sequences) == 0:
+        yield _short(rule)
+        return
+    yield from _without_gradient(net, rule)
     taken: list[tuple[int, int]] = []
     for stretch in _stretches(net, _gradient_norm, -sign):
         log_ratio = -stretch.trend.log_ratio  # first over last
@@ -213,6 +221,19 @@ def _gradients(net: Net, rule: str, sign: int) -> Outcome:
             f"{rate:.3g} a layer over {len(stretch.members)} layers, from {number(last)} to "
             f"{number(first)}",
             *(batch_norms() if by_norms else cause_and_cure(net, stretch.members, sign)),
+        )
+
+
+def _without_gradient(net: Net, rule: str) -> Outcome:
+    judged = {i for members in net.sequences for i in members if dense(net.layers[i])}
+    for first, last in stretches(i for i in judged if net.layers[i].grad is None):
+        names = net.layers[first].name, net.layers[last].name
+        which = f"layers {first} to {last} ({names[0]!r} to {names[1]!r}) are"
+        which = f"layer {first} ({names[0]!r}) is" if first == last else which
+        yield SkippedCheck(
+            rule,
+            f"{which} not judged: no gradient comes there, as where weights are frozen, under "
+            "no_grad() or before detach()",
         )
 
 
