@@ -1,6 +1,7 @@
 """How precise findings are: which rules speak of nets whose faults are known."""
 
 import json
+import math
 
 import pytest
 import torch
@@ -90,11 +91,11 @@ def test_what_is_said_of_gradients(graded):
 
     deep = worst("sigmoid 20, Xavier", "gradient_vanishing")
     assert (deep.severity, deep.first, deep.last) == ("error", 0, 20)
-    # The slope is at most 1/4, and fan_in Var(w) is 1.
-    assert deep.value == pytest.approx(0.25**20, rel=1.0)
+    # fan_in Var(w) is 1, and the slope at most 1/4, somewhat less off the centre.
+    assert -44 < math.log2(deep.value) < -40
     assert "slope is at most 1/4" in deep.cause
     wide = worst("linear 20, N(0, 4/n)", "gradient_explosion")
-    assert wide.value == pytest.approx(2.0**20, rel=1.0)
+    assert math.log2(wide.value) == pytest.approx(20, abs=0.5)
     assert "lecun_normal_" in wide.code
     assert "Yang et al. 2019" in worst("batch norm 50", "gradient_explosion").cause
 

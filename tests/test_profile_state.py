@@ -1,5 +1,7 @@
 """profile(): the net is left as it was, and errors name the layer."""
 
+import copy
+
 import pytest
 import torch
 from profile_cases import WIDTH, Loop, batch, output_of
@@ -94,9 +96,13 @@ def test_users_hooks_run_and_change_outputs():
 def test_a_graph_made_before_can_still_run_backward():
     net = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.ReLU())
     x = batch(8, 4)
+    twin = copy.deepcopy(net)
+    twin(x).sum().backward()
     y = net(x)
     profile(net, x)
     y.sum().backward()
+    for parameter, expected in zip(net.parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(parameter.grad, expected.grad)
 
 
 def test_an_expanded_buffer_in_training_mode():
