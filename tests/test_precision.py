@@ -95,7 +95,7 @@ def test_what_is_said_of_gradients(graded):
     assert -44 < math.log2(deep.value) < -40
     assert "slope is at most 1/4" in deep.cause
     wide = worst("linear 20, N(0, 4/n)", "gradient_explosion")
-    assert math.log2(wide.value) == pytest.approx(20, abs=0.5)
+    assert 19 < math.log2(wide.value) < 21
     assert "lecun_normal_" in wide.code
     assert "Yang et al. 2019" in worst("batch norm 50", "gradient_explosion").cause
 
