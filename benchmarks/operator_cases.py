@@ -7,15 +7,17 @@ from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
-from case import Case, Reference, Work
+from case import Case, Peer, Reference, Work
+from peers import compiled, statistics
 from timing import Machine
+from torch import Tensor
 
 from initfast import ops
 
 _LINEAR_SHAPES = ((16, 256, 256), (1, 1024, 1024), (256, 1024, 1024), (2048, 4096, 4096))
 _ACT_SHAPES = ((16, 256), (256, 1024), (2048, 4096))
 _ACTIVATIONS = ("tanh", "relu", "gelu")
-_DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16}
+DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16}
 
 
 def cases(machine: Machine) -> Iterator[Case]:
@@ -23,8 +25,8 @@ def cases(machine: Machine) -> Iterator[Case]:
     yield Case("moments", "moments of 2^24 f32", functools.partial(_moments, machine, 2**24))
     for act in _ACTIVATIONS:
         for shape in _LINEAR_SHAPES if act == "tanh" else _LINEAR_SHAPES[:1]:
-            yield _linear_case(machine, act, shape, "f32")
-    yield _linear_case(machine, "tanh", (256, 1024, 1024), "bf16")
+            yield linear_case(machine, act, shape, "f32")
+    yield linear_case(machine, "tanh", (256, 1024, 1024), "bf16")
     for act in _ACTIVATIONS:
         for rows, units in _ACT_SHAPES:
             build = functools.partial(_act, machine, act, (rows, units))
@@ -43,9 +45,10 @@ def _moments(machine: Machine, count: int) -> Work:
     )
 
 
-def _linear_case(machine: Machine, act: str, shape: tuple[int, int, int], dtype: str) -> Case:
+def linear_case(machine: Machine, act: str, shape: tuple[int, int, int], dtype: str) -> Case:
+    """linear_act of batch, fan_in, fan_out."""
     name = "linear_act {}, {} x {} x {} {}".format(act, *shape, dtype)
-    build = functools.partial(_linear_act, machine, act, shape, _DTYPES[dtype])
+    build = functools.partial(_linear_act, machine, act, shape, DTYPES[dtype])
     return Case("linear_act", name, build)
 
 
@@ -59,9 +62,18 @@ def _linear_act(
     written = x.element_size() * batch * fan_out
     # Of the products of bfloat16 no rate is known here: their limit is the memory's.
     flops = 2 * batch * w.numel() if dtype == torch.float32 else 0
+
+    def measured() -> list[Tensor]:
+        z = F.linear(x, w)
+        y = plain(z)
+        return [y, *(row for t in (z, y, w) for row in statistics(t))]
+
     return Work(
         run=lambda: ops.linear_act(x, w, act=act),
         references=[Reference("linear, then act", lambda: plain(F.linear(x, w)), target=1.02)],
+        peers=[Peer("torch.compile, with statistics", functools.partial(compiled, measured))]
+        if x.is_cuda
+        else [],
         limit=machine.limit(flops=flops, read=x.nbytes + w.nbytes, written=written),
     )
 

@@ -11,8 +11,8 @@ from case import Peer, Run
 from torch import Tensor, nn
 
 
-def peers(net: nn.Module, x: Tensor) -> list[Peer]:
-    """Every peer, to watch ``net(x)``."""
+def peers(net: nn.Module, x: Tensor, compiling: bool = True) -> list[Peer]:
+    """Every peer, to watch ``net(x)``; on a card also what compiles it, unless that is too long."""
     builders: dict[str, Callable[[nn.Module, Tensor], Run]] = {
         "std hook": functools.partial(_hooks, _std),
         "six-stat hooks": functools.partial(_hooks, _six_stats),
@@ -20,7 +20,22 @@ def peers(net: nn.Module, x: Tensor) -> list[Peer]:
         "TorchLens trace": _torchlens,
         "unit-scaling track_scales": _unit_scaling,
     }
+    if x.is_cuda and compiling:
+        builders["torch.compile, no statistics"] = lambda net, x: compiled(lambda: net(x))
     return [Peer(name, functools.partial(build, net, x)) for name, build in builders.items()]
+
+
+def compiled(run: Run) -> Run:
+    """The same by torch.compile; what was compiled before is forgotten, or would count as one."""
+    torch.compiler.reset()
+    return torch.compile(run, dynamic=False)
+
+
+def statistics(y: Tensor) -> tuple[Tensor, ...]:
+    """What initfast measures of a tensor, where it lies."""
+    finite = torch.isfinite(y)
+    wide = y.float()
+    return wide.mean(), wide.std(), y.min(), y.max(), (y == 0).sum(), (~finite).sum()
 
 
 def _std(y: Tensor) -> tuple[float, ...]:

@@ -25,6 +25,7 @@ _ELEMENTWISE: tuple[tuple[str, tuple[float, ...], float | None, float | None], .
     ("sparse_", (0.1,), 1 / 10, None),
 )
 _SIZE = 4096
+_WIDTH = 2048  # of the model
 
 
 def cases(machine: Machine) -> Iterator[Case]:
@@ -42,7 +43,8 @@ def cases(machine: Machine) -> Iterator[Case]:
         yield Case(
             "orthogonal", f"orthogonal_ {size}", functools.partial(_orthogonal, machine, size)
         )
-    yield Case("model", "10^9 parameters, meta to CPU", functools.partial(_model, machine))
+    name = f"10^9 parameters, meta to {machine.device.type.upper()}"
+    yield Case("model", name, functools.partial(_model, machine))
 
 
 def _elementwise(
@@ -77,7 +79,7 @@ def _orthogonal(machine: Machine, size: int) -> Work:
 
 
 def _model(machine: Machine) -> Work:
-    width, depth = 2048, 20  # a transformer's matrices: 12 width^2 for each block
+    width, depth = _WIDTH, 20  # a transformer's matrices: 12 width^2 for each block
     with torch.device("meta"):
         blocks = [nn.Linear(width, 12 * width, bias=False) for _ in range(depth)]
 
