@@ -104,10 +104,18 @@ class Fusion(TorchFunctionMode):
         """Whether more than plain values is asked of the operators, gradients aside."""
         return self._plain or observed()
 
+    def _may_join_a_graph(self, x: Any) -> bool:
+        """Whether a graph may be made around a layer that runs without one.
+
+        The forward of an autograd.Function does: what it returns gets the graph afterwards, which
+        a result that waits for its values would lose.
+        """
+        return self.tape.gradients is not None or x.requires_grad
+
     # ---- linear layers ----
 
     def _linear(self, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        watched = grad_enabled() or self.observed()
+        watched = grad_enabled() or self.observed() or self._may_join_a_graph(input)
         with self.waiting.lock:
             x: Tensor | Link = input
             if type(input) is Pending:

@@ -175,6 +175,7 @@ class Gradients:
             self._found_at(weight, grad)
 
     def _found_at(self, weight: int, grad: Tensor) -> None:
+        grad = grad.to_dense() if grad.is_sparse else grad
         if (key := kernels_of(grad)) is not None:
             places = [(address, 0) for address in self._weights[weight][1]]
             self.found.append((MOMENTS(key, grad), 1, places))

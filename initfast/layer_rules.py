@@ -22,6 +22,9 @@ from initfast.table import number, share
 CLAMPS = frozenset(("hardtanh", "hardsigmoid", "relu6"))
 """Activations that are flat from a point on, where a standard normal already reaches."""
 
+RECTIFIERS = frozenset(("relu", "relu6"))
+"""Activations whose slope is zero at zero."""
+
 GATES = frozenset(("sigmoid", "hardsigmoid"))
 
 CONFIDENCE = 0.95
@@ -82,11 +85,14 @@ def dead_units(net: Net) -> Outcome:
     """Most units of a layer are zero over the whole batch."""
     few: dict[int, int] = {}
     for i, layer in enumerate(net.sound):
-        if layer.dead_units is None or activation_in(layer.op) is None or not layer.units:
+        act = activation_in(layer.op)
+        if layer.dead_units is None or act is None or not layer.units:
             continue
+        if act not in RECTIFIERS and layer.pre and layer.pre.zero >= layer.post.zero:
+            continue  # of zeros alone, where its slope is not zero: they learn
         n = layer.units or 1
         samples = layer.post.count // n
-        if layer.dead_units <= n * net.limits["dead_units"]:
+        if not samples or layer.dead_units <= n * net.limits["dead_units"]:
             continue
         active = 1 - (1 - CONFIDENCE) ** (1 / samples)
         if active > net.limits["unit_activity"]:

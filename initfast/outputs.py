@@ -99,10 +99,11 @@ class Outputs:
     def _measure(
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
     ) -> None:
+        name, kind = self._names.name(module), type(module).__name__
         if torch._C._functorch.peek_interpreter_stack() is not None:
-            return  # inside a transform such as vmap there are no plain values to measure
+            self._skip(name, kind, "no plain values inside a transform such as vmap")
+            return
         with torch._C.DisableTorchFunction():
-            name, kind = self._names.name(module), type(module).__name__
             if type(output) is Tensor and output.dtype.is_floating_point:
                 found = [("", output)]
             else:
@@ -114,6 +115,9 @@ class Outputs:
                     continue
                 y = _value(t)
                 if y is None or (not is_first and self._tape.find_layer(y) is not None):
+                    continue
+                if y.is_nested:
+                    self._skip(name, kind + path, _why_not(y))
                     continue
                 if source is None:
                     self._waiting.record()
@@ -173,7 +177,7 @@ class Outputs:
         else:
             inputs = [t for _, t in tensors((args, kwargs))]
         rows = tuple([None if t is y else self._row(t) for t in inputs])
-        shape = inputs[0].shape if inputs else None
+        shape = inputs[0].shape if inputs and not inputs[0].is_nested else None
         source = Source(kind, name, shape, rows)
         found = weights(module, shape, y.shape, self._made)
         return self._tape.with_weights(source, found) if found else source
@@ -237,4 +241,6 @@ def _why_not(t: Tensor) -> str:
         return "on the meta device"
     if t.layout is not torch.strided:
         return str(t.layout)
+    if t.is_nested:
+        return "a nested tensor"
     return type(t).__name__ if type(t) is not Tensor else str(t.dtype)

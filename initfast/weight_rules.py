@@ -44,7 +44,9 @@ def weight_scale(net: Net) -> Outcome:
         if net.initialiser(i) is not None:
             continue
         off = layer.weight.scale / needed(net.activation(i))
-        if off > net.limits["weight_variance"] and i not in net.normed:
+        reach = layer.weight.scale**0.5 * (layer.input.rms if layer.input else 1.0)
+        is_wide = reach > net.limits["unit_factor"]  # else its input is scaled down to fit it
+        if off > net.limits["weight_variance"] and is_wide and i not in net.normed:
             large[i] = off
         else:
             odd.append(i)

@@ -108,6 +108,15 @@ def test_dead_units_need_enough_samples_and_units(samples, dead, expected):
         assert f"{samples} samples tell too little: pass a batch of 29" in skipped[0].reason
 
 
+@pytest.mark.parametrize("act, dead", [(nn.Tanh, False), (nn.GELU, False), (nn.ReLU, True)])
+def test_zeros_of_a_last_layer_that_starts_at_zero_are_no_dead_units(act, dead):
+    last = nn.Linear(16, 16)
+    nn.init.zeros_(last.weight)
+    nn.init.zeros_(last.bias)
+    report = profile(nn.Sequential(nn.Linear(16, 16), nn.Tanh(), last, act()), torch.randn(64, 16))
+    assert ("dead_units" in rules_of(report)) is dead
+
+
 def test_channels_of_convolutions_are_units():
     post = moments(4 * 40 * 49, zero=4 * 36 * 49)
     one = layer(
@@ -179,6 +188,8 @@ def test_weights_of_no_usual_initialiser():
     large = Weight(256, 256, moments(65536, std=1.0))
     found = said(layer("linear + relu", weight=large), rule="weight_scale")
     assert found[0].severity == "warning" and found[0].value == pytest.approx(128, rel=1e-3)
+    fitting = layer("linear", weight=large, input=moments(4096, std=1 / 16))  # T5's tied head
+    assert [f.severity for f in said(fitting, rule="weight_scale")] == ["info"]
 
 
 # ---- mean drift ----
