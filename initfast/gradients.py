@@ -174,6 +174,17 @@ class Gradients:
         else:
             self._found_at(weight, grad)
 
+    def added(self) -> None:
+        """Measure what backwards within the backward have added to weights that it did not reach.
+
+        What both have brought to one weight is measured in part.
+        """
+        known = {address for _, _, places in self.found for address, _ in places}
+        for i, (weight, addresses) in self._weights.items():
+            if weight.is_leaf and weight.grad is not None and known.isdisjoint(addresses):
+                self._measured = _backward()
+                self._measure_weight(i, weight.grad)
+
     def _found_at(self, weight: int, grad: Tensor) -> None:
         grad = grad.to_dense() if grad.is_sparse else grad
         if (key := kernels_of(grad)) is not None:

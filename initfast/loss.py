@@ -80,8 +80,17 @@ def note(error: Exception, text: str) -> None:
         error.args = (f"{error.args[0]}\n{text}", *error.args[1:])
 
 
-def run_backward(loss: Tensor, known: Iterable[Tensor], gradients: Gradients, scaler: Any) -> None:
+def run_backward(
+    loss: Tensor,
+    known: Iterable[Tensor],
+    gradients: Gradients,
+    scaler: Any,
+    parameters: Iterable[Tensor] = (),
+) -> None:
     """Run the backward of a loss for the sake of its hooks: no gradient is kept anywhere.
+
+    A backward may run others within it, as that of a reversible block does, which add to `.grad`:
+    what they have added is measured and taken away.
 
     Args:
         loss: a scalar.
@@ -89,22 +98,31 @@ def run_backward(loss: Tensor, known: Iterable[Tensor], gradients: Gradients, sc
             none that requires a gradient, the leaves of the whole graph.
         gradients: what measures.
         scaler: a GradScaler or None.
+        parameters: what else may get a gradient.
 
     Raises:
         Exception: whatever the backward raises, with a note.
     """
     ends = [t for t in dict.fromkeys(known) if t.requires_grad] or _leaves(loss)
+    kept = [(t, t.grad) for t in dict.fromkeys((*ends, *parameters)) if t.is_leaf]
     if scaler is not None:
         gradients.scale = scale_of(scaler, loss.device)
         loss = loss * gradients.scale
     gradients.arm(loss)
     try:
+        for t, grad in kept:
+            if grad is not None:
+                t.grad = None
         torch.autograd.grad(loss, ends, allow_unused=True)
+        gradients.added()
     except Exception as error:
         note(error, "initfast.profile: raised in the backward from the loss")
         raise
     finally:
         gradients.armed = False
+        for t, grad in kept:
+            if t.grad is not grad:
+                t.grad = grad
 
 
 def _leaves(loss: Tensor) -> list[Tensor]:

@@ -167,7 +167,7 @@ def _run(
     if loss is not None and gradients is not None:
         value = loss_of(loss, output, targets)
         ends = [p for m in names.modules for p in m._parameters.values() if p is not None]
-        run_backward(value, [*ends, *given] if is_module else [], gradients, scaler)
+        run_backward(value, [*ends, *given] if is_module else [], gradients, scaler, ends)
     return watch, gradients
 
 

@@ -91,7 +91,7 @@ def _run_pairs(fusion: Fusion, pairs: Iterator[tuple[Any, Call]], x: Any) -> tup
         if type(x) is not Tensor or transforms() is not None or fusion.observed():
             return x, 0
         graph = grad_enabled()
-        if graph and not _makes_graphs(tape):
+        if not _makes_graphs(tape) if graph else tape.gradients is not None:
             return x, 0
         key = kernels_of(x)
         if key is None or x.dim() == 0:

@@ -97,3 +97,49 @@ def test_batches_without_samples_make_a_report():
         for _ in range(2):
             net(torch.empty(0, 8))
     assert p.report()[0].post.count == 0 and str(p.report())
+
+
+class Recomputed(torch.autograd.Function):
+    """Runs a module without a graph, and again with one in a backward within the backward."""
+
+    @staticmethod
+    def forward(ctx, x, module):
+        ctx.module = module
+        ctx.save_for_backward(x)
+        return module(x)
+
+    @staticmethod
+    def backward(ctx, grad):
+        x = ctx.saved_tensors[0].detach().requires_grad_()
+        with torch.enable_grad():
+            torch.autograd.backward(ctx.module(x), grad)
+        return x.grad, None
+
+
+class Reversible(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Linear(8, 8), nn.Linear(8, 2)
+        self.inner = nn.Sequential(nn.Linear(8, 8), nn.Tanh())
+
+    def forward(self, x):
+        return self.last(Recomputed.apply(self.first(x), self.inner))
+
+
+@pytest.mark.parametrize("call", [lambda net: net, lambda net: lambda x: net(x)])
+def test_a_backward_within_the_backward_leaves_no_gradients(call):
+    net, x = Reversible(), torch.randn(5, 8)
+    net(x).square().mean().backward()
+    truth = {f"{name}.weight": Moments.of(m.weight.grad) for name, m in linears(net)}
+    net.inner[0].weight.grad = kept = torch.ones(8, 8)
+    net.inner[0].bias.grad = None
+    report = profile(call(net), x, loss=lambda y: y.square().mean())
+    assert net.inner[0].weight.grad is kept and bool((kept == 1).all())
+    assert net.inner[0].bias.grad is None
+    for layer in report:
+        name = layer.parameter.removeprefix("net.")
+        assert layer.weight_grad.rms == pytest.approx(truth[name].rms, rel=1e-5)
+
+
+def linears(net):
+    return [(name, m) for name, m in net.named_modules() if isinstance(m, nn.Linear)]
