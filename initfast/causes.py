@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from initfast.checked import Net, dense, is_constant
-from initfast.initialisers import Act, activation_of, behaviour, call, needed, steady_std
+from initfast.weight_scales import Act, activation_of, behaviour, call, needed, steady_std
 
 RIGHT = 1.25
 """A weight's scale is called right within this factor of what holds the scale."""

@@ -10,14 +10,14 @@ from typing import NamedTuple
 
 import torch
 
-from initfast import depth, initialisers
+from initfast import depth, weight_scales
 from initfast.activations import ACTIVATIONS
 from initfast.findings import Finding, Severity, SkippedCheck
 from initfast.infinities import harmless
-from initfast.initialisers import Act, activation_of
 from initfast.layer import Layer
 from initfast.moments import Moments
 from initfast.thresholds import THRESHOLDS
+from initfast.weight_scales import Act, activation_of
 
 Outcome = Iterator[Finding | SkippedCheck]
 
@@ -149,7 +149,7 @@ class Net:
         n = max(weight.moments.finite, 1)
         tolerance = max(self.limits["initialiser"], 4 * math.sqrt(2 / n))
         act, blocks = self.activation(i), self.blocks.get(i, 1)
-        found = (initialisers.recognise(weight.std**2, *f, act, blocks, tolerance) for f in fans)
+        found = (weight_scales.recognise(weight.std**2, *f, act, blocks, tolerance) for f in fans)
         return next((known.name for known in found if known), None)
 
     def refill(self, first: int, last: int, act: Act | None, std: float = 1.0) -> str:
@@ -170,7 +170,7 @@ class Net:
             f"for layer in report.layers[{first}:{last + 1}]:\n"
             f"    if layer.weight{known}:\n"
             f"        w = {self.root}.get_parameter(layer.parameter)\n"
-            f"        {initialisers.call(act, by_fan, std)}"
+            f"        {weight_scales.call(act, by_fan, std)}"
         )
         if std == 1:
             return code

@@ -10,10 +10,10 @@ from initfast.causes import batch_norms, cause_and_cure
 from initfast.checked import Net, Outcome, dense, stretches
 from initfast.depth import LEAST_POINTS, LEAST_RATE, MOST_IN_ONE_STEP, Trend, trends
 from initfast.findings import Finding, Severity, SkippedCheck
-from initfast.initialisers import activation_of
 from initfast.layer import Layer
 from initfast.table import number
 from initfast.theory import expectation
+from initfast.weight_scales import activation_of
 
 
 class Stretch(NamedTuple):

@@ -14,10 +14,10 @@ from initfast.checked import (
     units_of,
 )
 from initfast.findings import SkippedCheck
-from initfast.initialisers import activation_in, activation_of, needed
 from initfast.layer import Layer
 from initfast.moments import Moments
 from initfast.table import number, share
+from initfast.weight_scales import activation_in, activation_of, needed
 
 CLAMPS = frozenset(("hardtanh", "hardsigmoid", "relu6"))
 """Activations that are flat from a point on, where a standard normal already reaches."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from initfast.checked import Net, Outcome, dense, is_constant, stretches
 from initfast.depth import parents
-from initfast.initialisers import call, needed
 from initfast.table import number
+from initfast.weight_scales import call, needed
 
 
 def symmetric_units(net: Net) -> Outcome:

@@ -8,8 +8,8 @@ from torch import nn
 
 import initfast
 from initfast import profile
-from initfast.initialisers import needed
 from initfast.ranks import WRAPPED
+from initfast.weight_scales import needed
 
 
 def deep(act, depth=30, width=128):

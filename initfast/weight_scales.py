@@ -1,4 +1,4 @@
-"""Which initialiser a weight was filled by, as its variance tells, and which one it should be."""
+"""The scale that a weight has: which initialiser gave it, and which scale its activation needs."""
 
 from __future__ import annotations
 

@@ -10,9 +10,9 @@ from torch import nn
 import initfast
 from initfast import profile
 from initfast.checked import Net
-from initfast.initialisers import Act, activation_in, behaviour, call, needed, recognise
 from initfast.report import Report
 from initfast.thresholds import limits
+from initfast.weight_scales import Act, activation_in, behaviour, call, needed, recognise
 
 
 def fan(shape):
