@@ -34,14 +34,36 @@ class Arrival(Protocol):
         """Wait until they have."""
 
 
-def travelling(rows: Tensor) -> tuple[Tensor, Arrival | None]:
-    """The rows on the host, and what tells when they have arrived; None where they are there."""
-    if not rows.is_cuda:
-        return rows, None
-    copy = rows.to("cpu", non_blocking=True)  # to pinned memory
-    arrival = torch.cuda.Event()
-    arrival.record(torch.cuda.current_stream(rows.device))
-    return copy, arrival
+class Travel:
+    """Takes rows to the host.
+
+    A card's go to pinned memory, which is asked for in large pieces: that may stall the card.
+    """
+
+    def __init__(self) -> None:
+        self._room: Tensor | None = None
+
+    def start(self, rows: Tensor) -> tuple[Tensor, Arrival | None]:
+        """The rows on the host, and what tells when they have arrived; None if they are there."""
+        if not rows.is_cuda:
+            return rows, None
+        copy = self._take(rows.numel()).view(rows.shape).copy_(rows, non_blocking=True)
+        arrival = torch.cuda.Event()
+        arrival.record(torch.cuda.current_stream(rows.device))
+        return copy, arrival
+
+    def _take(self, count: int) -> Tensor:
+        room = self._room
+        if room is None or room.numel() < count:
+            size = max(count, _NUMBERS)
+            with torch.inference_mode(False):  # to be written to in and outside of it
+                room = torch.empty(size, dtype=torch.float64, device="cpu", pin_memory=True)
+        self._room = room[count:]
+        return room[:count]
+
+
+_NUMBERS = 1 << 13
+"""1024 rows."""
 
 
 class Stopping:
@@ -58,6 +80,7 @@ class Stopping:
     def __init__(self, events: list[tuple[Any, ...]]) -> None:
         self.end: int | None = None
         self._events = events
+        self._travel = Travel()
         self._queue: deque[tuple[Tensor, Arrival | None, Callable[[Tensor], None]]] = deque()
         # By the address of a function's non-finite result: the event of the function that made it.
         self._makers: dict[int, tuple[Any, ...]] = {}
@@ -79,7 +102,7 @@ class Stopping:
         self._look(wait=True)
 
     def _put(self, rows: Tensor, judge: Callable[[Tensor], None]) -> None:
-        self._queue.append((*travelling(rows), judge))
+        self._queue.append((*self._travel.start(rows), judge))
         self._look()
 
     def _look(self, wait: bool = False) -> None:

@@ -19,7 +19,7 @@ class Late:
         self.started = 0
         self.waits = 0
 
-    def travelling(self, rows: torch.Tensor) -> tuple[torch.Tensor, stopping.Arrival]:
+    def start(self, rows: torch.Tensor) -> tuple[torch.Tensor, stopping.Arrival]:
         self.started += 1
         copy = torch.full_like(rows, torch.nan)  # what nobody may look at yet
         return copy, Late.Arrival(self, rows, copy, self.started + self.delay)
@@ -45,7 +45,7 @@ def late(monkeypatch):
 
     def by(delay: int) -> Late:
         late = Late(delay)
-        monkeypatch.setattr(stopping, "travelling", late.travelling)
+        monkeypatch.setattr(stopping.Travel, "start", lambda _, rows: late.start(rows))
         return late
 
     return by
@@ -152,3 +152,29 @@ def test_a_function_is_named_however_late(late, delay):
     late(delay)
     report = profile(nn.Sequential(Plain(), nn.LayerNorm(4)), batch(4, 4), stop_at_nonfinite=True)
     assert [layer.op for layer in report.layers] == ["LayerNorm", "div", "linear"]
+
+
+def test_pinned_memory_is_asked_for_in_large_pieces(monkeypatch):
+    class CardRows:
+        """Rows that say they are a card's."""
+
+        is_cuda, device, shape = True, "cuda:0", (2, 8)
+
+        def numel(self):
+            return 16
+
+    asked, empty = [], torch.empty
+    monkeypatch.setattr(torch.cuda, "Event", lambda: Late.Arrival(None, None, None, 0))
+    monkeypatch.setattr(Late.Arrival, "record", lambda *_: None, raising=False)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: None)
+    monkeypatch.setattr(torch.Tensor, "copy_", lambda t, rows, non_blocking: t)
+    travel = stopping.Travel()
+    monkeypatch.setattr(
+        torch, "empty", lambda *size, pin_memory, **how: asked.append(size) or empty(*size, **how)
+    )
+    with torch.inference_mode():
+        places = [travel.start(CardRows())[0] for _ in range(600)]
+    assert len(asked) == 2
+    assert len({t.data_ptr() for t in places}) == 600
+    assert not places[0].untyped_storage().data_ptr() == places[-1].untyped_storage().data_ptr()
+    assert not any(t.is_inference() for t in (places[0]._base, places[-1]._base))

@@ -38,6 +38,7 @@ def moved(function: Callable[..., Any]) -> Callable[..., Any]:
         args = tuple(on_cpu(a) if isinstance(a, (str, torch.device)) else a for a in args)
         if "device" in kwargs:
             kwargs["device"] = on_cpu(kwargs["device"])
+        kwargs.pop("pin_memory", None)
         return function(*args, **kwargs)
 
     return call
