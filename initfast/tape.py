@@ -1,20 +1,17 @@
 """What a profile measured: rows of moments that stay on their device until the end.
 
 The tape is written once for each operator while the net runs and read once afterwards: one copy
-from each device, whatever the depth. It also remembers which tensors it has measured, so that no
-tensor is measured twice and a layer's input need not be read again to know its scale.
+from each device, whatever the depth.
 """
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable, Mapping, Sequence
 from itertools import compress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import Parameter
 
 from initfast.events import Recording
 from initfast.kernels import (
@@ -27,6 +24,7 @@ from initfast.kernels import (
     kernels_of,
 )
 from initfast.marks import Marks
+from initfast.measured import Measured
 from initfast.ops import count_write
 from initfast.rows import Rows
 from initfast.spelling import Call
@@ -52,8 +50,8 @@ class Source(NamedTuple):
     weights: tuple[tuple[str, int, tuple[int, int]], ...] = ()  # where there are several
 
 
-class Tape:
-    """Runs the operators, and keeps what they measured and for which layers.
+class Tape(Measured):
+    """Runs the operators, and keeps what they measured, of which tensors and for which layers.
 
     Args:
         stop_at_nonfinite: look at each row as it arrives, and raise
@@ -63,18 +61,14 @@ class Tape:
 
     Attributes:
         stops: stop_at_nonfinite.
-        writes: how often a function ran that may have written to any tensor.
     """
 
     def __init__(self, stop_at_nonfinite: bool = False, gradients: Gradients | None = None) -> None:
+        super().__init__()
         self.stops = stop_at_nonfinite
         self.gradients = gradients
-        self.writes = 0
         self._events: list[tuple[Any, ...]] = []
         self._rows = Rows()
-        # What was measured, by id: the tensor, its version then, the address of its row.
-        self._known: dict[int, tuple[weakref.ref[Tensor], int, int]] = {}
-        self._lent: set[int] = set()  # where memory begins that may be written to unseen
         # By address: what was measured as an input only, as far as one looks at the rows already.
         self._inputs: dict[int, Tensor] = {}
         self._net_inputs: list[int] = []
@@ -93,7 +87,7 @@ class Tape:
         call = act, alpha, beta
         event = ("linear", call, name, x.shape, y.shape, y.dtype, x_row, pre, pre + 1, pre + 2)
         self._events.append((*event, self._rows.add_mask(live)))
-        self._keep(y, pre + 1)
+        self.keep(y, pre + 1)
         if self.stops:
             self._stopping.operator(rows)
         return y
@@ -129,7 +123,7 @@ class Tape:
             x_row = row + 1
             row += 3
         first = row - 3 * len(layers)
-        self._keep(y, row - 2)
+        self.keep(y, row - 2)
         return y, range(first + 1, row, 3)
 
     def linear_act_with_graph(
@@ -163,7 +157,7 @@ class Tape:
             if self.stops:
                 self._stopping.operator(rows)
             x_row, row, shape = row + 1, row + 3, after
-        self._keep(y, row - 2)
+        self.keep(y, row - 2)
         return y
 
     def act(
@@ -190,8 +184,8 @@ class Tape:
             y = y if function is None else function()
         pre = self._rows.add(rows, 2)
         if y is not z and self.find(z) is None:
-            self._keep(z, pre)
-        self._keep(y, pre + 1)
+            self.keep(z, pre)
+        self.keep(y, pre + 1)
         if source.kind == "act":
             source = Source("act", source.name, z.shape, (pre,))
         self._record(source, (act, alpha, beta), y, pre, pre + 1, self._rows.add_mask(live), rows)
@@ -211,7 +205,7 @@ class Tape:
         if address is None:
             if (rows := self._moments(y, key or kernels_of(y))) is None:
                 return
-            address = self._keep(y, self._rows.add(rows, 1))
+            address = self.keep(y, self._rows.add(rows, 1))
         elif address in self._inputs:
             rows = self._inputs.pop(address)
             self._glimpsed.discard(address)
@@ -271,7 +265,7 @@ class Tape:
             return address
         if (rows := self._moments(t, key)) is None:
             return None
-        address = self._keep(t, self._rows.add(rows, 1))
+        address = self.keep(t, self._rows.add(rows, 1))
         self._inputs[address] = rows
         return address
 
@@ -299,35 +293,10 @@ class Tape:
             return source._replace(weight=rows[0][1], fans=rows[0][2])
         return source._replace(weights=tuple(rows))
 
-    def find(self, t: Tensor) -> int | None:
-        """The address of t's row; None where t has not been measured since it was written to."""
-        entry = self._known.get(id(t))
-        if entry is None or entry[0]() is not t or entry[1] != self._version(t):
-            return None
-        if self._lent and t.untyped_storage().data_ptr() in self._lent:
-            return None
-        return entry[2]
-
-    def lend(self, t: Any) -> None:
-        """The memory of t may be written to unseen from now on: it is measured anew at each use."""
-        if type(t) in (Tensor, Parameter) and t.layout is torch.strided and t.device.type != "meta":
-            self._lent.add(t.untyped_storage().data_ptr())
-
     def find_layer(self, t: Tensor) -> int | None:
-        """Likewise, and None where only a function that is no layer made or took it."""
+        """As :meth:`find`, and None where only a function that is no layer made or took it."""
         address = self.find(t)
         return None if address in self._glimpsed else address
-
-    def _keep(self, t: Tensor, address: int) -> int:
-        self._known[id(t)] = (weakref.ref(t), self._version(t), address)
-        return address
-
-    def _version(self, t: Tensor) -> int:
-        """How often t was written to; for inference tensors, which do not count, any tensor was."""
-        try:
-            return t._version
-        except RuntimeError:
-            return self.writes
 
     def _record(
         self,

@@ -1,0 +1,50 @@
+"""Which tensors have been measured: none is twice, and a layer's input need not be read again."""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.parameter import Parameter
+
+
+class Measured:
+    """The tensors that have been measured, with the addresses of their rows.
+
+    Attributes:
+        writes: how often a function ran that may have written to any tensor.
+    """
+
+    def __init__(self) -> None:
+        self.writes = 0
+        # What was measured, by id: the tensor, its version then, the address of its row.
+        self._known: dict[int, tuple[weakref.ref[Tensor], int, int]] = {}
+        self._lent: set[int] = set()  # where memory begins that may be written to unseen
+
+    def find(self, t: Tensor) -> int | None:
+        """The address of t's row; None where t has not been measured since it was written to."""
+        entry = self._known.get(id(t))
+        if entry is None or entry[0]() is not t or entry[1] != self._version(t):
+            return None
+        if self._lent and t.untyped_storage().data_ptr() in self._lent:
+            return None
+        return entry[2]
+
+    def keep(self, t: Tensor, address: int) -> int:
+        """Remember that t, as it is now, is measured in the row of this address."""
+        self._known[id(t)] = (weakref.ref(t), self._version(t), address)
+        return address
+
+    def lend(self, t: Any) -> None:
+        """The memory of t may be written to unseen from now on: it is measured anew at each use."""
+        if type(t) in (Tensor, Parameter) and t.layout is torch.strided and t.device.type != "meta":
+            self._lent.add(t.untyped_storage().data_ptr())
+
+    def _version(self, t: Tensor) -> int:
+        """How often t was written to; for inference tensors, which do not count, any tensor was."""
+        try:
+            return t._version
+        except RuntimeError:
+            return self.writes
