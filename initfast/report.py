@@ -6,7 +6,6 @@ import html
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from fnmatch import fnmatchcase
 from functools import cached_property, reduce
 from pathlib import Path
 from textwrap import fill
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, SupportsIndex, TypeAlias, ove
 from initfast.findings import Finding, SkippedCheck, summary, summary_html
 from initfast.frame import frame_of
 from initfast.layer import Layer, Weight, moments_from_dict, moments_to_dict
+from initfast.lookup import Pattern, named
 from initfast.merging import merge_layers, pairwise, with_shared_loss
 from initfast.moments import Moments
 from initfast.origin import origin
@@ -119,33 +119,7 @@ class Report:
         """
         if not isinstance(key, (str, tuple)):
             return self.layers[key]
-        name, call, which = (*key, 0)[:3] if isinstance(key, tuple) else (key, 0, 0)
-        calls = self._calls(name)
-        if not calls:
-            raise KeyError(f"no layer is named {name!r}; {_known(self.layers)}")
-        if not -len(calls) <= call < len(calls):
-            raise KeyError(f"layer {name!r} has {len(calls)} calls; call {call} was asked for")
-        tensors = calls[call]
-        if not -len(tensors) <= which < len(tensors):
-            ops = ", ".join(layer.op for layer in tensors)
-            raise KeyError(
-                f"layer {name!r} has {len(tensors)} tensors in call {call} ({ops}); "
-                f"tensor {which} was asked for"
-            )
-        return tensors[which]
-
-    def _calls(self, name: str) -> list[list[Layer]]:
-        """The layers that have this name, those that one call returned together."""
-        named = [layer for layer in self.layers if name in layer.names]
-        calls: list[list[Layer]] = []
-        for layer in [x for x in named if x.is_output or name in x.also] or named:
-            path = layer.op.removeprefix(layer.type)
-            is_part = layer.name == name and path.startswith(("[", "."))
-            if calls and is_part and layer.op not in [before.op for before in calls[-1]]:
-                calls[-1].append(layer)
-            else:
-                calls.append([layer])
-        return calls
+        return named(self.layers, *(key if isinstance(key, tuple) else (key,)))
 
     def select(
         self, name: str | None = None, type: str | None = None, depth: int | None = None
@@ -168,16 +142,8 @@ class Report:
             ['1.0']
         """
 
-        def fits(names: Sequence[str], types: Sequence[str]) -> bool:
-            return (
-                (name is None or any(fnmatchcase(n, name) for n in names))
-                and (type is None or any(fnmatchcase(t, type) for t in types))
-                and (depth is None or min(map(_depth, names)) <= depth)
-            )
-
-        layers = [
-            layer for layer in self if fits(layer.names, (layer.type, layer.op, *layer.also_types))
-        ]
+        fits = Pattern(name, type, depth).fits
+        layers = [x for x in self if fits(x.names, (x.type, x.op, *x.also_types))]
         skipped = [item for item in self.skipped if fits([item.name], [item.op])]
         return Report(layers, self.inputs, skipped, self.notes)
 
@@ -347,16 +313,6 @@ class Report:
             ImportError: pandas is not installed.
         """
         return frame_of(self.layers)
-
-
-def _depth(name: str) -> int:
-    return name.count(".") + 1 if name else 0
-
-
-def _known(layers: Sequence[Layer], most: int = 10) -> str:
-    names = list(dict.fromkeys(repr(layer.name) for layer in layers))
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return f"the names are {', '.join(names[:most])}{more}" if names else "the report is empty"
 
 
 def _spell_nonfinite(value: Any) -> Any:
