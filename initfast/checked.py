@@ -103,6 +103,22 @@ class Net:
         return {i for i in into_norms if dense(self.layers[i])}
 
     @cached_property
+    def untaken(self) -> set[int]:
+        """The layers whose output no other takes as it is: heads, gates."""
+        return set(range(len(self.layers))) - set(depth.parents(self.layers))
+
+    def is_prior(self, i: int) -> bool:
+        """Whether layer i is a head or a gate that its bias holds at one value.
+
+        As a detector's classes start at a probability of 0.01 (Lin et al. 2017), a gate closed.
+        """
+        layer = self.layers[i]
+        z = layer.pre or layer.post
+        act = weight_scales.activation_in(layer.op)
+        far = abs(z.mean) > self.limits["mean_drift"] * z.std
+        return act in (None, "sigmoid") and i in self.untaken and far and z.std <= 1
+
+    @cached_property
     def sequences(self) -> list[list[int]]:
         """The layers along which a trend is looked for: the runs, and the layers of each role.
 

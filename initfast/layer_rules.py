@@ -14,7 +14,7 @@ from initfast.checked import (
     units_of,
 )
 from initfast.findings import SkippedCheck
-from initfast.layer import Layer
+from initfast.layer import Layer, Weight
 from initfast.moments import Moments
 from initfast.table import number, share
 from initfast.weight_scales import activation_in, activation_of, needed
@@ -42,7 +42,9 @@ def saturation(net: Net) -> Outcome:
         bad = [
             i
             for i, layer in enumerate(net.sound)
-            if activation_in(layer.op) == act and layer.saturated > net.limits[early]
+            if activation_in(layer.op) == act
+            and layer.saturated > net.limits[early]
+            and not net.is_prior(i)
         ]
         for first, last in stretches(bad):
             members = [i for i in bad if first <= i <= last]
@@ -94,7 +96,7 @@ def dead_units(net: Net) -> Outcome:
         samples = layer.post.count // n
         if not samples or layer.dead_units <= n * net.limits["dead_units"]:
             continue
-        active = 1 - (1 - CONFIDENCE) ** (1 / samples)
+        active = _least_active(layer)
         if active > net.limits["unit_activity"]:
             few[i] = samples
             continue
@@ -122,6 +124,12 @@ def dead_units(net: Net) -> Outcome:
             f"{len(few)} layers have most units at zero, but {samples} samples tell too little: "
             f"pass a batch of {need} or more",
         )
+
+
+def _least_active(layer: Layer) -> float:
+    """The share of inputs that a unit which was never active may yet be active on."""
+    samples = layer.post.count // (layer.units or 1)
+    return 1 - (1 - CONFIDENCE) ** (1 / samples) if samples else 1.0
 
 
 def _start_anew(net: Net, i: int) -> str:
@@ -157,6 +165,14 @@ def collapse(net: Net) -> Outcome:
             continue
         if is_constant(layer):
             continue  # a constant weight: symmetric_units speaks of it
+        if (
+            act in RECTIFIERS
+            and not post.rms
+            and _least_active(layer) > net.limits["unit_activity"]
+        ):
+            continue  # few samples; of many, dead_units speaks too
+        if net.is_prior(i) and _is_bias(layer, layer.pre or post):
+            continue
         if post.std == 0 and layer.input is not None and not layer.input.m2:
             continue  # constant before
         yield net.finding(
@@ -183,7 +199,8 @@ def mean_drift(net: Net) -> Outcome:
         drift = abs(z.mean) / z.std
         # The mean over n units of mean zero has a deviation of 1/√n of theirs.
         if drift > max(net.limits["mean_shift"], 4 / math.sqrt(units)):
-            bad[i] = drift
+            if not (net.is_prior(i) and _is_bias(layer, z)):
+                bad[i] = drift
     for first, last in stretches(bad):
         worst = max((i for i in bad if first <= i <= last), key=bad.__getitem__)
         layer = net.layers[worst]
@@ -204,7 +221,7 @@ def _why_drift(net: Net, i: int, z: Moments, span: tuple[int, int]) -> tuple[str
     layer = net.layers[i]
     if layer.weight is None or layer.input is None:
         return "", "", ""
-    part = layer.weight.fan_in * layer.weight.moments.mean * layer.input.mean
+    part, chance = _explained(layer, layer.weight, layer.input)
     if part * z.mean > 0 and abs(part) > abs(z.mean) / 2:
         return (
             f"the weights have mean {number(layer.weight.moments.mean)}, the input "
@@ -212,14 +229,26 @@ def _why_drift(net: Net, i: int, z: Moments, span: tuple[int, int]) -> tuple[str
             "use weights of mean zero",
             net.refill(*span, activation_of(layer)),
         )
-    chance = DEVIATIONS * math.sqrt(layer.weight.scale / units_of(layer)) * layer.input.rms
-    if abs(z.mean) < abs(part) + chance:
+    if not _is_bias(layer, z):
         return "", "look at the weights and the bias of these layers", ""
     return (
         f"the bias: random weights of this variance leave a mean of {number(chance)} at most",
         "start the bias at zero",
         "",
     )
+
+
+def _is_bias(layer: Layer, z: Moments) -> bool:
+    """Whether the mean before the activation is the bias, as the weights do not explain it."""
+    if layer.weight is None or layer.input is None:
+        return False
+    return abs(z.mean) >= sum(map(abs, _explained(layer, layer.weight, layer.input)))
+
+
+def _explained(layer: Layer, weight: Weight, x: Moments) -> tuple[float, float]:
+    """The mean that the weights' own mean makes, and that which chance may."""
+    part = weight.fan_in * weight.moments.mean * x.mean
+    return part, DEVIATIONS * math.sqrt(weight.scale / units_of(layer)) * x.rms
 
 
 def unit_variance(net: Net) -> Outcome:

@@ -114,7 +114,7 @@ class Outputs:
                 if self._waiting.awaits(t, name if is_first else None):
                     continue
                 y = _value(t)
-                if y is None or (not is_first and self._tape.find_layer(y) is not None):
+                if y is None or (not is_first and self._tape.is_reported(y)):
                     continue
                 if y.is_nested:
                     self._skip(name, kind + path, _why_not(y))

@@ -298,6 +298,11 @@ class Tape(Measured):
         address = self.find(t)
         return None if address in self._glimpsed else address
 
+    def is_reported(self, t: Tensor) -> bool:
+        """Whether t is a layer's output or an input of the net, not just what a layer took."""
+        address = self.find_layer(t)
+        return address is not None and (address not in self._inputs or address in self._net_inputs)
+
     def _record(
         self,
         source: Source,

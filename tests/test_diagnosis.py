@@ -246,3 +246,23 @@ def test_dtypes_that_the_net_does_not_use_share_one_finding():
     found = said(layer(post=moments(std=1e-9)), rule="dtype_range")
     assert [f.severity for f in found] == ["info"]
     assert all(name in found[0].measured for name in ("float16", "float8_e4m3fn", "float8_e5m2"))
+
+
+@pytest.mark.parametrize("after, alarmed", [((), False), ((nn.Linear(16, 16),), True)])
+def test_a_head_may_start_at_a_prior(after, alarmed):
+    head = nn.Linear(WIDTH, 16)
+    normal(0.01)(head.weight)
+    nn.init.constant_(head.bias, -4.6)
+    hidden = nn.Linear(WIDTH, WIDTH)
+    nn.init.kaiming_normal_(hidden.weight)
+    net = nn.Sequential(hidden, nn.ReLU(), head, nn.Sigmoid(), *after)
+    rules = rules_of(profile(net, torch.randn(BATCH, WIDTH)))
+    assert bool(rules & {"saturation", "mean_drift", "collapse"}) is alarmed
+
+
+def test_few_zeros_of_a_rectifier_are_chance():
+    layers = nn.Linear(16, 4), nn.ReLU()
+    nn.init.constant_(layers[0].bias, -9.0)
+    net = nn.Sequential(*layers)
+    assert not rules_of(profile(net, torch.randn(2, 16)))
+    assert rules_of(profile(net, torch.randn(64, 16))) >= {"dead_units", "collapse"}

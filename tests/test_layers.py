@@ -211,3 +211,20 @@ def test_padding_that_is_measured_is_noted(training, masked):
     report = profile(net, {"src": batch(2, 4, 8), "src_key_padding_mask": mask})
     assert len(report.notes) == (masked and not training)
     assert all("padding is measured too" in note for note in report.notes)
+
+
+def test_an_output_that_a_layer_took_before_is_one_all_the_same():
+    class Pyramid(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 3)
+
+        def forward(self, maps):
+            low = maps[0][..., ::2, ::2]
+            maps.append(low)
+            return self.conv(low), low, maps[0]
+
+    x = torch.randn(2, 3, 8, 8)
+    report = profile(Pyramid(), [x])
+    assert [layer.op for layer in report] == ["Conv2d", "Pyramid[1]"]
+    assert report[1].shape == (2, 3, 4, 4)
