@@ -30,6 +30,10 @@ LEAST_POINTS = 3
 MOST_IN_ONE_STEP = 0.75
 """Of the growth along a stretch, what one step may make up: beyond, it is a jump and no trend."""
 
+ROOTS_SLOWING = 0.4
+"""A sum of branches that begins near zero grows tenfold in variance, its second half less than this
+part as fast as its first."""
+
 MOST_POINTS = 400
 """Longer sequences are thinned out for the slope, which looks at all pairs."""
 
@@ -117,32 +121,40 @@ class Trend:
         return math.log(self.rate) * self.steps
 
 
-def trends(values: Sequence[float]) -> Iterator[Trend]:
+def trends(values: Sequence[float], least_rate: float = LEAST_RATE) -> Iterator[Trend]:
     """The steady growth or decay of positive numbers, and the steepest stretch of each.
 
     The whole sequence counts where neither of its halves goes less than half as fast as the other:
-    growth as a square root of the depth does not. The stretch is where growth exceeds
-    :data:`LEAST_RATE` by most in sum.
+    growth as a square root of the depth does not. The stretch is where growth exceeds the least
+    rate by most in sum; it may slow down by more, as decay does that ends in what biases add, but
+    not as a root that begins near zero does.
 
     Args:
         values: one a step; what is not positive and finite is passed over.
+        least_rate: of the logarithm, a step.
     """
     kept = [i for i, v in enumerate(values) if v > 0 and math.isfinite(v)]
     if len(kept) < LEAST_POINTS:
         return
     at, logs = np.array(kept), np.log([values[i] for i in kept])
-    middle = len(logs) // 2
-    halves = [_slope(at[half], logs[half]) for half in (slice(middle + 1), slice(middle, None))]
-    slow, fast = sorted(halves, key=abs)
-    if slow * fast > 0 and abs(slow) >= 0.5 * abs(fast):
+    if _is_steady(at, logs):
         yield Trend(kept[0], kept[-1], _exp(_slope(at, logs)))
     for sign in (1.0, -1.0):
         gains = sign * np.diff(logs)
-        a, b = _steepest(gains - LEAST_RATE * np.diff(at))
+        a, b = _steepest(gains - least_rate * np.diff(at))
         if b - a < 2 or gains[a:b].max() > MOST_IN_ONE_STEP * gains[a:b].sum():
             continue
-        if sign * (part := _slope(at[a : b + 1], logs[a : b + 1])) > 0:
-            yield Trend(kept[a], kept[b], _exp(part))
+        x, y = at[a : b + 1], logs[a : b + 1]
+        if sign * (slope := _slope(x, y)) > 0 and (sign < 0 or _is_steady(x, y, ROOTS_SLOWING)):
+            yield Trend(kept[a], kept[b], _exp(slope))
+
+
+def _is_steady(at: np.ndarray, logs: np.ndarray, least: float = 0.5) -> bool:
+    """Whether neither half of the points goes less than that part as fast as the other."""
+    middle = len(logs) // 2
+    halves = [_slope(at[half], logs[half]) for half in (slice(middle + 1), slice(middle, None))]
+    slow, fast = sorted(halves, key=abs)
+    return slow * fast > 0 and abs(slow) >= least * abs(fast)
 
 
 def _exp(slope: float) -> float:

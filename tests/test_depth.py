@@ -55,3 +55,11 @@ def test_chains_follow_tensors_and_not_the_order():
             assert report[after].input.std == pytest.approx(report[before].post.std, rel=1e-5)
     plain = profile(he(6)(), torch.randn(BATCH, WIDTH))
     assert depth.chains(plain.layers)[0] == list(range(7))
+
+
+@pytest.mark.parametrize("start", [0.001, 0.03, 0.1])
+def test_a_stream_that_begins_small_grows_as_a_root_and_is_no_trend(start):
+    """As CLIP's does: embeddings of std 0.03, and branches of 0.2."""
+    stream = [(start**2 + 0.04 * k) ** 0.5 for k in range(24)]
+    assert not [t for t in depth.trends(stream) if 2 * t.log_ratio > math.log(10)]
+    assert [t for t in depth.trends([start * 1.3**k for k in range(24)]) if t.log_ratio > 5]
