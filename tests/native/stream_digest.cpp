@@ -64,7 +64,7 @@ void sample(const Kernels& kernels, Dtype dtype, int bytes) {
     }
   }
   std::vector<unsigned char> out(rows * cols * bytes, 0x3c);
-  const ZeroRowsArgs args{{dtype, out.data(), rows, cols, cols, 1, 31, 0xfedcba9876543210u}};
+  const ZeroRowsArgs args{{dtype, out.data(), rows, cols, cols, 1, 31, 0xfedcba9876543210u, rows, 0, 0}};
   kernels.zero_rows(args, 0, args.tiles());
   std::printf("zero_rows: dtype %d: %016" PRIx64 "\n", int(dtype), digest(out));
 }
