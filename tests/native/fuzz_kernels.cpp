@@ -71,6 +71,40 @@ void fuzz_act_backward(const Kernels& kernels) {
   }
 }
 
+// A part of a matrix has the zeros of the whole, which has `count` in each column, and no others.
+template <class T>
+void fuzz_zero_rows(const Kernels& kernels) {
+  const int64_t all_rows = 1 + random_size(130), all_cols = 1 + random_size(600), count = below(all_rows + 1);
+  const int64_t rows = below(all_rows + 1), cols = below(all_cols + 1);
+  const int64_t row = below(all_rows - rows + 1), col = below(all_cols - cols + 1);
+  const uint64_t key = random_bits();
+  describe("zero_rows %lld of %lld x %lld from %lld, %lld: %lld x %lld", (long long)count,
+           (long long)all_rows, (long long)all_cols, (long long)row, (long long)col, (long long)rows,
+           (long long)cols);
+  Array<T> whole(all_rows * all_cols), part(rows * cols);
+  for (int64_t i = 0; i < whole.size(); ++i) set(whole[i], 1);
+  for (int64_t i = 0; i < part.size(); ++i) set(part[i], 1);
+  const ZeroRowsArgs of_whole{
+      {Type<T>::kDtype, whole.data(), all_rows, all_cols, all_cols, 1, count, key, all_rows, 0, 0}};
+  // The part lies column by column.
+  const ZeroRowsArgs of_part{
+      {Type<T>::kDtype, part.data(), rows, cols, 1, rows, count, key, all_rows, row, col}};
+  kernels.zero_rows(of_whole, 0, of_whole.tiles());
+  kernels.zero_rows(of_part, 0, of_part.tiles());
+  for (int64_t c = 0; c < all_cols; ++c) {
+    int64_t zeros = 0;
+    for (int64_t r = 0; r < all_rows; ++r) zeros += widened(whole[r * all_cols + c]) == 0;
+    expect(zeros == count, "zeros in a column", double(zeros), double(count));
+  }
+  for (int64_t r = 0; r < rows; ++r) {
+    for (int64_t c = 0; c < cols; ++c) {
+      const double got = widened(part[c * rows + r]);
+      const double wanted = widened(whole[(row + r) * all_cols + col + c]);
+      expect(got == wanted, "a part's number", got, wanted);
+    }
+  }
+}
+
 // Columns of Q are orthonormal.
 void fuzz_householder(const Kernels& kernels) {
   const int64_t cols = 1 + random_size(140), rows = cols + random_size(70);
@@ -251,6 +285,7 @@ void fuzz_dtype(const Kernels& kernels) {
   fuzz_moments<T>(kernels);
   fuzz_act<T>(kernels);
   fuzz_act_backward<T>(kernels);
+  fuzz_zero_rows<T>(kernels);
 }
 
 }  // namespace
