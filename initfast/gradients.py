@@ -128,7 +128,7 @@ class Gradients:
             rows: of the gradients at each result and at its weight.
             wanted: by layer, 1 where no hook will measure the weight's.
         """
-        if self.armed:
+        if self.armed and self._counts():
             self._measured = _backward()
             places = [(address, 2 * i) for i, address in enumerate(addresses)]
             places += [

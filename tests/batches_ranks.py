@@ -57,7 +57,9 @@ def check_sharded(rank, ranks):
     for kind in ("fully_shard", "flat", "original"):
         first, second = sharded(kind, ranks), sharded(kind, ranks)
         report, expected = initfast.profile(first, x), initfast.profile(nested(), x)
-        assert [layer.post for layer in report] == [layer.post for layer in expected]
+        # To rounding: the library's product depends on where in memory the weights lie.
+        for layer, other in zip(report, expected, strict=True):
+            assert close(layer.post, other.post)
         assert [layer.weight for layer in report] == [layer.weight for layer in expected]
         with pytest.raises(ValueError, match=r"the net' \(.*\) is sharded by FSDP.*Profiler"):
             initfast.profile(first, x, loss=lambda y: y.square().mean())

@@ -133,8 +133,8 @@ def test_nothing_waits_for_the_device_and_one_copy_is_made(monkeypatch):
         profile(net, x)
     assert counting.waits == 0
     with Counting() as counting:
-        profile(net, x, stop_at_nonfinite=True)
-    assert counting.waits == 5
+        x.sum().item()
+    assert counting.waits == 1  # so that the zero above means something
     with torch.profiler.profile() as recorded:
         profile(net, x)
     assert not [
