@@ -156,7 +156,9 @@ class Gradients:
         if makes_graph is not self._makes_graph:
             if self._makes_graph is False:
                 return False
-            self.found, self._kept, self._makes_graph = [], {}, makes_graph
+            if self._makes_graph:
+                self.found, self._kept = [], {}
+            self._makes_graph = makes_graph
         return True
 
     def add(self, address: int, grad: Tensor) -> None:

@@ -41,6 +41,12 @@ def test_of_a_net_that_nobody_watches(wanted):
     assert wanted == [[1] * 4]
 
 
+def test_of_a_chain_that_is_the_last_to_run(wanted):
+    net = nn.Sequential(nn.LayerNorm(WIDTH), make("sequential")[:2]).double()
+    report = check(net, batch(6, WIDTH).double())
+    assert wanted == [[1]] and all(layer.grad is not None for layer in report)
+
+
 def test_a_hook_of_the_user_s_sees_its_gradient(wanted):
     net, x, seen = make("sequential"), batch(6, WIDTH).double(), []
     handle = net[2].weight.register_hook(seen.append)
