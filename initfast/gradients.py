@@ -8,13 +8,14 @@ and need not even write down the gradient of a weight that nobody else can see.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from initfast.graph import edges_to_leaves
 from initfast.kernels import DTYPES, MOMENTS, kernels_of
 from initfast.linear_graph import LinearActChain
 from initfast.rows import Rows
@@ -95,7 +96,7 @@ class Gradients:
         a leaf without hooks of the user's, not shared by ranks, used once, and the graph of the
         loss leads to it once, from that operator. (A hook of an extension in C++ is not seen.)
         """
-        edges = list(_edges_to_leaves(loss))
+        edges = [(node, id(leaf)) for node, leaf in edges_to_leaves(loss)]
         all_uses = Counter(leaf for _, leaf in edges)
         by_chain = {leaf for node, leaf in edges if getattr(node, "gradients", None) is self}
         for i, (weight, addresses) in self._weights.items():
@@ -288,18 +289,3 @@ def scale_of(scaler: Any, device: torch.device) -> Tensor:
     """What a GradScaler multiplies a loss by, on the device and without waiting for it."""
     scale = scaler.scale(torch.ones((), device=device))
     return scale.detach().float()
-
-
-def _edges_to_leaves(root: Tensor) -> Iterator[tuple[Any, int]]:
-    """Each node of a graph that leads to a leaf, with the leaf's id, once for each edge."""
-    nodes, seen = [root.grad_fn], set()
-    while nodes:
-        node = nodes.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        for after, _ in node.next_functions:
-            if type(after).__name__ == "AccumulateGrad":
-                yield node, id(after.variable)  # type: ignore[union-attr]
-            else:
-                nodes.append(after)

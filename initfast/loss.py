@@ -12,6 +12,7 @@ from torch import Tensor
 
 from initfast.counted import Counted
 from initfast.gradients import Gradients, scale_of
+from initfast.graph import leaves
 
 NOTHING = object()
 """No targets."""
@@ -103,7 +104,7 @@ def run_backward(
     Raises:
         Exception: whatever the backward raises, with a note.
     """
-    ends = [t for t in dict.fromkeys(known) if t.requires_grad] or _leaves(loss)
+    ends = [t for t in dict.fromkeys(known) if t.requires_grad] or leaves(loss)
     kept = [(t, t.grad) for t in dict.fromkeys((*ends, *parameters)) if t.is_leaf]
     if scaler is not None:
         gradients.scale = scale_of(scaler, loss.device)
@@ -123,21 +124,6 @@ def run_backward(
         for t, grad in kept:
             if t.grad is not grad:
                 t.grad = grad
-
-
-def _leaves(loss: Tensor) -> list[Tensor]:
-    """Every leaf of a graph."""
-    leaves: list[Tensor] = []
-    nodes, seen = [loss.grad_fn], set()
-    while nodes:
-        node = nodes.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        if hasattr(node, "variable"):
-            leaves.append(node.variable)
-        nodes += [after for after, _ in node.next_functions]
-    return leaves
 
 
 class _Plain:
