@@ -42,7 +42,8 @@ def test_of_a_net_that_nobody_watches(wanted):
 
 
 def test_of_a_chain_that_is_the_last_to_run(wanted):
-    net = nn.Sequential(nn.LayerNorm(WIDTH), make("sequential")[:2]).double()
+    norm = nn.LayerNorm(WIDTH, elementwise_affine=False)
+    net = nn.Sequential(nn.Linear(WIDTH, WIDTH), norm, make("sequential")[:2]).double()
     report = check(net, batch(6, WIDTH).double())
     assert wanted == [[1]] and all(layer.grad is not None for layer in report)
 
