@@ -15,15 +15,15 @@ namespace {
 
 // ---- layouts ----
 
-// The dimensions of t in the order in which `order` lies in memory, merged where t allows it; no
+// The dimensions of t, those of the greatest `strides` outermost, merged where t allows it; no
 // dimensions where t lies in one piece in that order. False where there are too many.
-bool set_layout(cuda::Layout& layout, const Tensor& t, const Tensor& order) {
+template <class Strides>
+bool set_layout(cuda::Layout& layout, const Tensor& t, const Strides& strides) {
   layout.dims = 0;
-  if (same_strides(t, order)) return true;
   std::vector<int64_t> dims(t.dim());
   for (size_t d = 0; d < dims.size(); ++d) dims[d] = int64_t(d);
   std::stable_sort(dims.begin(), dims.end(), [&](int64_t a, int64_t b) {
-    return order.stride(a) > order.stride(b);
+    return strides[a] > strides[b];
   });
   for (int64_t d : dims) {
     if (t.size(d) == 1) continue;
@@ -45,7 +45,7 @@ bool set_layout(cuda::Layout& layout, const Tensor& t, const Tensor& order) {
 // Where t is too irregular it is copied first.
 Tensor dense_like(Tensor& t, cuda::Layout& layout) {
   Tensor dense = is_dense(t) ? new_like(t) : torch::stable::empty_like(t);
-  if (!set_layout(layout, t, dense)) {
+  if (!set_layout(layout, t, dense.strides())) {
     t = as_dense(t);
     layout.dims = 0;
   }
@@ -56,7 +56,7 @@ Tensor dense_like(Tensor& t, cuda::Layout& layout) {
 
 void launch_moments(const Device& device, Tensor x, Dtype dtype, const cuda::Reduction& out) {
   cuda::MomentsArgs args{{dtype, nullptr, x.numel()}, {}, out};
-  if (!is_dense(x) && !set_layout(args.layout, x, torch::stable::empty_like(x))) x = as_dense(x);
+  if (!is_dense(x) && !set_layout(args.layout, x, x.strides())) x = as_dense(x);
   args.x = x.const_data_ptr();
   device.check(cuda::moments(args, device.stream()), "the launch of moments");
 }

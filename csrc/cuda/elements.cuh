@@ -254,8 +254,8 @@ int64_t blocks_of(int64_t numel) {
   return tiles < 1 ? 1 : tiles > kMaxBlocks ? kMaxBlocks : tiles;
 }
 
-// Calls f(start, count) for every run of this warp. Each warp of a block is called as often as the
-// others, some with count <= 0 in the last tile.
+// Calls f(start, count) for every run of this warp. In the last tile some warps of a block may have
+// none: f must not wait for the whole block.
 template <class S, class F>
 __device__ __forceinline__ void for_each_run(int64_t numel, F f) {
   const int64_t tiles = tiles_of<S>(numel);

@@ -31,6 +31,7 @@ struct SampleKernelArgs {
   int64_t rows, blocks_per_row;  // a row may begin and end within a block
   int outer_dims;
   SampleDim outer[kMaxSampleDims];
+  int table_size;
   S table[2 * kTableSize<S>];  // travels with the launch: no copy to wait for
 };
 
@@ -107,7 +108,7 @@ __device__ __forceinline__ void put(const Numbers<S>& n, T* out, int64_t stride,
 template <class S>
 __global__ void __launch_bounds__(kThreads) sample_kernel(const SampleKernelArgs<S> a) {
   INITFAST_SHARED_ARRAY(S, table, 2 * kTableSize<S>);
-  for (int i = int(threadIdx.x); i < 2 * kTableSize<S>; i += kThreads) table[i] = a.table[i];
+  for (int i = int(threadIdx.x); i < a.table_size; i += kThreads) table[i] = a.table[i];
   __syncthreads();
   constexpr int N = kWordsPerBlock<S>;
   const PhiloxKeys<uint64_t> key(a.key);
@@ -161,7 +162,8 @@ cudaError_t launch_sample(const SampleArgs& a, cudaStream_t stream) {
   }
   k.blocks_per_row = k.row_size == 1 ? 1 : ceil_div(k.row_size, kWordsPerBlock<S>) + 1;
   const int halves = a.shape == Shape::kUniform ? 0 : a.shape == Shape::kSkewed ? 2 : 1;
-  if (halves > 0) memcpy(k.table, a.table, size_t(halves) * kTableSize<S> * sizeof(S));
+  k.table_size = halves * kTableSize<S>;
+  if (halves > 0) memcpy(k.table, a.table, size_t(k.table_size) * sizeof(S));
   const int64_t blocks = ceil_div(k.rows * k.blocks_per_row, kThreads);
   return launch(sample_kernel<S>, blocks < kMaxSampleBlocks ? blocks : kMaxSampleBlocks, stream, k);
 }

@@ -66,6 +66,15 @@ def test_a_failed_launch_is_named(card, name):
     assert card.last_error == 0  # torch would blame its own next launch
 
 
+@pytest.mark.parametrize("dims", [(1, 0), (0, 1)])
+def test_a_strided_tensor_is_measured_without_a_copy(card, dims):
+    x = torch.randn(30, 50).permute(dims)[1:, ::2]
+    with torch.profiler.profile() as seen:
+        row = card.call("moments", x)
+    assert not {event.name for event in seen.events()} & {"aten::empty_like", "aten::copy_"}
+    assert row[[0, 6, 7]].tolist() == [x.numel(), x.min(), x.max()]
+
+
 def test_a_failed_launch_after_the_matrix_product_is_named(card):
     card.reset(failing_launch=1)  # the weight is measured before
     x = torch.ones(100, 6)
