@@ -19,36 +19,27 @@ Act = Callable[[Tensor], Tensor]
 
 
 class DeepNet(nn.Module):
-    """Linear layers of one width without biases, each followed by the activation.
+    """DEPTH linear layers of WIDTH without biases, each followed by the activation.
 
     Args:
         act: the activation, a function of a tensor.
-        fill: ``fill(weight, generator)`` fills a weight ``[width, width]`` in place.
+        fill: ``fill(weight, generator)`` fills a weight ``[WIDTH, WIDTH]`` in place.
         generator: what the weights are drawn with, layer by layer.
-        depth: how many linear layers.
-        width: features of each.
     """
 
-    def __init__(
-        self,
-        act: Act,
-        fill: Fill,
-        generator: torch.Generator,
-        depth: int = DEPTH,
-        width: int = WIDTH,
-    ) -> None:
+    def __init__(self, act: Act, fill: Fill, generator: torch.Generator) -> None:
         super().__init__()
         self.act = act
         # Not nn.Linear(...) alone: that would draw weights too, from torch's global generator.
         self.layers = nn.ModuleList(
-            nn.utils.skip_init(nn.Linear, width, width, bias=False) for _ in range(depth)
+            nn.utils.skip_init(nn.Linear, WIDTH, WIDTH, bias=False) for _ in range(DEPTH)
         )
         with torch.no_grad():
             for weight in self.parameters():
                 fill(weight, generator)
 
     def forward(self, x: Tensor) -> Tensor:
-        """``[batch, width]`` to ``[batch, width]``."""
+        """``[batch, WIDTH]`` to ``[batch, WIDTH]``."""
         for linear in self.layers:
             x = self.act(linear(x))
         return x
