@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from initfast.checked import Net, dense, is_constant
+from initfast.checked_net import Net, dense, is_constant
 from initfast.weight_scales import Act, activation_of, behaviour, call, needed, steady_std
 
 RIGHT = 1.25

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from initfast.causes import batch_norms, cause_and_cure
-from initfast.checked import Net, Outcome, dense, stretches
+from initfast.checked_net import Net, Outcome, dense, stretches
 from initfast.depth import LEAST_POINTS, LEAST_RATE, MOST_IN_ONE_STEP, Trend, trends
 from initfast.findings import Finding, Severity, SkippedCheck
 from initfast.layer import Layer

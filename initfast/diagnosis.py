@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from initfast import depth_rules, layer_rules, nonfinite_rules, range_rules, weight_rules
 from initfast.callables import NOTE as CALLABLE
-from initfast.checked import Net, Rule
+from initfast.checked_net import Net, Rule
 from initfast.findings import SEVERITIES, Finding, SkippedCheck
 from initfast.ranks import WRAPPED
 from initfast.thresholds import limits

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from initfast.checked import (
+from initfast.checked_net import (
     DEVIATIONS,
     Net,
     Outcome,

@@ -6,7 +6,7 @@ import math
 
 import torch
 
-from initfast.checked import DEVIATIONS, Net, Outcome, dense, spell, stretches
+from initfast.checked_net import DEVIATIONS, Net, Outcome, dense, spell, stretches
 from initfast.infinities import HEADROOM, reach
 from initfast.layer import Layer
 from initfast.origin import origin

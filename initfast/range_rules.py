@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import torch
 
-from initfast.checked import Net, Outcome, largest, spell
+from initfast.checked_net import Net, Outcome, largest, spell
 from initfast.findings import Finding
 from initfast.layer import Layer
 from initfast.moments import Moments

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from initfast.checked import Net, Outcome, dense, is_constant, stretches
+from initfast.checked_net import Net, Outcome, dense, is_constant, stretches
 from initfast.depth import parents
 from initfast.table import number
 from initfast.weight_scales import call, needed

@@ -9,7 +9,7 @@ from torch import nn
 
 import initfast
 from initfast import profile
-from initfast.checked import Net
+from initfast.checked_net import Net
 from initfast.report import Report
 from initfast.thresholds import limits
 from initfast.weight_scales import Act, activation_in, behaviour, call, needed, recognise
