@@ -21,6 +21,9 @@ from initfast.weight_scales import Act, activation_of
 
 Outcome = Iterator[Finding | SkippedCheck]
 
+RECTIFIERS = frozenset(("relu", "relu6"))
+"""Activations whose slope is zero at zero."""
+
 DEVIATIONS = 3.0
 """How many standard deviations a number must lie beyond what chance explains."""
 
@@ -165,6 +168,8 @@ class Net:
         n = max(weight.moments.finite, 1)
         tolerance = max(self.limits["initialiser"], 4 * math.sqrt(2 / n))
         act, blocks = self.activation(i), self.blocks.get(i, 1)
+        if weight.moments.mean**2 > tolerance * weight.std**2:
+            return None
         found = (weight_scales.recognise(weight.std**2, *f, act, blocks, tolerance) for f in fans)
         return next((known.name for known in found if known), None)
 

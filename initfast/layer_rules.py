@@ -6,6 +6,7 @@ import math
 
 from initfast.checked_net import (
     DEVIATIONS,
+    RECTIFIERS,
     Net,
     Outcome,
     dense,
@@ -21,9 +22,6 @@ from initfast.weight_scales import activation_in, activation_of, needed
 
 CLAMPS = frozenset(("hardtanh", "hardsigmoid", "relu6"))
 """Activations that are flat from a point on, where a standard normal already reaches."""
-
-RECTIFIERS = frozenset(("relu", "relu6"))
-"""Activations whose slope is zero at zero."""
 
 GATES = frozenset(("sigmoid", "hardsigmoid"))
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from initfast.checked_net import Net, Outcome, dense, is_constant, stretches
+from initfast.checked_net import RECTIFIERS, Net, Outcome, dense, is_constant, stretches
 from initfast.depth import parents
+from initfast.findings import Finding
+from initfast.layer import Layer
 from initfast.table import number
 from initfast.weight_scales import call, needed
 
@@ -19,7 +21,10 @@ def symmetric_units(net: Net) -> Outcome:
         value = layer.weight.moments.mean if layer.weight else 0.0
         for_ever = fed.get(i) in constant
         if value == 0 and not for_ever:
-            continue  # the usual start of a residual branch's last layer
+            act = net.activation(i)
+            if i in fed and (act is None or act.name not in RECTIFIERS):
+                yield _cut(net, i)
+            continue  # else the usual start of a residual branch's last layer, or dead_units
         stuck = "neither learns" if value == 0 else "their gradients are the same too, for ever"
         breaks = "only the next layer's weights tell them apart"
         yield net.finding(
@@ -35,6 +40,20 @@ def symmetric_units(net: Net) -> Outcome:
         )
 
 
+def _cut(net: Net, i: int) -> Finding:
+    return net.finding(
+        "symmetric_units",
+        "warning",
+        (i, i),
+        "initialiser",
+        0.0,
+        "all weights are zero, and the next layer takes the output: nothing of the input passes",
+        "the layers before it get no gradient until it has learnt",
+        "draw the weights at random",
+        net.refill(i, i, net.activation(i)),
+    )
+
+
 def weight_scale(net: Net) -> Outcome:
     """The variance of a weight is that of no usual initialiser."""
     odd, large = [], {}
@@ -43,8 +62,9 @@ def weight_scale(net: Net) -> Outcome:
             continue
         if net.initialiser(i) is not None:
             continue
-        off = layer.weight.scale / needed(net.activation(i))
-        reach = layer.weight.scale**0.5 * (layer.input.rms if layer.input else 1.0)
+        scale = layer.weight.scale * (layer.weight.moments.rms / layer.weight.std) ** 2
+        off = scale / needed(net.activation(i))
+        reach = scale**0.5 * (layer.input.rms if layer.input else 1.0)
         is_wide = reach > net.limits["unit_factor"]  # else its input is scaled down to fit it
         if off > net.limits["weight_variance"] and is_wide and i not in net.normed:
             large[i] = off
@@ -59,8 +79,8 @@ def weight_scale(net: Net) -> Outcome:
             (first, last),
             "weight_variance",
             large[worst],
-            f"at layer {worst} fan_in × Var(w) is {large[worst]:.3g} times the {needed(act):.3g} "
-            f"at which {act.name if act else 'a linear layer'} holds its scale",
+            f"at layer {worst} fan_in × {_square(net.layers[worst])} is {large[worst]:.3g} times "
+            f"the {needed(act):.3g} at which {act.name if act else 'a linear layer'} holds its scale",
             advice=f"use {call(act).removeprefix('initfast.init.')}",
             code=net.refill(first, last, act),
         )
@@ -74,3 +94,8 @@ def weight_scale(net: Net) -> Outcome:
             f"the weights of {len(odd)} layers have the variance of no usual initialiser for "
             "their activation",
         )
+
+
+def _square(layer: Layer) -> str:
+    m = layer.weight.moments if layer.weight else layer.post
+    return "Var(w)" if abs(m.mean) < m.std else "E(w²)"

@@ -266,3 +266,19 @@ def test_few_zeros_of_a_rectifier_are_chance():
     net = nn.Sequential(*layers)
     assert not rules_of(profile(net, torch.randn(2, 16)))
     assert rules_of(profile(net, torch.randn(64, 16))) >= {"dead_units", "collapse"}
+
+
+def test_a_zero_weight_that_cuts_the_net_and_one_that_starts_a_branch():
+    def zeroed(net, layer):
+        nn.init.zeros_(layer.weight)
+        return rules_of(profile(net, torch.randn(BATCH, WIDTH)))
+
+    net = mlp(nn.Tanh, normal(WIDTH**-0.5), 4)()
+    assert zeroed(net, net[2]) == {"symmetric_units"}
+    net = mlp(nn.Tanh, normal(WIDTH**-0.5), 4)()
+    assert not zeroed(net, net[-1] if isinstance(net[-1], nn.Linear) else net[-2])
+
+
+def test_a_weight_whose_mean_is_far_from_zero():
+    net = mlp(nn.ReLU, lambda w: nn.init.normal_(w, 1.0, 0.1), 1)()
+    assert "weight_scale" in rules_of(profile(net, torch.randn(BATCH, WIDTH)))
