@@ -80,7 +80,8 @@ def weight_scale(net: Net) -> Outcome:
             "weight_variance",
             large[worst],
             f"at layer {worst} fan_in × {_square(net.layers[worst])} is {large[worst]:.3g} times "
-            f"the {needed(act):.3g} at which {act.name if act else 'a linear layer'} holds its scale",
+            f"the {needed(act):.3g} at which {act.name if act else 'a linear layer'} holds its "
+            "scale",
             advice=f"use {call(act).removeprefix('initfast.init.')}",
             code=net.refill(first, last, act),
         )
