@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from initfast.compiled import NOTE, eagerly, is_compiled
+from initfast.forwards import CALL
 from initfast.fusion import profiling
 from initfast.gradients import Gradients
 from initfast.loss import check_scaler
@@ -21,9 +22,6 @@ from initfast.ranks import local
 from initfast.report import Report
 from initfast.structure import tensors
 from initfast.tape import Tape
-
-_CALL = "_compiled_call_impl"
-"""What nn.Module's __call__ calls where it is set; torch neither copies nor pickles it."""
 
 
 class Profiler:
@@ -93,9 +91,9 @@ class Profiler:
         if self._ours is not None:
             raise RuntimeError("Profiler: its context is active already; expected one at a time")
         self._notes = [NOTE] if is_compiled(self._net.modules()) else []
-        self._before = self._net.__dict__.get(_CALL)
+        self._before = self._net.__dict__.get(CALL)
         self._ours = _Call(self._call, self._before)
-        self._net.__dict__[_CALL] = self._ours
+        self._net.__dict__[CALL] = self._ours
         return self
 
     def __exit__(
@@ -105,10 +103,10 @@ class Profiler:
         trace: TracebackType | None,
     ) -> None:
         own = self._net.__dict__
-        if own.get(_CALL) is self._ours:  # else the user has compiled the net meanwhile
-            del own[_CALL]
+        if own.get(CALL) is self._ours:  # else the user has compiled the net meanwhile
+            del own[CALL]
             if self._before is not None:
-                own[_CALL] = self._before
+                own[CALL] = self._before
         self._ours = self._before = None
         self._close(0)
 

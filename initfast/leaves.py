@@ -8,7 +8,6 @@ forward of its own, another function mode), it is hooked as all others are.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -17,7 +16,7 @@ from torch.nn.modules import module as module_hooks
 from torch.nn.parameter import Parameter
 
 from initfast.context import transforms
-from initfast.forwards import Forward, install, is_bare, release, takes_another
+from initfast.forwards import Forward, Measure, install, is_bare, release, takes_another
 from initfast.kernels import kernels_of
 from initfast.modules import LEAVES, unit_dim, weights
 from initfast.names import NetNames
@@ -38,9 +37,7 @@ class Leaves:
         measure: what a hook would call with a module, its arguments and its output.
     """
 
-    def __init__(
-        self, names: NetNames, tape: Tape, waiting: Waiting, measure: Callable[..., None]
-    ) -> None:
+    def __init__(self, names: NetNames, tape: Tape, waiting: Waiting, measure: Measure) -> None:
         self.names = names
         self.tape = tape
         self.waiting = waiting
@@ -52,9 +49,9 @@ class Leaves:
         """Whether this module now has the forward that measures."""
         kind = type(module)
         own = LEAVES.get(kind)
-        if own is None or not self._possible or kind.forward is not own:
+        if own is None or not self._possible:
             return False
-        if not (takes_another(module, kind) and is_bare(module)):
+        if not (takes_another(module, kind, own) and is_bare(module)):
             return False
         if not all(p is None or type(p) is Parameter for p in module._parameters.values()):
             return False
@@ -73,21 +70,16 @@ class LeafForward(Forward[Leaves]):
     """The forward that measures."""
 
     def __init__(self, module: nn.Module, leaves: Leaves) -> None:
-        super().__init__(module, leaves)
+        super().__init__(module, leaves, leaves.measure)
         self.kind = type(module).__name__
         self.name = leaves.names.name(module)
         self.unit_dim = unit_dim(module)
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def forward(self, leaves: Leaves, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """What the module's own forward returns."""
-        leaves = self.user
-        if leaves is None:
-            return self.plainly(*args, **kwargs)
         is_simple = len(args) == 1 and not kwargs and type(args[0]) in (Tensor, Pending)
         if not is_simple or _function_modes() != 1 or transforms() is not None:
-            y = self.plainly(*args, **kwargs)
-            leaves.measure(self.module, args, kwargs, y)
-            return y
+            return self.otherwise(leaves, args, kwargs)
         with torch._C.DisableTorchFunction():
             leaves.waiting.settle()
             x = resolved(args[0])
@@ -95,7 +87,7 @@ class LeafForward(Forward[Leaves]):
             if type(y) is Tensor and (key := kernels_of(y)) is not None:
                 self._record(leaves, x, y, key)
             else:
-                leaves.measure(self.module, args, kwargs, y)
+                self.measure(self.module, args, kwargs, y)
         return y
 
     def _record(self, leaves: Leaves, x: Tensor, y: Tensor, key: Any) -> None:

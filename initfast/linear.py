@@ -26,7 +26,7 @@ def shorter_linears(modules: Iterable[nn.Module], fusion: Fusion) -> list[Forwar
     """A forward for each plain linear module, where linear layers may wait for one another."""
     if not fusion.chains():
         return []
-    return [LinearForward(m, fusion) for m in modules if takes_another(m, nn.Linear)]
+    return [LinearForward(m, fusion) for m in modules if takes_another(m, nn.Linear, _FORWARD)]
 
 
 class LinearForward(Forward[Fusion]):
@@ -37,15 +37,15 @@ class LinearForward(Forward[Fusion]):
         self._weights: Weights | None = None
         self._writes = -1  # when they were looked at: not before they are asked for
 
-    def __call__(self, input: Any) -> Any:
+    def forward(self, fusion: Fusion, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """What ``F.linear`` returns."""
-        fusion = self.user
-        if type(input) is Pending and input.value is None and fusion is not None:
+        input = args[0] if len(args) == 1 and not kwargs else None
+        if type(input) is Pending and input.value is None:
             if fusion.is_called_first() and (own := self._own(fusion)) is not None:
                 z = fusion.waiting.follows(input, own, fusion.names.name(self.module))
                 if z is not None:
                     return z
-        return self.plainly(input)
+        return self.plainly(*args, **kwargs)
 
     def _own(self, fusion: Fusion) -> Weights | None:
         """The module's weights; None where it is not what it was, or the kernels do not take them.
@@ -53,14 +53,14 @@ class LinearForward(Forward[Fusion]):
         They are looked at anew after whatever may have changed them.
         """
         module = self.module
-        if F.linear is not _LINEAR or nn.Linear.forward is not _FORWARD:
+        if F.linear is not _LINEAR:
             return None
         if self._writes != fusion.tape.writes:
             self._writes = fusion.tape.writes
             with torch._C.DisableTorchFunction():
                 self._weights = weights_of(module)
         found, own = self._weights, module._parameters
-        if found is None or type(module) is not nn.Linear:
+        if found is None:
             return None
         same = own.get("weight") is found.weight and own.get("bias", self) is found.bias
         return found if same else None

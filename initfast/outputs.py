@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -50,20 +50,25 @@ class Outputs:
         self._made: dict[int, Tensor] = {}
 
     @contextmanager
-    def measured(self) -> Iterator[None]:
-        """Hooks on the modules, and forwards in the leaves, for as long as this lasts."""
-        handles, hook = [], _Hook(self._measure)
+    def measured(self, others: Iterable[nn.Module] = ()) -> Iterator[None]:
+        """Hooks on the modules, and forwards in the leaves, for as long as this lasts.
+
+        Args:
+            others: modules whose outputs come to `measure` without.
+        """
+        handles, hook = [], _Hook(self.measure)
         hooked = _Hooked(hook)
-        leaves = Leaves(self._names, self._tape, self._waiting, self._measure)
+        leaves = Leaves(self._names, self._tape, self._waiting, self.measure)
         made, padded = _Hook(self._keep_weight), _Hook(self._note_padding)
         changed = _Hook(self._measure_changed)
         computing = list(filter(_computes_weights, self._names.modules))
-        no_layers = {id(part) for module in computing for part in module.modules()}
+        unhooked = {id(part) for module in computing for part in module.modules()}
+        unhooked.update(map(id, others))
         try:
             for module in computing:
                 handles.append(module.register_forward_hook(made))
             for module in self._names.modules:
-                if id(module) in no_layers:
+                if id(module) in unhooked:
                     continue
                 if isinstance(module, torch.jit.ScriptModule):
                     kind = type(module).__name__
@@ -96,9 +101,10 @@ class Outputs:
         if runs_nested and mask is not None and not torch.is_grad_enabled():
             self.notes[PADDED] = None
 
-    def _measure(
+    def measure(
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
     ) -> None:
+        """Measure what a module returned."""
         name, kind = self._names.name(module), type(module).__name__
         if torch._C._functorch.peek_interpreter_stack() is not None:
             self._skip(name, kind, "no plain values inside a transform such as vmap")

@@ -202,7 +202,9 @@ class Watch:
         try:
             for t in inputs:
                 self._tape.net_input(t)
-            with self._outputs.measured(), VISIBLE_EXPORTS, installed(self._forwards()), fusion:
+            sequentials, linears = self._forwards()
+            outputs = self._outputs.measured(s.module for s in sequentials)
+            with outputs, VISIBLE_EXPORTS, installed([*sequentials, *linears]), fusion:
                 output = forward()
                 waiting.settle()
             for _, t in tensors(output):
@@ -218,15 +220,15 @@ class Watch:
         finally:
             waiting.release()
 
-    def _forwards(self) -> list[Forward[Any]]:
-        """The shorter forwards of the net's modules; none where replicas would run them too."""
+    def _forwards(self) -> tuple[list[Forward[Fusion]], list[Forward[Fusion]]]:
+        """Shorter forwards, of Sequentials and linears; none where replicas would run them too."""
         modules, fusion = self._names.modules, self._fusion
         if any(isinstance(module, nn.DataParallel) for module in modules):
-            return []
-        sequentials = shorter_sequentials(modules, fusion)
+            return [], []
+        sequentials = shorter_sequentials(modules, fusion, self._outputs.measure)
         inside = {id(child) for s in sequentials for child in s.module._modules.values()}
         others = [m for m in modules if id(m) not in inside] if inside else modules
-        return [*sequentials, *shorter_linears(others, fusion)]
+        return sequentials, shorter_linears(others, fusion)
 
     def report(self) -> Report:
         """What was measured so far, copied from the devices."""

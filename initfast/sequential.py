@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.modules import module as module_hooks
 
 from initfast.context import grad_enabled, saved_tensor_hooks, transforms
-from initfast.forwards import Forward, is_bare, takes_another
+from initfast.forwards import Forward, Measure, is_bare, takes_another
 from initfast.fusion import Fusion
 from initfast.kernels import fits, kernels_of
 from initfast.pending import Pending
@@ -28,26 +28,28 @@ _MODULE_CALL = nn.Module.__call__
 _FORWARD = nn.Sequential.forward
 
 
-def shorter_sequentials(modules: Iterable[nn.Module], fusion: Fusion) -> list[Forward[Fusion]]:
-    """A forward for each plain Sequential."""
-    return [SequentialForward(m, fusion) for m in modules if takes_another(m, nn.Sequential)]
+def shorter_sequentials(
+    modules: Iterable[nn.Module], fusion: Fusion, measure: Measure
+) -> list[Forward[Fusion]]:
+    """A forward for each plain Sequential; what it returns is measured."""
+    plain = (m for m in modules if takes_another(m, nn.Sequential, _FORWARD))
+    return [SequentialForward(m, fusion, measure) for m in plain]
 
 
 class SequentialForward(Forward[Fusion]):
     """The forward of an ``nn.Sequential``."""
 
-    module: nn.Sequential
-
-    def __call__(self, input: Any) -> Any:
+    def forward(self, fusion: Fusion, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """What calling one child after the other returns."""
-        unchanged = type(self.module) is nn.Sequential and nn.Sequential.forward is _FORWARD
-        if self.user is None or not unchanged:
-            return self.plainly(input)
-        return _forward(self.module, self.user, input)
+        if len(args) != 1 or kwargs:
+            return self.otherwise(fusion, args, kwargs)
+        y = _run(self.module._modules, fusion, args[0])
+        self.measure(self.module, args, kwargs, y)
+        return y
 
 
-def _forward(sequential: nn.Sequential, fusion: Fusion, input: Any) -> Any:
-    own, names = sequential._modules, list(sequential._modules)  # a child may replace the next
+def _run(own: Mapping[str, Any], fusion: Fusion, input: Any) -> Any:
+    names = list(own)  # a child may replace the next
     untouched = (
         F.linear is _LINEAR
         and modules_are_torchs()

@@ -10,6 +10,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from initfast import modules
+from initfast.forwards import CALL
 from initfast.profiler import profile
 
 IMAGES = batch(2, 4, 8, 8)
@@ -53,7 +54,7 @@ def test_leaves_measure_what_hooks_do(monkeypatch, case, arguments):
         arguments = {"loss": lambda output: output[0].sum()}
     hooked, direct = both(monkeypatch, net, x, **arguments)
     assert str(direct) == str(hooked)
-    assert not any("forward" in m.__dict__ for m in net.modules())
+    assert not any(CALL in m.__dict__ for m in net.modules())
 
 
 def test_autocast_and_training_are_as_with_hooks(monkeypatch):
@@ -128,4 +129,4 @@ def test_a_leaf_that_raises_is_named_and_restored():
     with pytest.raises(RuntimeError) as raised:
         profile(net, IMAGES)
     assert "'1'" in str(getattr(raised.value, "__notes__", raised.value.args))
-    assert not any("forward" in m.__dict__ for m in net)
+    assert not any(CALL in m.__dict__ for m in net)

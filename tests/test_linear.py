@@ -10,6 +10,7 @@ from profile_cases import Loop, batch, output_of
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+from initfast.forwards import CALL
 from initfast.profiler import profile
 from initfast.waiting import Waiting
 
@@ -38,7 +39,7 @@ def test_layers_of_a_loop_go_the_shorter_way_and_leave_nothing(followed):
     assert len(followed) == 4
     torch.testing.assert_close(output, expected)
     assert [layer.name for layer in report] == [f"linears.{i}" for i in range(5)]
-    assert all("forward" not in vars(module) for module in net.modules())
+    assert all(CALL not in vars(module) for module in net.modules())
 
 
 class Tripled(nn.Linear):
@@ -119,6 +120,7 @@ def test_a_module_that_is_changed_while_the_net_runs(change, after):
     output, _ = output_of(ours, x)
     torch.testing.assert_close(output, expected)
     assert ("forward" in vars(ours.linears[1])) == (change is another_forward)
+    assert CALL not in vars(ours.linears[1])
 
 
 class Seen(TorchFunctionMode):
@@ -208,7 +210,7 @@ def test_replicas_run_their_own_forwards():
     net = nn.DataParallel(Loop(torch.tanh))
     before = []
     net.module.register_forward_pre_hook(
-        lambda module, args: before.append("forward" in vars(module.linears[0]))
+        lambda module, args: before.append(CALL in vars(module.linears[0]))
     )
     profile(net, batch(4, 12))
     assert before == [False]

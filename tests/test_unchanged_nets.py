@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+from initfast.forwards import CALL
 from initfast.loss import PLAIN_CHECKPOINTS
 from initfast.profiler import profile
 
@@ -39,7 +40,7 @@ def check(net, x):
         expected = copy.deepcopy(net)(x)
     report = profile(net, x)
     torch.testing.assert_close(net.made, expected)
-    assert not any("forward" in m.__dict__ for m in net.modules())
+    assert not any(CALL in m.__dict__ for m in net.modules())
     return report
 
 
@@ -151,7 +152,7 @@ def test_a_profile_inside_a_profile_has_its_layers_to_itself(x):
     outer = profile(net, x)
     assert [layer.name for layer in reports[0]] == ["layers.0", "layers.2"]
     assert "layers.0" in [layer.name for layer in outer]
-    assert not any("forward" in m.__dict__ for m in net.modules())
+    assert not any(CALL in m.__dict__ for m in net.modules())
 
 
 def test_what_another_thread_runs_is_no_layer_of_a_chain(x):
