@@ -3,6 +3,7 @@
 import math
 import warnings
 
+import pytest
 import torch
 from torch import nn
 
@@ -40,6 +41,15 @@ def test_bounds_in_sigma():
     w = init.trunc_normal_(torch.empty(10_000), 1.0, 0.02, -2, 2, in_sigma=True, key=5)
     assert torch.equal(w, init.trunc_normal_(torch.empty(10_000), 1.0, 0.02, 0.96, 1.04, key=5))
     assert (w - 1).abs().max() > 0.039
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_bounds_in_sigma_are_the_same_at_every_scale(dtype):
+    """Bounds of 3 * 0.1, over 0.1, would be more than 3."""
+    unit = init.trunc_normal_(torch.empty(10_000, dtype=dtype), 0.0, 1.0, -3, 3, key=5)
+    w = torch.empty(10_000, dtype=dtype)
+    init.trunc_normal_(w, 0.0, 0.1, -3, 3, in_sigma=True, key=5)
+    assert torch.equal(w, unit * 0.1)
 
 
 def test_wide_bounds_are_no_bounds():
