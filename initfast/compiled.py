@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import nn
+
+from initfast.counted import Counted
 
 NOTE = "The net is compiled; it was profiled eagerly, so fused kernels may round differently."
 
@@ -29,11 +31,15 @@ def _call_of(module: nn.Module) -> Any:
     return call
 
 
-@contextmanager
-def eagerly() -> Iterator[None]:
+def _force_eager() -> Callable[[], None]:
+    stance = torch.compiler.set_stance("force_eager")
+    return lambda: stance.__exit__(None, None, None)
+
+
+_EAGER = Counted(_force_eager)  # the stance is that of all threads
+
+
+def eagerly() -> AbstractContextManager[None]:
     """Nothing runs compiled for as long as this lasts; hooks and function modes see everything."""
-    if "torch._dynamo" not in sys.modules:  # nothing is compiled, and the import takes a second
-        yield
-        return
-    with torch.compiler.set_stance("force_eager"):
-        yield
+    # Else nothing is compiled, and the import takes a second.
+    return _EAGER if "torch._dynamo" in sys.modules else nullcontext()

@@ -16,8 +16,12 @@ HEADROOM = 16.0
 """What is summed must stay so far below the end of its dtype, else infinities are an overflow."""
 
 LEAST_DRAWN = 30
-DEVIATIONS = 4.0
-"""Of so many values the mean and the std tell, to within so many of their own deviations."""
+LIKENESS = 4.0
+"""Of so many values the mean and the std tell, to within so many of their own deviations.
+
+More than what the checks allow chance (:data:`initfast.checked_net.DEVIATIONS`): a mask that is
+taken for harm silences them from there on, and two numbers have to agree.
+"""
 
 
 def harmless(layers: Sequence[Layer], inputs: Sequence[Moments] = ()) -> set[int]:
@@ -105,6 +109,6 @@ def _is_part(part: Moments, whole: Moments) -> bool:
         return False
     if m < LEAST_DRAWN or not part.std > 0:
         return False
-    chance = DEVIATIONS * whole.std * math.sqrt((n - m) / (n * m))
+    chance = LIKENESS * whole.std * math.sqrt((n - m) / (n * m))
     ratio = abs(math.log(part.std / whole.std))
-    return abs(part.mean - whole.mean) < chance and ratio < DEVIATIONS / math.sqrt(2 * m)
+    return abs(part.mean - whole.mean) < chance and ratio < LIKENESS / math.sqrt(2 * m)

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import Lock
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
+
+from initfast.forwards import CALL
 
 
 @contextmanager
@@ -16,18 +20,47 @@ def unchanged(modules: list[nn.Module]) -> Iterator[None]:
 
     A module that has given itself another buffer gets its attributes back as well, in any mode:
     they may tell what the buffer was.
+
+    Where threads do this at the same time, what was before all of them stands in the end: who ends
+    leaves what he found to those that began after him.
     """
-    random = torch.get_rng_state()
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
-    saved = [_Saved(m) for m in modules if m._buffers or not _is_torchs(m)]
+    with _LOCK:
+        found = _Found(modules)
+        _ACTIVE.append(found)
     try:
         yield
     finally:
-        torch.set_rng_state(random)
-        if cuda is not None:
-            torch.cuda.set_rng_state_all(cuda)
-        for one in saved:
+        with _LOCK:
+            place = _ACTIVE.index(found)
+            del _ACTIVE[place]
+            found.put_back()
+            for later in _ACTIVE[place:]:
+                later.inherit(found)
+
+
+class _Found:
+    """The random state and the modules as they were."""
+
+    def __init__(self, modules: list[nn.Module]) -> None:
+        self._random = torch.get_rng_state()
+        self._cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
+        self._saved = {id(m): _Saved(m) for m in modules if m._buffers or not _is_torchs(m)}
+
+    def put_back(self) -> None:
+        torch.set_rng_state(self._random)
+        if self._cuda is not None:
+            torch.cuda.set_rng_state_all(self._cuda)
+        for one in self._saved.values():
             one.put_back()
+
+    def inherit(self, earlier: _Found) -> None:
+        """Put back what the earlier one found."""
+        self._random, self._cuda = earlier._random, earlier._cuda or self._cuda
+        self._saved.update((i, one) for i, one in earlier._saved.items() if i in self._saved)
+
+
+_ACTIVE: list[_Found] = []  # in the order of their beginning
+_LOCK = Lock()
 
 
 class _Saved:
@@ -37,7 +70,7 @@ class _Saved:
 
     def __init__(self, module: nn.Module) -> None:
         self.module = module
-        self.attributes = dict(module.__dict__)
+        self.attributes = _attributes(module)
         self.buffers = dict(module._buffers.items())
         self.copies = _copies(module) if self.buffers else []
         self.transient = set(module._non_persistent_buffers_set)
@@ -58,12 +91,17 @@ class _Saved:
         now.clear()
         now.update(self.buffers)
         own = self.module.__dict__
-        for name in own.keys() - self.attributes.keys():
+        for name in _attributes(self.module).keys() - self.attributes.keys():
             del own[name]
         own.update(self.attributes)
         names = self.module._non_persistent_buffers_set
         names.clear()
         names |= self.transient
+
+
+def _attributes(module: nn.Module) -> dict[str, Any]:
+    """Its attributes, but for the forward that another profile may have given it."""
+    return {name: value for name, value in module.__dict__.items() if name != CALL}
 
 
 def _is_torchs(module: nn.Module) -> bool:
