@@ -65,8 +65,14 @@ class Net:
     @cached_property
     def first_nonfinite(self) -> int | None:
         """The place of the first layer with a NaN or an infinity that is no mask's."""
-        bad = (i for i, layer in enumerate(self.layers) if layer.has_nonfinite)
+        most = self.limits["nonfinite"]
+        bad = (i for i, x in enumerate(self.layers) if x.has_nonfinite and nonfinite(x) > most)
         return next((i for i in bad if i not in self.masks), None)
+
+    def log_limit(self, name: str) -> float:
+        """The logarithm of a threshold; minus infinity where it is zero."""
+        limit = self.limits[name]
+        return math.log(limit) if limit > 0 else -math.inf
 
     @property
     def unsound(self) -> str | None:
@@ -230,6 +236,12 @@ class Net:
             advice=advice,
             code=code,
         )
+
+
+def nonfinite(layer: Layer) -> float:
+    """The share of NaN and infinity in its output, or before its activation if that is more."""
+    found = [layer.post] if layer.pre is None else [layer.post, layer.pre]
+    return max(m.nonfinite_share for m in found)
 
 
 def dense(layer: Layer) -> bool:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from initfast.causes import batch_norms, cause_and_cure
 from initfast.checked_net import Net, Outcome, dense, stretches
-from initfast.depth import LEAST_POINTS, LEAST_RATE, MOST_IN_ONE_STEP, Trend, trends
+from initfast.depth import LEAST_POINTS, MOST_IN_ONE_STEP, Trend, trends
 from initfast.findings import Finding, Severity, SkippedCheck
 from initfast.layer import Layer
 from initfast.table import number
@@ -50,7 +50,7 @@ def _scale(net: Net, rule: str, sign: int) -> Outcome:
     if len(net.sequences) == 0:
         yield _short(rule)
         return
-    least = math.log(net.limits["variance_ratio"]) / 2
+    least = net.log_limit("variance_ratio") / 2
     graded = [
         (_severity(net, s.trend), s)
         for s in _stretches(net, lambda x: x.std, sign)
@@ -102,19 +102,21 @@ def _trending(
 
 def _severity(net: Net, trend: Trend) -> Severity | None:
     log_ratio = 2 * abs(trend.log_ratio)
-    if log_ratio <= math.log(net.limits["variance_ratio"]):
+    if log_ratio <= net.log_limit("variance_ratio"):
         return None
-    is_mild = trend.steps + 1 < net.limits["short_net"] or abs(math.log(trend.rate)) < LEAST_RATE
-    if is_mild and log_ratio <= math.log(net.limits["short_variance_ratio"]):
+    is_mild = trend.steps + 1 < net.limits["short_net"] or abs(
+        math.log(trend.rate)
+    ) < net.log_limit("least_rate")
+    if is_mild and log_ratio <= net.log_limit("short_variance_ratio"):
         return "info"
-    return "error" if log_ratio > math.log(net.limits["severe_variance_ratio"]) else "warning"
+    return "error" if log_ratio > net.log_limit("severe_variance_ratio") else "warning"
 
 
 def _stretches(net: Net, measure: Callable[[Layer], float], sign: int) -> list[Stretch]:
     """Where the measure grows (sign +1) or falls (-1) along any sequence, the worst first."""
     found = []
     for members in net.sequences:
-        for trend in trends([measure(net.layers[i]) for i in members]):
+        for trend in trends([measure(net.layers[i]) for i in members], net.log_limit("least_rate")):
             if trend.log_ratio * sign > 0:
                 found.append(Stretch(members[trend.first : trend.last + 1], trend))
     return sorted(found, key=lambda s: -abs(s.trend.log_ratio) * _preference(net, s))
@@ -142,7 +144,7 @@ def _lost_differences(net: Net, taken: list[tuple[int, int]]) -> Outcome:
         logs = [_log_slope(net.layers[i]) for i in run[1:]]
         log_ratio = sum(logs) / 2
         is_jump = min(logs) < MOST_IN_ONE_STEP * sum(logs)  # a dead layer: no matter of the depth
-        if log_ratio > math.log(net.limits["gradient_vanishing"]) or is_jump:
+        if log_ratio > net.log_limit("gradient_vanishing") or is_jump:
             continue
         if _overlaps((run[0], run[-1]), taken):
             continue
@@ -202,7 +204,7 @@ def _gradients(net: Net, rule: str, sign: int) -> Outcome:
     taken: list[tuple[int, int]] = []
     for stretch in _stretches(net, _gradient_norm, -sign):
         log_ratio = -stretch.trend.log_ratio  # first over last
-        bad = sign * log_ratio > sign * math.log(net.limits[rule])
+        bad = sign * log_ratio > sign * net.log_limit(rule)
         if not bad or _overlaps(stretch.span, taken):
             continue
         taken.append(stretch.span)
@@ -213,7 +215,7 @@ def _gradients(net: Net, rule: str, sign: int) -> Outcome:
         )
         yield net.finding(
             rule,
-            "error" if sign * log_ratio > 2 * sign * math.log(net.limits[rule]) else "warning",
+            "error" if sign * log_ratio > 2 * sign * net.log_limit(rule) else "warning",
             stretch.span,
             rule,
             math.exp(max(min(log_ratio, 700), -700)),
@@ -250,7 +252,7 @@ def _chaos(net: Net) -> Outcome:
             continue  # the signal grows with it: one finding is enough
         logs = [_log_slope(net.layers[i]) for i in run[1:]]
         log_ratio = sum(logs) / 2
-        if log_ratio <= math.log(net.limits["gradient_explosion"]):
+        if log_ratio <= net.log_limit("gradient_explosion"):
             continue
         rate = math.exp(log_ratio / len(logs))
         yield net.finding(

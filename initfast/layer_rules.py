@@ -26,8 +26,6 @@ CLAMPS = frozenset(("hardtanh", "hardsigmoid", "relu6"))
 GATES = frozenset(("sigmoid", "hardsigmoid"))
 
 CONFIDENCE = 0.95
-FEW_UNITS = 16
-"""The mean over fewer units is that of their own random weights, however far from zero."""
 
 
 def saturation(net: Net) -> Outcome:
@@ -104,7 +102,7 @@ def dead_units(net: Net) -> Outcome:
         part = layer.dead_units / n
         yield net.finding(
             "dead_units",
-            "error" if part > 0.9 else "warning",
+            "error" if part > net.limits["dead_units_severe"] else "warning",
             (i, i),
             "dead_units",
             part,
@@ -116,11 +114,15 @@ def dead_units(net: Net) -> Outcome:
         )
     if few:
         samples = max(few.values())
-        need = math.ceil(math.log(1 - CONFIDENCE) / math.log(1 - net.limits["unit_activity"]))
+        rare = net.limits["unit_activity"]
+        cure = "no batch tells that a unit is never active"
+        if rare > 0:
+            need = math.ceil(math.log(1 - CONFIDENCE) / math.log(1 - rare))
+            cure = f"pass a batch of {need} or more"
         yield SkippedCheck(
             "dead_units",
             f"{len(few)} layers have most units at zero, but {samples} samples tell too little: "
-            f"pass a batch of {need} or more",
+            f"{cure}",
         )
 
 
@@ -192,7 +194,7 @@ def mean_drift(net: Net) -> Outcome:
     for i, layer in enumerate(net.sound):
         z = layer.pre or layer.post
         units = units_of(layer)
-        if not dense(layer) or not z.std > 0 or units < FEW_UNITS:
+        if not dense(layer) or not z.std > 0 or units < net.limits["few_units"]:
             continue
         drift = abs(z.mean) / z.std
         # The mean over n units of mean zero has a deviation of 1/√n of theirs.

@@ -57,10 +57,16 @@ def _ended(net: Net, places: set[int], what: str) -> Outcome:
 
 
 def _nonfinite_gradient(net: Net) -> Outcome:
-    bad = {i: x.grad for i, x in enumerate(net.layers) if x.grad is not None and x.grad.nonfinite}
+    most = net.limits["nonfinite"]
+    bad = {
+        i: x.grad
+        for i, x in enumerate(net.layers)
+        if x.grad is not None and x.grad.nonfinite_share > most
+    }
     if not bad:
         return
     i = max(bad)
+    but = " but for those that end where they are" if net.masks else ""
     dtype = net.layers[i].dtype  # in float16 a GradScaler meets this and goes down by itself
     yield net.finding(
         "non_finite",
@@ -69,7 +75,7 @@ def _nonfinite_gradient(net: Net) -> Outcome:
         "nonfinite",
         bad[i].nonfinite_share,
         f"{share(bad[i].nonfinite_share)} of the gradient at its output is NaN or infinite, while "
-        f"all outputs are finite; {len(bad) - 1} layers before it have such gradients too",
+        f"all outputs are finite{but}; {len(bad) - 1} layers before it have such gradients too",
         f"what comes back exceeds {spell(dtype)}, or an operator after it has no "
         "finite slope there, such as a square root at 0",
         "keep the scale of signal and gradient; in float16 lower the GradScaler's scale",

@@ -33,14 +33,22 @@ THRESHOLDS: dict[str, Threshold] = {
     ),
     "short_variance_ratio": Threshold(
         1e4,
-        "the ratio of variances that is too much even for fewer layers, or at under 10 % a layer",
+        "the ratio of variances that is too much even for fewer layers, or at under the least rate",
+        _OWN,
+    ),
+    "least_rate": Threshold(
+        1.1,
+        "the factor a layer from which the std counts as growing: a sum of independent residual "
+        "branches grows as the root of the depth, by less than this from the fifth on",
         _OWN,
     ),
     "severe_variance_ratio": Threshold(
         1e6, "the ratio of variances from which explosion and vanishing are errors", _OWN
     ),
     "gradient_explosion": Threshold(
-        70.0, "the norm of the first layer's gradient over that of the last", "AUTOTRAINER (2021)"
+        70.0,
+        "the norm of the first layer's gradient over that of the last; from its square on an error",
+        "AUTOTRAINER (2021)",
     ),
     "gradient_vanishing": Threshold(1e-3, "the same ratio, from below", "AUTOTRAINER (2021)"),
     "saturation_early": Threshold(
@@ -59,6 +67,7 @@ THRESHOLDS: dict[str, Threshold] = {
     "dead_units": Threshold(
         0.5, "the share of a layer's units that are dead", "SageMaker Debugger, DeadRelu"
     ),
+    "dead_units_severe": Threshold(0.9, "the same share from which it is an error", _OWN),
     "unit_activity": Threshold(
         0.1,
         "a unit that was never active is called dead where so many samples were seen that it is, "
@@ -72,6 +81,11 @@ THRESHOLDS: dict[str, Threshold] = {
         1.0, "the mean over the std, before the activation", "Brock, De & Smith 2021, mean shift"
     ),
     "mean_drift": Threshold(3.0, "the same: most units are all on or all off", _OWN),
+    "few_units": Threshold(
+        16,
+        "the mean over fewer units is that of their own random weights, however far from zero",
+        _OWN,
+    ),
     "unit_std": Threshold(0.1, "how far the std may lie from 1", "LSUV-pytorch's tolerance"),
     "unit_factor": Threshold(
         2.0,
