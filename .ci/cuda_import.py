@@ -24,6 +24,9 @@ calls = {
     "act_backward": (x, x, "relu", 0.0, 0.0),
     "linear_act": (x, weight, None, "relu", 0.0, 0.0, False),
     "linear_act_chain": (x, [weight], [None], ["relu"], [0.0], [0.0]),
+    "linear_act_chain_backward": (
+        *(x[:, :3], [x], [weight], [x[:, :3]], ["relu"], [0.0], [0.0], True, [2], [True]),
+    ),
     "sample_": (x, "uniform", None, 1.0, 0.0, 0.0, 1.0, 1, 0, [5, 1]),
     "zero_rows_": (x, 1, 1, 4, 0, 0),
 }

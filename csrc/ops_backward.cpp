@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "act_operands.h"
-#include "linear_operands.h"
+#include "chain_backward.h"
 #include "moment_rows.h"
 
 namespace initfast {
@@ -31,16 +31,6 @@ std::tuple<Tensor, Tensor> act_backward(Tensor grad_y, Tensor z, std::string nam
 
 // ---- linear_act_chain_backward ----
 
-struct ChainLayer {
-  LinearOperands in;
-  Tensor z;  // [rows, cols], contiguous
-  Activation act;
-  bool wants_weight_moments, wants_weight, wants_bias;
-};
-
-// What is wanted of a weight's gradient.
-enum : int64_t { kNothing, kMoments, kGradient };
-
 // The kernel of our own takes batches of one row of tiles; beyond, the library's products are good.
 bool fits_tiles(const ChainLayer& layer, Dtype dtype) {
   const LinearOperands& in = layer.in;
@@ -58,14 +48,6 @@ struct Gradient {
 struct LayerGradients {
   Tensor weight, bias;
 };
-
-void mm_out(const Tensor& a, const Tensor& b, const Tensor& out) {
-  std::array<StableIValue, 3> stack{torch::stable::detail::from(a), torch::stable::detail::from(b),
-                                    torch::stable::detail::from(out)};
-  STABLE_TORCH_ERROR_CODE_CHECK(
-      torch_call_dispatcher("aten::mm", "out", stack.data(), TORCH_ABI_VERSION));
-  (void)torch::stable::detail::to<Tensor>(stack[0]);
-}
 
 // grad at y = act(z) becomes that at z; its moments go to `row`.
 void through_activation(Gradient& grad, const ChainLayer& layer, Dtype dtype, double* row) {
@@ -117,64 +99,15 @@ void backward_by_tiles(Gradient& grad, const ChainLayer& layer, const ChainLayer
 // The library's products, measured afterwards.
 void backward_by_products(Gradient& grad, const ChainLayer& layer, bool wants_x, LayerGradients& found,
                           Dtype dtype, double* weight_row) {
-  const LinearOperands& in = layer.in;
   const Tensor grad_z = grad.value;
   if (layer.wants_weight_moments) {
-    Tensor weight = layer.wants_weight
-                        ? found.weight
-                        : new_tensor({in.cols, in.depth}, grad_z.scalar_type(), grad_z);
-    mm_out(torch::stable::transpose(grad_z, 0, 1), in.x, weight);
-    write_moments(measure(weight, dtype), weight_row);
+    write_moments(measure(weight_gradient(layer, grad_z, found.weight), dtype), weight_row);
   }
-  if (layer.wants_bias) {
-    const int64_t over_rows[] = {0};
-    torch::stable::copy_(found.bias, torch::stable::sum(grad_z, over_rows));
-  }
-  if (!wants_x) return;
-  Tensor grad_x = new_tensor({in.rows, in.depth}, grad_z.scalar_type(), grad_z);
-  mm_out(grad_z, in.weight, grad_x);
-  grad = {grad_x, false};
+  if (layer.wants_bias) bias_gradient(grad_z, found.bias);
+  if (wants_x) grad = {input_gradient(layer, grad_z), false};
 }
 
-std::vector<ChainLayer> chain_layers(const Tensor& grad_y, const std::vector<Tensor>& inputs,
-                                     const std::vector<Tensor>& weights, const std::vector<Tensor>& zs,
-                                     const std::vector<std::string>& names,
-                                     const std::vector<double>& alphas,
-                                     const std::vector<double>& betas,
-                                     const std::vector<int64_t>& weights_wanted,
-                                     const std::vector<bool>& biases_wanted) {
-  const size_t n = weights.size();
-  STD_TORCH_CHECK(n > 0 && inputs.size() == n && zs.size() == n && names.size() == n &&
-                      alphas.size() == n && betas.size() == n && weights_wanted.size() == n &&
-                      biases_wanted.size() == n,
-                  "initfast::linear_act_chain_backward: ", inputs.size(), " inputs, ", n, " weights, ",
-                  zs.size(), " pre-activations, ", names.size(), " activations, ", alphas.size(),
-                  " alphas, ", betas.size(), " betas, ", weights_wanted.size(), " weights wanted and ",
-                  biases_wanted.size(), " biases wanted; expected as many of each, and at least one");
-  std::vector<ChainLayer> layers;
-  for (size_t i = 0; i < n; ++i) {
-    const Activation act = parse_activation(names[i], alphas[i], betas[i]);
-    const LinearOperands in = linear_operands(inputs[i], weights[i], std::nullopt);
-    const Tensor& y = i + 1 < n ? inputs[i + 1] : grad_y;
-    std::vector<int64_t> sizes = to_vector(inputs[i].sizes());
-    sizes.back() = in.cols;
-    check_same(inputs[i], zs[i], "linear_act_chain_backward", "an input", "a pre-activation");
-    check_same(inputs[i], y, "linear_act_chain_backward", "an input", "what follows it");
-    STD_TORCH_CHECK(to_vector(zs[i].sizes()) == sizes && to_vector(y.sizes()) == sizes,
-                    "initfast::linear_act_chain_backward: layer ", i, " has a pre-activation of shape ",
-                    shape_of(zs[i]), " and its result has shape ", shape_of(y), "; expected ",
-                    shape_of(inputs[i]), " with a last dimension of ", in.cols);
-    const Tensor z = torch::stable::view(torch::stable::contiguous(zs[i]), {in.rows, in.cols});
-    const int64_t wanted = weights_wanted[i];
-    STD_TORCH_CHECK(kNothing <= wanted && wanted <= kGradient,
-                    "initfast::linear_act_chain_backward: of a weight's gradient ", wanted,
-                    " is wanted; expected 0 (nothing), 1 (its moments) or 2 (the gradient as well)");
-    layers.push_back({in, z, act, wanted >= kMoments, wanted == kGradient, biases_wanted[i]});
-  }
-  return layers;
-}
-
-std::tuple<Tensor, std::vector<Tensor>, std::vector<Tensor>, Tensor> linear_act_chain_backward(
+ChainResults linear_act_chain_backward(
     Tensor grad_y, std::vector<Tensor> inputs, std::vector<Tensor> weights, std::vector<Tensor> zs,
     std::vector<std::string> names, std::vector<double> alphas, std::vector<double> betas,
     bool wants_x, std::vector<int64_t> weights_wanted, std::vector<bool> biases_wanted) {
@@ -183,21 +116,13 @@ std::tuple<Tensor, std::vector<Tensor>, std::vector<Tensor>, Tensor> linear_act_
                                                       weights_wanted, biases_wanted);
   const int64_t n = int64_t(layers.size());
   Tensor moments = new_tensor({n, 2, 8}, ScalarType::Double, grad_y);
-  std::vector<Tensor> grad_weights, grad_biases;
-  for (const ChainLayer& layer : layers) {
-    const LinearOperands& in = layer.in;
-    grad_weights.push_back(layer.wants_weight
-                               ? new_tensor({in.cols, in.depth}, grad_y.scalar_type(), grad_y)
-                               : new_tensor({0}, grad_y.scalar_type(), grad_y));
-    grad_biases.push_back(new_tensor({layer.wants_bias ? in.cols : 0}, grad_y.scalar_type(), grad_y));
-  }
-  const LinearOperands& last = layers.back().in;
-  Gradient grad{torch::stable::view(torch::stable::contiguous(grad_y), {last.rows, last.cols}), false};
+  ChainGradients gradients(layers, grad_y);
+  Gradient grad{first_gradient(grad_y, layers), false};
   for (int64_t i = n - 1; i >= 0; --i) {
     const ChainLayer& layer = layers[size_t(i)];
     double* row = static_cast<double*>(moments.mutable_data_ptr()) + 16 * i;
     write_moments(generic::no_moments(), row + 8);
-    LayerGradients found{grad_weights[size_t(i)], grad_biases[size_t(i)]};
+    LayerGradients found{gradients.weights[size_t(i)], gradients.biases[size_t(i)]};
     if (!grad.at_z) through_activation(grad, layer, dtype, row);
     const bool further = i > 0 || wants_x;
     if (fits_tiles(layer, dtype)) {
@@ -209,7 +134,7 @@ std::tuple<Tensor, std::vector<Tensor>, std::vector<Tensor>, Tensor> linear_act_
   }
   Tensor grad_x = wants_x ? torch::stable::view(grad.value, to_vector(inputs[0].sizes()))
                           : new_tensor({0}, grad_y.scalar_type(), grad_y);
-  return {grad_x, grad_weights, grad_biases, moments};
+  return {grad_x, gradients.weights, gradients.biases, moments};
 }
 
 }  // namespace

@@ -9,7 +9,7 @@ is judged before that rounding.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -163,34 +163,25 @@ def linear_gradients(
 ChainGradients = tuple[Tensor, list[Tensor], list[Tensor], Tensor]
 
 
-def chain_backward(
-    act_backward: Callable[..., tuple[Tensor, Tensor]], moments: Callable[[Tensor], Tensor]
-) -> Callable[..., ChainGradients]:
-    """linear_act_chain_backward, made of two other operators and the library's products.
+@torch.no_grad()
+def linear_act_chain_backward(*arguments: Any) -> ChainGradients:
+    """The gradients of a chain, made of act_backward, the library's products, and moments.
 
     Its arguments are those of :class:`initfast.arguments.ChainBackward`. It returns the gradients
     of x, of the weights and of the biases, each empty where it is not wanted, and the moments of
     the gradient at each layer's result and at its weight, ``[layers, 2, 8]``.
     """
-
-    @torch.no_grad()
-    def linear_act_chain_backward(*arguments: Any) -> ChainGradients:
-        chain = ChainBackward(*arguments).checked()
-        grad, empty = chain.grad_y, chain.grad_y.new_empty
-        grad_weights, grad_biases, rows = [], [], []
-        for i in reversed(range(len(chain.zs))):
-            x, weight, of_weight = chain.inputs[i], chain.weights[i], chain.weights_wanted[i]
-            call = chain.acts[i], chain.alphas[i], chain.betas[i]
-            grad_z, (_, at_y) = act_backward(grad, chain.zs[i], *call)
-            needed = i > 0 or chain.wants_x, of_weight > 0, chain.biases_wanted[i]
-            found = linear_gradients(grad_z, x, weight, needed)
-            grad, grad_weight, grad_bias = (empty(0) if g is None else g for g in found)
-            rows.append(torch.stack([at_y, moments(grad_weight)]))
-            grad_weights.append(grad_weight if of_weight == 2 else empty(0))
-            grad_biases.append(grad_bias)
-        return grad, grad_weights[::-1], grad_biases[::-1], torch.stack(rows[::-1])
-
-    return linear_act_chain_backward
-
-
-linear_act_chain_backward = chain_backward(act_backward, moments)
+    chain = ChainBackward(*arguments).checked()
+    grad, empty = chain.grad_y, chain.grad_y.new_empty
+    grad_weights, grad_biases, rows = [], [], []
+    for i in reversed(range(len(chain.zs))):
+        x, weight, of_weight = chain.inputs[i], chain.weights[i], chain.weights_wanted[i]
+        call = chain.acts[i], chain.alphas[i], chain.betas[i]
+        grad_z, (_, at_y) = act_backward(grad, chain.zs[i], *call)
+        needed = i > 0 or chain.wants_x, of_weight > 0, chain.biases_wanted[i]
+        found = linear_gradients(grad_z, x, weight, needed)
+        grad, grad_weight, grad_bias = (empty(0) if g is None else g for g in found)
+        rows.append(torch.stack([at_y, moments(grad_weight)]))
+        grad_weights.append(grad_weight if of_weight == 2 else empty(0))
+        grad_biases.append(grad_bias)
+    return grad, grad_weights[::-1], grad_biases[::-1], torch.stack(rows[::-1])

@@ -55,13 +55,6 @@ for _name, _schema in SCHEMAS.items():
     _function = next(getattr(home, _name) for home in _homes if hasattr(home, _name))
     definitions.impl(_name, _function, "CompositeExplicitAutograd")
 
-# No one kernel of CUDA's does all of it.
-definitions.impl(
-    "linear_act_chain_backward",
-    reference.chain_backward(torch.ops.initfast.act_backward, torch.ops.initfast.moments),
-    "CUDA",
-)
-
 
 # ---- shapes without data ----
 

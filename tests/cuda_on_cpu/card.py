@@ -25,6 +25,7 @@ OPERATORS = (
     "act_backward",
     "linear_act",
     "linear_act_chain",
+    "linear_act_chain_backward",
     "sample_",
     "zero_rows_",
 )

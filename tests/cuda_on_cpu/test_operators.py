@@ -134,6 +134,40 @@ def test_a_chain_is_one_layer_after_another(card, rows, dtype):
         assert torch.equal(got, expected)
 
 
+def backward_call(dtype=torch.float32):
+    """The way back through two layers, of which the first's weight gradient is only measured."""
+    x, z, y, grad_y = (torch.ones(4, n, dtype=dtype) for n in (6, 5, 5, 3))
+    weights = [torch.ones(5, 6, dtype=dtype), torch.ones(3, 5, dtype=dtype)]
+    calls = ["relu"] * 2, [0.0] * 2, [0.0] * 2
+    return grad_y, [x, y], weights, [z, grad_y], *calls, False, [1, 2], [True, False]
+
+
+def test_the_way_back_through_a_chain_is_two_launches_a_layer(card):
+    card.call("linear_act_chain_backward", *backward_call())
+    assert card.launches == 4
+
+
+@pytest.mark.parametrize(("failing", "kernel"), [(2, "act_backward"), (3, "moments")])
+def test_a_failed_launch_on_the_way_back_is_named(card, failing, kernel):
+    card.reset(failing_launch=failing)
+    message = rf"initfast::linear_act_chain_backward: the launch of {kernel} failed on cuda:"
+    with pytest.raises(RuntimeError, match=message):
+        card.call("linear_act_chain_backward", *backward_call())
+    assert card.last_error == 0
+
+
+def test_the_way_back_launches_nothing_after_a_failed_check(card):
+    for at in range(4):
+        arguments = list(backward_call())
+        bad = arguments[at].to("meta") if at == 0 else [t.to("meta") for t in arguments[at]]
+        with pytest.raises(RuntimeError, match=r"initfast::linear_act.*expected one device"):
+            card.call("linear_act_chain_backward", *arguments[:at], bad, *arguments[at + 1 :])
+    card.reset(capability=70)
+    with pytest.raises(RuntimeError, match=r"linear_act_chain_backward: cuda:.* expected 7\.5"):
+        card.call("linear_act_chain_backward", *backward_call())
+    assert card.launches == 0
+
+
 # ---- in place ----
 
 
