@@ -10,7 +10,7 @@ from torch import Tensor
 from initfast.context import transforms
 from initfast.kernels import kernels_of
 from initfast.names import NetNames
-from initfast.pending import resolved
+from initfast.pending import Pending, resolved
 from initfast.spelling import HARMLESS, LENDING, MEASURED, METADATA, SUMS
 from initfast.structure import tensors
 from initfast.tape import Source, Tape
@@ -33,13 +33,21 @@ class Functions:
         self._names = names
         self._waiting = waiting
 
-    def call(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """What the function returns."""
+    def call(
+        self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], types: Any = (Pending,)
+    ) -> Any:
+        """What the function returns.
+
+        Args:
+            func, args, kwargs: the call.
+            types: of its tensors that are no plain ones; what torch lists none of needs no look.
+        """
         if func in METADATA:
             return func(*args, **kwargs)  # a Pending answers by itself
         if func not in HARMLESS or "out" in kwargs:
             self._waiting.settle()
-        args, kwargs = resolved(args), resolved(kwargs)
+        if types:
+            args, kwargs = resolved(args), resolved(kwargs)
         if func in LENDING:
             self._tape.lend(args[0])
         if self._tape.stops:

@@ -84,7 +84,7 @@ class Fusion(TorchFunctionMode):
                     return self._activation(call, z, func, args, kwargs or {})
             elif func is _linear:
                 return self._linear(*args, **(kwargs or {}))
-        return self._functions.call(func, args, kwargs or {})
+        return self._functions.call(func, args, kwargs or {}, types)
 
     def chains(self) -> bool:
         """Whether linear layers and their activations may wait for one another at all."""

@@ -99,4 +99,4 @@ class LeafForward(Forward[Leaves]):
         if self.unit_dim is None:
             tape.output(source, y, key)
         else:
-            leaves.waiting.made(source, y)
+            leaves.waiting.keep(source, y)  # all else was recorded before y was made
