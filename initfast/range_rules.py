@@ -57,6 +57,8 @@ def _other_ranges(net: Net, floating: list[tuple[int, Layer]]) -> Iterator[Findi
 
 def _own_range(net: Net, i: int, layer: Layer) -> Iterator[Finding]:
     finfo, name = torch.finfo(layer.dtype), spell(layer.dtype)
+    is_narrow = finfo.max < torch.finfo(torch.bfloat16).max
+    wider = "bfloat16 or float32" if is_narrow else "float64"  # bfloat16's range is float32's
     for what, moments in (("output", layer.post), ("gradient", layer.grad)):
         if moments is None:
             continue
@@ -69,7 +71,7 @@ def _own_range(net: Net, i: int, layer: Layer) -> Iterator[Finding]:
                 "dtype_headroom",
                 finfo.max / top,
                 f"the {what} reaches {number(top)}: {name} ends at {number(finfo.max)}",
-                advice="bring the scale down, or use bfloat16 or float32 here",
+                advice=f"bring the scale down, or use {wider} here",
             )
         if part > net.limits["dtype_lost"]:
             cure = "scale the loss (torch.amp.GradScaler)" if what == "gradient" else "scale it up"
@@ -81,7 +83,7 @@ def _own_range(net: Net, i: int, layer: Layer) -> Iterator[Finding]:
                 part,
                 f"{share(round(part, 3))} of the {what} that is not zero lies under {name}'s "
                 f"smallest normal {number(finfo.smallest_normal)}",
-                advice=f"{cure}, or use bfloat16 or float32 here",
+                advice=f"{cure}, or use {wider} here",
             )
 
 

@@ -282,3 +282,12 @@ def test_a_zero_weight_that_cuts_the_net_and_one_that_starts_a_branch():
 def test_a_weight_whose_mean_is_far_from_zero():
     net = mlp(nn.ReLU, lambda w: nn.init.normal_(w, 1.0, 0.1), 1)()
     assert "weight_scale" in rules_of(profile(net, torch.randn(BATCH, WIDTH)))
+
+
+@pytest.mark.parametrize(
+    "dtype, wider", [(torch.float16, "bfloat16 or float32"), (torch.float32, "float64")]
+)
+def test_a_wider_dtype_is_advised_than_the_nets_own(dtype, wider):
+    for scale in (2.0**-149 if dtype is torch.float32 else 1e-6, torch.finfo(dtype).max / 8):
+        found = said(layer(post=moments(std=scale), dtype=dtype), rule="dtype_range")
+        assert any(f"use {wider} here" in f.advice for f in found if f.severity == "warning")
