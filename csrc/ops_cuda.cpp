@@ -147,6 +147,7 @@ void linear_act_small(const Device& device, const LinearOperands& in, Dtype dtyp
 
 // The moments of the weight, which brings it into the cache, the library's product, then one kernel
 // for bias, activation and moments. In 16 bits the library adds the bias, before its only rounding.
+// Whether it may use TF32 is the user's setting, as for F.linear: the numbers are the net's own.
 void linear_act_large(const Device& device, const LinearOperands& in, Dtype dtype,
                       const Activation& activation, const Tensor& y, const Tensor* z,
                       const Place& place) {
