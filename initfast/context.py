@@ -24,6 +24,21 @@ def observed() -> bool:
     return autocast_enabled() or dispatch_modes() > 0 or forward_ad._current_level >= 0
 
 
+@contextmanager
+def graphs() -> Iterator[None]:
+    """What runs here makes a graph, as it would where nobody has asked for anything else."""
+    hooks = []
+    while (top := saved_tensor_hooks(True)) is not None:
+        hooks.append(top)
+        torch._C._autograd._pop_saved_tensors_default_hooks()
+    try:
+        with torch.inference_mode(False), torch.enable_grad():
+            yield
+    finally:
+        for pack, unpack in reversed(hooks):
+            torch._C._autograd._push_saved_tensors_default_hooks(pack, unpack)
+
+
 def undisturbed() -> AbstractContextManager[Any]:
     """No function mode, transform or cast applies to what runs here."""
     if transforms() is None and not autocast_enabled():

@@ -131,6 +131,12 @@ def takes_another(module: nn.Module, kind: type[nn.Module], forward: Any) -> boo
     return own.get(CALL) is None and "forward" not in own
 
 
+def hooked(modules: Iterable[nn.Module]) -> bool:
+    """Whether hooks of modules look at gradients: they take a module's results for tensors."""
+    everywhere = module_hooks._global_backward_hooks or module_hooks._global_backward_pre_hooks
+    return bool(everywhere) or any(m._backward_hooks or m._backward_pre_hooks for m in modules)
+
+
 def is_bare(module: nn.Module) -> bool:
     """Whether nothing but the forward of its class runs when a module is called."""
     return not (

@@ -5,9 +5,9 @@ shape and not yet its values. An activation applied to it runs the pair as ``lin
 wait, too, for the pairs that follow; :mod:`initfast.waiting` tells what waits and until when. User
 code sees the values that it would see without.
 
-Where gradients flow, under autocast, or where another tool watches the dispatcher, torch's own
-functions make the values, and the operators only measure them; but for the pairs of an
-``nn.Sequential``, which run as operators with a graph of their own.
+Where a profile has a loss, a pair runs as an operator with a graph of its own, and a layer that no
+activation follows as torch's. Where else gradients flow, under autocast, or where another tool
+watches the dispatcher, torch's own functions make the values, and the operators only measure them.
 
 A function mode does not see NumPy write into memory shared with a tensor, nor an extension that is
 called past the dispatcher: those must not change what a layer reads between the layer and the first
@@ -34,6 +34,7 @@ from initfast.context import (
     modes,
     modes_enabled,
     observed,
+    saved_tensor_hooks,
     transforms,
 )
 from initfast.functions import Functions
@@ -112,14 +113,26 @@ class Fusion(TorchFunctionMode):
         """
         return self.tape.gradients is not None or x.requires_grad
 
+    def makes_graphs(self) -> bool:
+        """Whether the operators may take part in a graph: nobody looks at its parts.
+
+        A checkpoint looks at what is saved, the detection of anomalies at every layer's gradients.
+        """
+        gradients = self.tape.gradients
+        watched = torch.is_anomaly_enabled() or saved_tensor_hooks(True) is not None
+        return gradients is not None and gradients.fuse and not watched
+
     # ---- linear layers ----
 
     def _linear(self, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        watched = grad_enabled() or self.observed() or self._may_join_a_graph(input)
+        graph = grad_enabled()
+        unfit = not self.makes_graphs() if graph else self._may_join_a_graph(input)
+        watched = unfit or self.observed()
         with self.waiting.lock:
             x: Tensor | Link = input
             if type(input) is Pending:
-                x = input.link if input.is_deferred() and not watched else input.resolve()
+                waits = input.is_deferred() and not watched and input.link.layer.graph == graph
+                x = input.link if waits else input.resolve()
             name = self.names.of(weight)
             kind = None if watched else _kind(x, weight, bias)
             if kind is not None:
@@ -147,8 +160,7 @@ class Fusion(TorchFunctionMode):
         self, call: Call, z: Tensor, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         if type(z) is Pending:
-            # It carries no gradient, so that of what is watched only a cast concerns it.
-            if not autocast_enabled() and (y := self.waiting.activated(z, call)) is not None:
+            if (y := self.waiting.activated(z, call, self._takes)) is not None:
                 self._name_activation(y)
                 return y
             z = z.resolve()
@@ -175,6 +187,15 @@ class Fusion(TorchFunctionMode):
         if follows:
             self._name_activation(y)
         return y
+
+    def _takes(self, graph: bool) -> bool:
+        """Whether a linear layer that waits, with or without a graph, runs with its activation.
+
+        If it has none, then of what is watched only a cast concerns it.
+        """
+        if not graph:
+            return not autocast_enabled()
+        return grad_enabled() and not self.observed() and self.makes_graphs()
 
     def _name_activation(self, y: Tensor) -> None:
         """The module of the activation that made y, if it is one, has y as its output too."""

@@ -31,7 +31,7 @@ class Gradients:
 
     Args:
         fuse: whether linear layers and their activations may run as one operator, whose forward
-            differs from torch's in the last bits, and whether :meth:`arm` will be called.
+            differs from torch's in the last bits; if so, :meth:`arm` will be called.
         shared: the weights that all ranks of a group have, in the same order on each: their
             gradients are measured by :meth:`average` alone.
         scaler: the GradScaler whose scale the losses are multiplied by, if there is one.
@@ -100,8 +100,8 @@ class Gradients:
         all_uses = Counter(leaf for _, leaf in edges)
         by_chain = {leaf for node, leaf in edges if getattr(node, "gradients", None) is self}
         for i, (weight, addresses) in self._weights.items():
-            if not weight.is_leaf:
-                continue
+            if not (self.fuse and weight.is_leaf):
+                continue  # has its hook already
             alone = all_uses[i] == len(addresses) == 1 and i in by_chain and i not in self._shared
             if alone and not weight._backward_hooks:
                 self._unwritten.add(i)

@@ -18,6 +18,7 @@ from initfast.context import undisturbed
 from initfast.spelling import METADATA, Call
 
 _make_wrapper = Tensor._make_wrapper_subclass
+_holders = Tensor._use_count  # type: ignore[attr-defined]
 _refuse_memory = torch._C._set_throw_on_mutable_data_ptr
 
 
@@ -49,9 +50,10 @@ class Layer:
         shape: of the result.
         rows: how many inputs it is applied to.
         small: whether its activation may wait, too, for the layers that follow.
+        graph: whether gradients flow through it.
     """
 
-    __slots__ = ("bias", "kind", "name", "rows", "shape", "small", "weight", "x")
+    __slots__ = ("bias", "graph", "kind", "name", "rows", "shape", "small", "weight", "x")
 
     def __init__(
         self,
@@ -63,6 +65,7 @@ class Layer:
         shape: tuple[int, ...],
         rows: int,
         small: bool,
+        graph: bool = False,
     ) -> None:
         self.x = x
         self.weight = weight
@@ -72,6 +75,7 @@ class Layer:
         self.shape = shape
         self.rows = rows
         self.small = small
+        self.graph = graph
 
 
 class Link:
@@ -101,8 +105,15 @@ class Link:
         """The tensor that stands for the result."""
         layer = self.layer
         kind = layer.kind
-        pending = _make_wrapper(Pending, layer.shape, dtype=kind.dtype, device=kind.device)
+        pending = _make_wrapper(
+            Pending,
+            layer.shape,
+            dtype=kind.dtype,
+            device=kind.device,
+            requires_grad=layer.graph,
+        )
         _refuse_memory(pending)  # to what is called past the dispatcher: there is none
+        pending.graph = layer.graph
         pending.owner = owner
         pending.link = self
         self.tensor = weakref.ref(pending)
@@ -118,12 +129,23 @@ class Link:
         )
 
 
+class Unseen(BaseException):
+    """Ends a forward that looks for a graph where there is none.
+
+    It takes a Pending past torch's functions, as functions of the user's own (torch.autograd) and
+    extensions do, or uses a pre-activation whose activation took its place in the graph. No
+    Exception, so that nets do not catch it.
+    """
+
+
 class Pending(Tensor):
     """The result of a link; an ordinary tensor to whoever looks.
 
     value: the result, once something needed it. link: what to compute it from, until then.
+    graph: whether the value has a graph, which whoever takes this for a tensor would not see.
     """
 
+    graph = False
     value: Tensor | None = None
     link: Link
     owner: Owner
@@ -133,7 +155,13 @@ class Pending(Tensor):
         return self.value is None and self.link.call is not None
 
     def resolve(self) -> Tensor:
-        """The values, computed at the first call."""
+        """The values, computed at the first call.
+
+        Raises:
+            Unseen: somebody holds more of this tensor than its Python object.
+        """
+        if self.graph and _holders(self) > 1:
+            raise Unseen
         if self.value is None:
             owner = self.__dict__.get("owner")  # none where another thread has settled it just now
             if owner is not None:

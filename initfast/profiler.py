@@ -20,7 +20,7 @@ from initfast import compiled
 from initfast.callables import NOTE as CALLABLE
 from initfast.callables import modules_of
 from initfast.dlpack import VISIBLE_EXPORTS
-from initfast.forwards import Forward, installed
+from initfast.forwards import Forward, hooked, installed
 from initfast.fusion import Fusion
 from initfast.gradients import Gradients
 from initfast.linear import shorter_linears
@@ -28,7 +28,7 @@ from initfast.loss import NOTHING, PLAIN_CHECKPOINTS, check_loss, loss_of, run_b
 from initfast.names import NetNames
 from initfast.origin import with_parameters
 from initfast.outputs import Outputs
-from initfast.pending import resolved
+from initfast.pending import Unseen, resolved
 from initfast.preconditions import check_differentiable, check_ready
 from initfast.ranks import WRAPPED, local, shared_weights, together
 from initfast.report import Report
@@ -65,8 +65,11 @@ def profile(
 
     The backward leaves nothing in `.grad`, and what is there stays. The user's own hooks run as in
     any backward, but for those that wait for `.grad` to change (post-accumulate hooks). Reentrant
-    activation checkpoints run as the others do. Under DistributedDataParallel the report is that of
-    the batch that all ranks have together; every rank must call.
+    activation checkpoints run as the others do. A net that uses what a linear layer makes in ways
+    that its operator has no graph for (an autograd.Function of the user's own, the pre-activation
+    beside its activation) runs again from the start, on torch's own functions. Under
+    DistributedDataParallel the report is that of the batch that all ranks have together; every rank
+    must call.
 
     Args:
         net: a module, a bound method of one, or any callable. A plain callable's modules are those
@@ -111,8 +114,12 @@ def profile(
     net, group = local(net)
     with ExitStack() as stack:
         with together("profile", group):
-            what = (x, loss, targets, scaler, stop_at_nonfinite)
-            watch, gradients = _run(stack, net, group, *what)
+            what = (net, group, x, loss, targets, scaler, stop_at_nonfinite)
+            try:
+                watch, gradients = _run(stack, *what, fuse=True)
+            except Unseen:
+                stack.close()
+                watch, gradients = _run(stack, *what, fuse=False)
         if group is not None and gradients is not None:
             gradients.average(group)
     report = watch.report()
@@ -128,10 +135,15 @@ def _run(
     targets: Any,
     scaler: Any,
     stop_at_nonfinite: bool,
+    fuse: bool,
 ) -> tuple[Watch, Gradients | None]:
     """Run the forward, and the backward if there is a loss; see :func:`profile`.
 
-    What must be undone in the end is left on the stack.
+    What must be undone in the end is left on the stack. Where gradients flow, linear layers and
+    their activations run as one operator if `fuse` is true and no module has a backward hook.
+
+    Raises:
+        Unseen: the net takes the result of such an operator past torch's functions.
     """
     root = net if isinstance(net, nn.Module) else getattr(net, "__self__", None)
     is_module = isinstance(root, nn.Module)
@@ -142,7 +154,7 @@ def _run(
     if loss is not None:
         check_differentiable(modules, {"x": x, "targets": targets})
     shared = [] if group is None else shared_weights(net)
-    gradients = None if loss is None else Gradients(fuse=True, shared=shared)
+    gradients = None if loss is None else Gradients(fuse and not hooked(names.modules), shared)
     notes = [compiled.NOTE] if compiled.is_compiled(names.modules) else []
     notes += [] if group is None else [WRAPPED]
     notes += [CALLABLE] if names.modules and not is_module else []
@@ -206,7 +218,7 @@ class Watch:
             outputs = self._outputs.measured(s.module for s in sequentials)
             with outputs, VISIBLE_EXPORTS, installed([*sequentials, *linears]), fusion:
                 output = forward()
-                waiting.settle()
+                waiting.finish()
             for _, t in tensors(output):
                 self._tape.net_output(resolved(t))
             if isinstance(output, (Generator, Coroutine, AsyncGenerator)):

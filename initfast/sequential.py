@@ -15,13 +15,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules import module as module_hooks
 
-from initfast.context import grad_enabled, saved_tensor_hooks, transforms
+from initfast.context import grad_enabled, transforms
 from initfast.forwards import Forward, Measure, is_bare, takes_another
 from initfast.fusion import Fusion
 from initfast.kernels import fits, kernels_of
 from initfast.pending import Pending
 from initfast.spelling import Call, module_call, modules_are_torchs
-from initfast.tape import Tape
 
 _LINEAR = F.linear
 _MODULE_CALL = nn.Module.__call__
@@ -93,7 +92,7 @@ def _run_pairs(fusion: Fusion, pairs: Iterator[tuple[Any, Call]], x: Any) -> tup
         if type(x) is not Tensor or transforms() is not None or fusion.observed():
             return x, 0
         graph = grad_enabled()
-        if not _makes_graphs(tape) if graph else tape.gradients is not None:
+        if not fusion.makes_graphs() if graph else tape.gradients is not None:
             return x, 0
         key = kernels_of(x)
         if key is None or x.dim() == 0:
@@ -110,17 +109,7 @@ def _run_pairs(fusion: Fusion, pairs: Iterator[tuple[Any, Call]], x: Any) -> tup
             layers.append((weight, bias, names.name(linear), call))
             width = weight.shape[0]
         if layers and graph:
-            x = tape.linear_act_with_graph(x, key, layers)
+            x, _ = tape.linear_act_with_graph(x, key, layers)
         elif layers:
             x, _ = tape.linear_act_chain(x, key, layers)
         return x, len(layers)
-
-
-def _makes_graphs(tape: Tape) -> bool:
-    """Whether the operator may take part in a graph: nobody looks at its parts.
-
-    A checkpoint looks at what is saved, the detection of anomalies at every layer's gradients.
-    """
-    gradients = tape.gradients
-    watched = torch.is_anomaly_enabled() or saved_tensor_hooks(True) is not None
-    return gradients is not None and gradients.fuse and not watched

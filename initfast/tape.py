@@ -128,19 +128,22 @@ class Tape(Measured):
 
     def linear_act_with_graph(
         self, x: Tensor, key: Any, layers: Sequence[tuple[Tensor, Tensor | None, str, Call]]
-    ) -> Tensor:
+    ) -> tuple[Tensor, Sequence[int]]:
         """The same with a graph, whose backward measures the gradients."""
         frozen = 0 if x.requires_grad else _frozen(layers)
+        addresses: list[int] = []
         if frozen:
-            x, _ = self.linear_act_chain(x, key, layers[:frozen])
+            x, found = self.linear_act_chain(x, key, layers[:frozen])
+            addresses += found
         step = 1 if self.stops else len(layers)
         for first in range(frozen, len(layers), step):
-            x = self._graph(x, key, layers[first : first + step])
-        return x
+            x, found = self._graph(x, key, layers[first : first + step])
+            addresses += found
+        return x, addresses
 
     def _graph(
         self, x: Tensor, key: Any, layers: Sequence[tuple[Tensor, Tensor | None, str, Call]]
-    ) -> Tensor:
+    ) -> tuple[Tensor, Sequence[int]]:
         gradients = self.gradients
         assert gradients is not None
         weights, biases, names, calls = zip(*layers, strict=True)
@@ -158,7 +161,7 @@ class Tape(Measured):
                 self._stopping.operator(rows)
             x_row, row, shape = row + 1, row + 3, after
         self.keep(y, row - 2)
-        return y
+        return y, addresses
 
     def act(
         self,

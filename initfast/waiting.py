@@ -17,17 +17,19 @@ from __future__ import annotations
 
 import math
 import weakref
+from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
 from threading import RLock
 from typing import Any
 
+import torch.nn.functional as F
 from torch import Tensor
 from torch.utils import swap_tensors
 
-from initfast.context import grad_enabled, undisturbed
+from initfast.context import grad_enabled, graphs, undisturbed
 from initfast.kernels import LINEAR_ACT, Weights
 from initfast.names import NetNames
-from initfast.pending import Kind, Layer, Link, Pending
+from initfast.pending import Kind, Layer, Link, Pending, Unseen
 from initfast.spelling import Call
 from initfast.tape import Linear, Source, Tape
 
@@ -68,8 +70,10 @@ class Waiting:
             leading = x.shape[:-1]
             rows = math.prod(leading)
         n_out, n_in = weight.shape
+        graph = grad_enabled() and _requires_grad(x, weight, bias)
         small = kind.device.type == "cpu" and rows * n_out * n_in < _MULTIPLY_ADDS
-        return self._wait(Layer(x, weight, bias, name, kind, (*leading, n_out), rows, small))
+        shape = (*leading, n_out)
+        return self._wait(Layer(x, weight, bias, name, kind, shape, rows, small, graph))
 
     def follows(self, z: Pending, own: Weights, name: str) -> Pending | None:
         """The result of a small linear layer of the result of another; None if it is not that.
@@ -113,18 +117,33 @@ class Waiting:
         self._unused[id(y)] = (y, source)
         self._unit_dims[y.dim()] = source.unit_dim
 
-    def activated(self, z: Pending, call: Call) -> Tensor | None:
-        """The activation of a linear layer that waits; None where z does not wait."""
+    def activated(self, z: Pending, call: Call, takes: Callable[[bool], bool]) -> Tensor | None:
+        """The activation of a linear layer that waits.
+
+        Args:
+            z: the layer's result.
+            call: the activation.
+            takes: whether the two may run as one, where the layer has a graph and where not.
+
+        Returns:
+            Its result; None where z does not wait, or they may not.
+        """
         with self.lock:
-            if (entry := self._unused.pop(id(z), None)) is None:
+            if (entry := self._unused.get(id(z))) is None or not takes(entry[1].layer.graph):
                 return None
+            del self._unused[id(z)]
             link = entry[1]
             if not call.in_place:
                 self._consumed.append(link.tensor)
-                if link.layer.small and not (self._tape.stops or grad_enabled()):
+                waits = link.layer.small and not self._tape.stops
+                if waits and link.layer.graph == grad_enabled():
                     return self._chain(z, link.layer, call)
             self.record()
-            y = self._tape.linear_act(self._operands(link), *call[:3])
+            if link.layer.graph:
+                x, weight, bias, key, name = self._operands(link)
+                y, _ = self._tape.linear_act_with_graph(x, key, [(weight, bias, name, call)])
+            else:
+                y = self._tape.linear_act(self._operands(link), *call[:3])
             self.named(z, y)
             if call.in_place:
                 z.settle(y)
@@ -208,7 +227,21 @@ class Waiting:
             consumed, self._consumed = self._consumed, []
             for ref in consumed:
                 if (pending := ref()) is not None:
-                    pending.resolve()
+                    if pending.graph:
+                        self._consumed.append(ref)  # to use it is an error, now or later
+                    else:
+                        pending.resolve()
+
+    def finish(self) -> None:
+        """The forward has returned: settle everything.
+
+        Raises:
+            Unseen: somebody holds a pre-activation that has no part in the graph.
+        """
+        self.settle()
+        for ref in self._consumed:
+            if (pending := ref()) is not None and pending.graph:
+                raise Unseen
 
     def release(self) -> None:
         """Turn every Pending that user code still holds into an ordinary tensor."""
@@ -219,21 +252,32 @@ class Waiting:
         held += [z for link in self._deferred if (z := link.tensor()) is not None]
         refs.clear()
         for pending in held:
+            pending.graph = False
+        for pending in held:
             # What the layer cannot compute now, it raises when the tensor is used; a tensor that
             # user code has weak references to stays a Pending, which serves as well.
             with suppress(Exception):
                 value = pending.resolve()
                 self.settled.clear()
-                swap_tensors(pending, value.detach())
+                alias = value.view_as(value) if value.requires_grad else value.detach()
+                swap_tensors(pending, alias)
 
     def evaluate(self, pending: Pending) -> Tensor:
         """Run what a Pending stands for; record it unless that has been done."""
         link, waits = pending.link, self._unused.pop(id(pending), None) is not None
+        if pending.graph and not waits and link.call is None:
+            raise Unseen
         if waits or self._deferred:
             self.record()
         if not waits:
             return self._value(link)
-        y = self._tape.linear_act(self._operands(link), "identity", 0.0, 0.0)
+        if link.layer.graph:
+            x, _, _, _, name = self._operands(link)
+            y = self._value(link)
+            row = self._tape.weight(link.layer.weight)
+            self._tape.output(Source("linear", name, x.shape, (self._tape.row(x),), row), y)
+        else:
+            y = self._tape.linear_act(self._operands(link), "identity", 0.0, 0.0)
         self.named(pending, y)
         return y
 
@@ -246,6 +290,9 @@ class Waiting:
         """The result of a link, computed without a record where it is not known."""
         if link.value is None:
             x, weight, bias, key, _ = self._operands(link)
+            if link.layer.graph:
+                with graphs():
+                    return _linear(x, weight, bias)
             act, alpha, beta, _ = link.call or _NO_CALL
             link.value = LINEAR_ACT(key, x, weight, bias, act, alpha, beta, False)[0]
         return link.value
@@ -263,7 +310,11 @@ class Waiting:
                 (pair.layer.weight, pair.layer.bias, pair.layer.name, pair.call or _NO_CALL)
                 for pair in chain
             ]
-            link.value, addresses = self._tape.linear_act_chain(x, key, layers)
+            if chain[0].layer.graph:
+                with graphs():
+                    link.value, addresses = self._tape.linear_act_with_graph(x, key, layers)
+            else:
+                link.value, addresses = self._tape.linear_act_chain(x, key, layers)
             for pair, address in zip(chain, addresses, strict=True):
                 for name in pair.also:
                     self._tape.also_at(address, name)
@@ -271,6 +322,14 @@ class Waiting:
                 pending.settle(link.value)
             start = end
 
+
+def _requires_grad(x: Tensor | Link, weight: Tensor, bias: Tensor | None) -> bool:
+    if x.layer.graph if isinstance(x, Link) else x.requires_grad:
+        return True
+    return weight.requires_grad or (bias is not None and bias.requires_grad)
+
+
+_linear = F.linear
 
 _MULTIPLY_ADDS = 1 << 23
 """Of a layer that takes Python as long as the processor, or less: some hundred microseconds."""
