@@ -59,9 +59,6 @@ def _run(own: Mapping[str, Any], fusion: Fusion, input: Any) -> Any:
     while i < len(names):
         if untouched and type(own[names[i]]) is nn.Linear and fusion.is_on_top():
             x, done = _run_pairs(fusion, _pairs(own, names, i), x)
-            if done:
-                activations = [own[name] for name in names[i + 1 : i + 2 * done : 2]]
-                fusion.tape.also_last(list(map(fusion.names.name, activations)))
             i += 2 * done
             if i == len(names):
                 break
@@ -69,7 +66,7 @@ def _run(own: Mapping[str, Any], fusion: Fusion, input: Any) -> Any:
     return x
 
 
-def _pairs(own: Mapping[str, Any], names: list[str], start: int) -> Iterator[tuple[Any, Call]]:
+def _pairs(own: Mapping[str, Any], names: list[str], start: int) -> Iterator[tuple[Any, Any, Call]]:
     """The pairs from there on that follow each other and that nobody watches."""
     for i in range(start, len(names) - 1, 2):
         linear, after = own[names[i]], own[names[i + 1]]
@@ -77,10 +74,10 @@ def _pairs(own: Mapping[str, Any], names: list[str], start: int) -> Iterator[tup
             return
         if not (is_bare(linear) and is_bare(after)):
             return
-        yield linear, call
+        yield linear, after, call
 
 
-def _run_pairs(fusion: Fusion, pairs: Iterator[tuple[Any, Call]], x: Any) -> tuple[Any, int]:
+def _run_pairs(fusion: Fusion, pairs: Iterator[tuple[Any, Any, Call]], x: Any) -> tuple[Any, int]:
     """Run linear modules and the activations after them, until one takes more than that.
 
     Returns:
@@ -99,17 +96,17 @@ def _run_pairs(fusion: Fusion, pairs: Iterator[tuple[Any, Call]], x: Any) -> tup
             return x, 0
         fusion.waiting.record()
         layers, width = [], x.shape[-1]
-        for linear, call in pairs:
+        for linear, after, call in pairs:
             own = linear._parameters
             if "weight" not in own or "bias" not in own:
                 break  # a buffer or a plain attribute: the module's own forward reads it
             weight, bias = own["weight"], own["bias"]
             if weight is None or not fits(weight, bias, x, width, key):
                 break
-            layers.append((weight, bias, names.name(linear), call))
+            layers.append((weight, bias, names.name(linear), call, (names.name(after),)))
             width = weight.shape[0]
         if layers and graph:
-            x, _ = tape.linear_act_with_graph(x, key, layers)
+            x = tape.linear_act_with_graph(x, key, layers)
         elif layers:
-            x, _ = tape.linear_act_chain(x, key, layers)
+            x = tape.linear_act_chain(x, key, layers)
         return x, len(layers)

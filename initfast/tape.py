@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 Linear = tuple[Tensor, Tensor, "Tensor | None", Any, str]
 """A linear layer's call: x, weight, bias, the kernels' dispatch key, its name."""
 
+ChainLayer = tuple[Tensor, "Tensor | None", str, Call, Sequence[str]]
+"""One of a chain: weight, bias, name, activation, the modules whose output the result is too."""
+
 
 class Source(NamedTuple):
     """What made a tensor, and the addresses of what it was made of."""
@@ -78,8 +81,13 @@ class Tape(Measured):
 
     # ---- running and writing ----
 
-    def linear_act(self, layer: Linear, act: str, alpha: float, beta: float) -> Tensor:
-        """Run a linear layer and its activation ("identity": none) as one operator."""
+    def linear_act(
+        self, layer: Linear, act: str, alpha: float, beta: float, also: Sequence[str] = ()
+    ) -> Tensor:
+        """Run a linear layer and its activation ("identity": none) as one operator.
+
+        The result is the output of the modules in `also` too.
+        """
         x, weight, bias, key, name = layer
         x_row = self.row(x, key)
         y, _, rows, live = LINEAR_ACT(key, x, weight, bias, act, alpha, beta, False)
@@ -88,28 +96,28 @@ class Tape(Measured):
         event = ("linear", call, name, x.shape, y.shape, y.dtype, x_row, pre, pre + 1, pre + 2)
         self._events.append((*event, self._rows.add_mask(live)))
         self.keep(y, pre + 1)
+        if also:
+            self._marks.also[pre + 1] = [*also]
         if self.stops:
             self._stopping.operator(rows)
         return y
 
-    def linear_act_chain(
-        self, x: Tensor, key: Any, layers: Sequence[tuple[Tensor, Tensor | None, str, Call]]
-    ) -> tuple[Tensor, Sequence[int]]:
+    def linear_act_chain(self, x: Tensor, key: Any, layers: Sequence[ChainLayer]) -> Tensor:
         """Run linear layers and their activations, each the next one's input, as one operator.
 
         Args:
             x: the first one's input.
             key: the kernels' dispatch key.
-            layers: weight, bias, name and activation of each.
+            layers: in their order.
 
         Returns:
-            The last result, and the address of each one's row.
+            The last result.
         """
         if self.stops:
-            for weight, bias, name, call in layers:
-                x = self.linear_act((x, weight, bias, key, name), *call[:3])
-            return x, ()
-        weights, biases, names, calls = zip(*layers, strict=True)
+            for weight, bias, name, call, also in layers:
+                x = self.linear_act((x, weight, bias, key, name), *call[:3], also)
+            return x
+        weights, biases, names, calls, others = zip(*layers, strict=True)
         acts, alphas, betas, _ = zip(*calls, strict=True)
         x_row, dtype = self.row(x, key), x.dtype
         y, rows, live = LINEAR_ACT_CHAIN(key, x, weights, biases, acts, alphas, betas)
@@ -117,51 +125,49 @@ class Tape(Measured):
         leading = tuple(x.shape[:-1])
         shapes = [x.shape, *((*leading, weight.shape[0]) for weight in weights)]
         mask = self._rows.add_mask(live, [shape[-1] for shape in shapes[1:]])
-        for i, (call, name) in enumerate(zip(calls, names, strict=True)):
+        for i, (call, name, also) in enumerate(zip(calls, names, others, strict=True)):
             head = ("linear", call, name, shapes[i], shapes[i + 1], dtype, x_row, row, row + 1)
             self._events.append((*head, row + 2, mask + i))
+            if also:
+                self._marks.also[row + 1] = [*also]
             x_row = row + 1
             row += 3
-        first = row - 3 * len(layers)
         self.keep(y, row - 2)
-        return y, range(first + 1, row, 3)
+        return y
 
-    def linear_act_with_graph(
-        self, x: Tensor, key: Any, layers: Sequence[tuple[Tensor, Tensor | None, str, Call]]
-    ) -> tuple[Tensor, Sequence[int]]:
+    def linear_act_with_graph(self, x: Tensor, key: Any, layers: Sequence[ChainLayer]) -> Tensor:
         """The same with a graph, whose backward measures the gradients."""
         frozen = 0 if x.requires_grad else _frozen(layers)
-        addresses: list[int] = []
         if frozen:
-            x, found = self.linear_act_chain(x, key, layers[:frozen])
-            addresses += found
+            x = self.linear_act_chain(x, key, layers[:frozen])
         step = 1 if self.stops else len(layers)
         for first in range(frozen, len(layers), step):
-            x, found = self._graph(x, key, layers[first : first + step])
-            addresses += found
-        return x, addresses
+            x = self._graph(x, key, layers[first : first + step])
+        return x
 
-    def _graph(
-        self, x: Tensor, key: Any, layers: Sequence[tuple[Tensor, Tensor | None, str, Call]]
-    ) -> tuple[Tensor, Sequence[int]]:
+    def _graph(self, x: Tensor, key: Any, layers: Sequence[ChainLayer]) -> Tensor:
         gradients = self.gradients
         assert gradients is not None
-        weights, biases, names, calls = zip(*layers, strict=True)
+        weights, biases, names, calls, others = zip(*layers, strict=True)
         x_row, row = self.row(x, key), self._rows.count
         shape, dtype = tuple(x.shape), x.dtype
         addresses = range(row + 1, row + 3 * len(layers), 3)
         y, measured = gradients.linear_act_chain(x, key, weights, biases, calls, addresses)
-        for weight, name, call, (rows, live) in zip(weights, names, calls, measured, strict=True):
+        for weight, name, call, also, (rows, live) in zip(
+            weights, names, calls, others, measured, strict=True
+        ):
             self._rows.add(rows, 3)
             gradients.weight(row + 2, weight)
             after = (*shape[:-1], weight.shape[0])
             event = ("linear", call, name, shape, after, dtype, x_row, row, row + 1, row + 2)
             self._events.append((*event, self._rows.add_mask(live)))
+            if also:
+                self._marks.also[row + 1] = [*also]
             if self.stops:
                 self._stopping.operator(rows)
             x_row, row, shape = row + 1, row + 3, after
         self.keep(y, row - 2)
-        return y, addresses
+        return y
 
     def act(
         self,
@@ -225,11 +231,6 @@ class Tape(Measured):
     def also_at(self, address: int, name: str) -> None:
         """Likewise, of the output whose row has this address."""
         self._marks.also.setdefault(address, []).append(name)
-
-    def also_last(self, names: Sequence[str]) -> None:
-        """The last outputs are those of the modules of these names too, one each."""
-        for event, name in zip(self._events[-len(names) :], names, strict=True):
-            self.also_at(event[8], name)
 
     def replaced(self, name: str) -> tuple[int | None, torch.Size | None]:
         """The last output of the named module is that no more: a hook has put another for it.
@@ -375,7 +376,7 @@ class Tape(Measured):
         return Recording(*head, names, types, owners, gradients)
 
 
-def _frozen(layers: Sequence[tuple[Tensor, Tensor | None, str, Call]]) -> int:
+def _frozen(layers: Sequence[ChainLayer]) -> int:
     """How many layers there are before the first that requires a gradient."""
     for i, (weight, bias, *_) in enumerate(layers):
         if weight.requires_grad or (bias is not None and bias.requires_grad):

@@ -139,12 +139,12 @@ class Waiting:
                 if waits and link.layer.graph == grad_enabled():
                     return self._chain(z, link.layer, call)
             self.record()
+            also = self._also.pop(id(z), ()) if self._also else ()
             if link.layer.graph:
                 x, weight, bias, key, name = self._operands(link)
-                y, _ = self._tape.linear_act_with_graph(x, key, [(weight, bias, name, call)])
+                y = self._tape.linear_act_with_graph(x, key, [(weight, bias, name, call, also)])
             else:
-                y = self._tape.linear_act(self._operands(link), *call[:3])
-            self.named(z, y)
+                y = self._tape.linear_act(self._operands(link), *call[:3], also)
             if call.in_place:
                 z.settle(y)
             return y
@@ -307,17 +307,15 @@ class Waiting:
             chain = links[start:end]
             x, *_, key, _ = self._operands(chain[0])
             layers = [
-                (pair.layer.weight, pair.layer.bias, pair.layer.name, pair.call or _NO_CALL)
+                (own.weight, own.bias, own.name, pair.call or _NO_CALL, pair.also)
                 for pair in chain
+                for own in (pair.layer,)
             ]
             if chain[0].layer.graph:
                 with graphs():
-                    link.value, addresses = self._tape.linear_act_with_graph(x, key, layers)
+                    link.value = self._tape.linear_act_with_graph(x, key, layers)
             else:
-                link.value, addresses = self._tape.linear_act_chain(x, key, layers)
-            for pair, address in zip(chain, addresses, strict=True):
-                for name in pair.also:
-                    self._tape.also_at(address, name)
+                link.value = self._tape.linear_act_chain(x, key, layers)
             if (pending := link.tensor()) is not None:
                 pending.settle(link.value)
             start = end

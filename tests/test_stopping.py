@@ -178,3 +178,19 @@ def test_pinned_memory_is_asked_for_in_large_pieces(monkeypatch):
     assert len({t.data_ptr() for t in places}) == 600
     assert not places[0].untyped_storage().data_ptr() == places[-1].untyped_storage().data_ptr()
     assert not any(t.is_inference() for t in (places[0]._base, places[-1]._base))
+
+
+@pytest.mark.parametrize("loss", [None, torch.sum])
+@pytest.mark.parametrize("delay", [0, 1, 1000])
+@pytest.mark.parametrize("bad", [0, 2, 4, None])
+def test_the_layers_of_a_sequential_keep_their_other_names(late, delay, bad, loss):
+    pairs = [m for _ in range(3) for m in (nn.Linear(4, 4), nn.Tanh())]
+    net, x = nn.Sequential(*pairs, nn.LayerNorm(4)), batch(3, 4)
+    if bad is not None:
+        net[bad].weight.data[0, 0] = torch.nan
+    whole = profile(net, x, loss=loss)
+    late(delay)
+    report = profile(net, x, loss=loss, stop_at_nonfinite=True)
+    count = 4 if bad is None else bad // 2 + 1
+    assert len(report) == count
+    assert [x.also for x in report] == [x.also for x in whole][:count]
