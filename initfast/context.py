@@ -17,6 +17,7 @@ modes_enabled = torch._C._is_torch_function_mode_enabled
 dispatch_modes = torch._C._len_torch_dispatch_stack
 saved_tensor_hooks = torch._C._autograd._top_saved_tensors_default_hooks
 transforms = torch._C._functorch.peek_interpreter_stack
+is_traced = torch._C._get_tracing_state
 
 
 def observed() -> bool:
@@ -37,6 +38,17 @@ def graphs() -> Iterator[None]:
     finally:
         for pack, unpack in reversed(hooks):
             torch._C._autograd._push_saved_tensors_default_hooks(pack, unpack)
+
+
+@contextmanager
+def untraced() -> Iterator[None]:
+    """What runs here is no part of a trace."""
+    state = is_traced()
+    torch._C._set_tracing_state(None)  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        torch._C._set_tracing_state(state)  # type: ignore[attr-defined]
 
 
 def undisturbed() -> AbstractContextManager[Any]:

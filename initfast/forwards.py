@@ -15,9 +15,10 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Generic, TypeVar
 
-import torch
 from torch import nn
 from torch.nn.modules import module as module_hooks
+
+from initfast.context import is_traced
 
 User = TypeVar("User")
 Measure = Callable[[nn.Module, tuple[Any, ...], dict[str, Any], Any], None]
@@ -26,7 +27,6 @@ CALL = "_compiled_call_impl"
 """What nn.Module's __call__ calls where it is set; torch neither copies nor pickles it."""
 
 _CALL_IMPL = nn.Module._call_impl
-_is_traced = torch._C._get_tracing_state
 _GLOBAL_HOOKS = (
     module_hooks._global_forward_hooks,
     module_hooks._global_forward_pre_hooks,
@@ -71,7 +71,7 @@ class Forward(Generic[User]):
             or kind._call_impl is not _CALL_IMPL
             or not is_bare(module)
             or any(_GLOBAL_HOOKS)
-            or _is_traced()
+            or is_traced()
         ):
             return self.otherwise(user, args, kwargs)
         return self.forward(user, args, kwargs)

@@ -30,12 +30,14 @@ from torch.utils._device import DeviceContext
 from initfast.context import (
     autocast_enabled,
     grad_enabled,
+    is_traced,
     mode_at,
     modes,
     modes_enabled,
     observed,
     saved_tensor_hooks,
     transforms,
+    untraced,
 )
 from initfast.functions import Functions
 from initfast.kernels import fits, kernels_of, linear_kernels
@@ -76,6 +78,11 @@ class Fusion(TorchFunctionMode):
     ) -> Any:
         if not types and func in self._unseen and not kwargs:
             return func(*args)
+        if is_traced():  # torch.jit.trace writes down whatever runs
+            with untraced():
+                self.waiting.settle()
+                args, kwargs = resolved(args), resolved(kwargs or {})
+            return func(*args, **kwargs)
         if (not types or _ORDINARY.issuperset(types)) and transforms() is None:
             if (form := FORMS.get(func)) is not None:
                 call = form.plain if len(args) == 1 and not kwargs else None

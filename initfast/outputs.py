@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.modules import module as module_hooks
 from torch.utils.hooks import RemovableHandle
 
+from initfast.context import is_traced
 from initfast.kernels import kernels_of
 from initfast.leaves import Leaves
 from initfast.modules import UNHOOKED, unit_dim, weights
@@ -108,6 +109,9 @@ class Outputs:
         name, kind = self._names.name(module), type(module).__name__
         if torch._C._functorch.peek_interpreter_stack() is not None:
             self._skip(name, kind, "no plain values inside a transform such as vmap")
+            return
+        if is_traced():
+            self._skip(name, kind, "torch.jit.trace runs it")
             return
         with torch._C.DisableTorchFunction():
             if type(output) is Tensor and output.dtype.is_floating_point:

@@ -6,6 +6,8 @@ import torch.nn.functional as F
 from profile_cases import linear, run, same, x_of
 from torch import Tensor, nn
 
+from initfast.profiler import profile
+
 
 def test_gradients_inside_forward():
     layer = linear()
@@ -162,3 +164,23 @@ def test_shapes_that_linear_allows():
         same(lambda x: torch.tanh(F.linear(x, weight)), x, ops=["linear + tanh"])
     same(lambda x: torch.tanh(F.linear(x, weight[0])), x_of(4, 5), ops=["linear + tanh"])
     same(lambda x: torch.tanh(F.linear(x, weight, torch.ones(()))), x_of(4, 5))
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("loss", [None, torch.sum])
+def test_a_trace_inside_the_forward(loss):
+    class Traced(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.before, self.pairs = linear(5, 5), nn.Sequential(linear(5, 5), nn.Tanh())
+            self.norm = nn.LayerNorm(5)
+
+        def forward(self, x):
+            z = self.before(x)
+            traced = torch.jit.trace(nn.Sequential(self.pairs, self.norm), x)
+            self.output = traced(z), self.norm(self.pairs(z))
+            return self.output[0]
+
+    net = Traced()
+    profile(net, x_of(4, 5), loss=loss)
+    torch.testing.assert_close(*net.output)
