@@ -10,8 +10,8 @@ from torch import Tensor
 from initfast.context import transforms
 from initfast.kernels import kernels_of
 from initfast.names import NetNames
-from initfast.pending import Pending, resolved
-from initfast.spelling import HARMLESS, LENDING, MEASURED, METADATA, SUMS
+from initfast.pending import Pending, Unseen, resolved
+from initfast.spelling import HARMLESS, LENDING, MEASURED, METADATA, PLACES, SUMS
 from initfast.structure import tensors
 from initfast.tape import Source, Tape
 from initfast.waiting import Waiting
@@ -47,12 +47,18 @@ class Functions:
         if func not in HARMLESS or "out" in kwargs:
             self._waiting.settle()
         if types:
+            if func in PLACES:
+                self._refuse_bypassed((args, kwargs))
             args, kwargs = resolved(args), resolved(kwargs)
         if func in LENDING:
             self._tape.lend(args[0])
         if self._tape.stops:
             return self._watched(func, args, kwargs)
         return self._measured(func, args, kwargs)
+
+    def _refuse_bypassed(self, arguments: Any) -> None:
+        if any(self._waiting.is_bypassed(t) for _, t in tensors(arguments)):
+            raise Unseen
 
     def _measured(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Call a function, and measure it where it is a residual sum or another activation."""

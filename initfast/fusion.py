@@ -43,7 +43,7 @@ from initfast.functions import Functions
 from initfast.kernels import fits, kernels_of, linear_kernels
 from initfast.names import NetNames
 from initfast.pending import Kind, Link, Pending, resolved
-from initfast.spelling import FORMS, UNSEEN, Call, read_call
+from initfast.spelling import FORMS, UNMEASURED, Call, read_call
 from initfast.tape import Source, Tape
 from initfast.waiting import Waiting
 
@@ -71,7 +71,7 @@ class Fusion(TorchFunctionMode):
         self._plain = plain or _others_watch()
         self._functions = Functions(tape, names, waiting)
         # Most calls are of these: that they go the shortest way decides what a profile costs.
-        self._unseen = frozenset() if tape.stops else UNSEEN
+        self._unseen = frozenset() if tape.stops else UNMEASURED
 
     def __torch_function__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None

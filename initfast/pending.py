@@ -132,9 +132,9 @@ class Link:
 class Unseen(BaseException):
     """Ends a forward that looks for a graph where there is none.
 
-    It takes a Pending past torch's functions, as functions of the user's own (torch.autograd) and
-    extensions do, or uses a pre-activation whose activation took its place in the graph. No
-    Exception, so that nets do not catch it.
+    It takes a Pending past torch's functions, as an extension does, or asks for the gradient at a
+    pre-activation itself, past which its activation leads in the graph. No Exception, so that nets
+    do not catch it.
     """
 
 

@@ -28,6 +28,7 @@ from initfast.loss import NOTHING, PLAIN_CHECKPOINTS, check_loss, loss_of, run_b
 from initfast.names import NetNames
 from initfast.origin import with_parameters
 from initfast.outputs import Outputs
+from initfast.own_functions import PLAIN_ARGUMENTS
 from initfast.pending import Unseen, resolved
 from initfast.preconditions import check_differentiable, check_ready
 from initfast.ranks import WRAPPED, local, shared_weights, together
@@ -65,11 +66,10 @@ def profile(
 
     The backward leaves nothing in `.grad`, and what is there stays. The user's own hooks run as in
     any backward, but for those that wait for `.grad` to change (post-accumulate hooks). Reentrant
-    activation checkpoints run as the others do. A net that uses what a linear layer makes in ways
-    that its operator has no graph for (an autograd.Function of the user's own, the pre-activation
-    beside its activation) runs again from the start, on torch's own functions. Under
-    DistributedDataParallel the report is that of the batch that all ranks have together; every rank
-    must call.
+    activation checkpoints run as the others do. A net that asks for the gradient at a
+    pre-activation, keeps one, or gives it to an extension runs again from the start, on torch's own
+    functions: the operator has no graph for that. Under DistributedDataParallel the report is that
+    of the batch that all ranks have together; every rank must call.
 
     Args:
         net: a module, a bound method of one, or any callable. A plain callable's modules are those
@@ -216,7 +216,13 @@ class Watch:
                 self._tape.net_input(t)
             sequentials, linears = self._forwards()
             outputs = self._outputs.measured(s.module for s in sequentials)
-            with outputs, VISIBLE_EXPORTS, installed([*sequentials, *linears]), fusion:
+            with (
+                outputs,
+                VISIBLE_EXPORTS,
+                PLAIN_ARGUMENTS,
+                installed([*sequentials, *linears]),
+                fusion,
+            ):
                 output = forward()
                 waiting.finish()
             for _, t in tensors(output):

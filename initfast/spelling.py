@@ -210,5 +210,11 @@ LENDING = _functions("__array__ __dlpack__ data_ptr detach numpy storage untyped
 }
 """What gives a tensor's memory to writers that its version counter does not see."""
 
-UNSEEN = frozenset(HARMLESS - SUMS - MEASURED.keys() - FORMS.keys() - LENDING)
+PLACES = _functions("register_hook retain_grad") | {
+    *(getattr(Tensor, name).__get__ for name in ("grad", "grad_fn", "retains_grad")),
+    torch.autograd.grad,
+}
+"""What asks for the place of a tensor itself in the graph."""
+
+UNMEASURED = frozenset(HARMLESS - SUMS - MEASURED.keys() - FORMS.keys() - LENDING)
 """Of the harmless ones those whose results are not looked at either."""

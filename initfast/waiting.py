@@ -10,7 +10,8 @@ Three things wait, each for as long as nobody can tell:
   moments of both in one read. Anything else that runs next has it measured first.
 
 What waits is computed before anything that might change the memory it depends on. A pre-activation
-that is used again after its activation is computed again, and not recorded again.
+that is used again after its activation is computed again, where gradients flow with a graph of its
+own, and not recorded again.
 """
 
 from __future__ import annotations
@@ -57,6 +58,8 @@ class Waiting:
         # Pre-activations without a value whose activation has run; then those with a value.
         self._consumed: list[weakref.ref[Pending]] = []
         self.settled: list[weakref.ref[Pending]] = []
+        # Pre-activations whose activation leads past them in the graph.
+        self._bypassed: list[weakref.ref[Pending]] = []
 
     # ---- what comes to wait ----
 
@@ -135,6 +138,8 @@ class Waiting:
             link = entry[1]
             if not call.in_place:
                 self._consumed.append(link.tensor)
+                if link.layer.graph:
+                    self._bypassed.append(link.tensor)
                 waits = link.layer.small and not self._tape.stops
                 if waits and link.layer.graph == grad_enabled():
                     return self._chain(z, link.layer, call)
@@ -227,26 +232,27 @@ class Waiting:
             consumed, self._consumed = self._consumed, []
             for ref in consumed:
                 if (pending := ref()) is not None:
-                    if pending.graph:
-                        self._consumed.append(ref)  # to use it is an error, now or later
-                    else:
-                        pending.resolve()
+                    pending.resolve()
 
     def finish(self) -> None:
         """The forward has returned: settle everything.
 
         Raises:
-            Unseen: somebody holds a pre-activation that has no part in the graph.
+            Unseen: somebody holds a pre-activation whose activation leads past it in the graph.
         """
         self.settle()
-        for ref in self._consumed:
-            if (pending := ref()) is not None and pending.graph:
-                raise Unseen
+        if any(ref() is not None for ref in self._bypassed):
+            raise Unseen
+
+    def is_bypassed(self, t: Tensor) -> bool:
+        """Whether t is a pre-activation whose activation leads past it in the graph."""
+        return any(ref() is t for ref in self._bypassed)
 
     def release(self) -> None:
         """Turn every Pending that user code still holds into an ordinary tensor."""
         refs, waiting = [*self._consumed, *self.settled], list(self._unused.values())
         self._unused, self._consumed, self.settled, self._also = {}, [], [], {}
+        self._bypassed = []
         held = [z for z, _ in waiting if type(z) is Pending]
         held += [z for ref in refs if (z := ref()) is not None]
         held += [z for link in self._deferred if (z := link.tensor()) is not None]
@@ -265,8 +271,6 @@ class Waiting:
     def evaluate(self, pending: Pending) -> Tensor:
         """Run what a Pending stands for; record it unless that has been done."""
         link, waits = pending.link, self._unused.pop(id(pending), None) is not None
-        if pending.graph and not waits and link.call is None:
-            raise Unseen
         if waits or self._deferred:
             self.record()
         if not waits:

@@ -22,8 +22,10 @@ class Loop(nn.Module):
         torch.manual_seed(0)
         self.linears = nn.ModuleList(nn.Linear(WIDTH, WIDTH) for _ in range(depth)).double()
         self.after = after
+        self.calls = 0
 
     def forward(self, x):
+        self.calls += 1
         for linear in self.linears:
             z = linear(x)
             x = torch.tanh(z)
@@ -45,8 +47,11 @@ def chains(monkeypatch):
     return found
 
 
-def check(net, x, loss=loss_of):
-    """The report has torch's gradients at every tanh and every weight, and nothing is left."""
+def check(net, x, loss=loss_of, runs=1):
+    """The report has torch's gradients at every tanh and every weight, and nothing is left.
+
+    The profile runs the net so many times.
+    """
     points, tanh = [], torch.tanh
 
     def kept(z):
@@ -62,9 +67,9 @@ def check(net, x, loss=loss_of):
     points = [t for t in points if t.requires_grad]
     found = torch.autograd.grad(value, [*points, *ends], allow_unused=True)
     weights = {id(p): g for p, g in zip(ends, found[len(points) :], strict=True)}
-    before = state(net)
+    before, net.calls = state(net), 0
     report = profile(net, x, loss=loss)
-    assert equal(state(net), before)
+    assert equal(state(net), before) and net.calls == runs
     measured = [layer for layer in report if "tanh" in layer.op and layer.grad is not None]
     assert len(measured) == len(points)
     for layer, truth in zip(measured, found, strict=False):
@@ -110,7 +115,7 @@ def test_what_the_net_keeps_has_its_graph():
         kept.clear()
         return loss_of(y) + sum((z.cos() * y).sum() for z, y in own)
 
-    check(net, data(), loss)
+    check(net, data(), loss, runs=2)
 
 
 @pytest.mark.parametrize("frozen", [[0], [1, 2], [0, 1, 2, 3]])
@@ -191,19 +196,21 @@ class Masked(torch.autograd.Function):
 
 
 @pytest.mark.parametrize("function", [Double, Masked])
-def test_functions_of_the_user_s_own(function):
+@pytest.mark.parametrize("known_before", [False, True])
+def test_functions_of_the_user_s_own(function, known_before):
     """They take tensors past torch's function modes, also by names given to `apply` long before."""
-    alias, calls = function.apply, []
+    alias, own = function.apply, torch.autograd.Function.__dict__["apply"]
 
     class Net(Loop):
         def forward(self, x):
-            calls.append(x)
-            x = alias(self.linears[0](x))
-            y = alias(torch.tanh(self.linears[1](x)))
+            self.calls += 1
+            apply = alias if known_before else function.apply
+            x = apply(self.linears[0](x))
+            y = apply(torch.tanh(self.linears[1](x)))
             return torch.tanh(self.linears[3](torch.tanh(self.linears[2](y))))
 
-    report = check(Net(), data())
-    assert len(calls) == 3  # torch's, and the profile's two
+    report = check(Net(), data(), runs=2 if known_before else 1)
+    assert torch.autograd.Function.__dict__["apply"] is own
     assert [layer.name for layer in report if layer.weight] == [f"linears.{i}" for i in range(4)]
 
 
@@ -242,7 +249,13 @@ def test_hooks_on_modules_and_tensors():
     assert seen == [(6, WIDTH), 1] * 2
     for hook in hooks:
         hook.remove()
-    check(Loop(lambda z, y: z.register_hook(lambda grad: grad * 2) and y), x)
+    check(Loop(lambda z, y: z.register_hook(lambda grad: grad * 2) and y), x, runs=2)
+    check(
+        Loop(lambda z, y: y + torch.autograd.grad(y.sum(), z, retain_graph=True)[0].sum()),
+        x,
+        runs=2,
+    )
+    check(Loop(lambda z, y: y if z.grad_fn is None else y * 2), x, runs=2)
     own = Loop(lambda z, y: y.register_hook(lambda grad: seen.append(grad.shape)) and y)
     check(own, x)
     assert seen[-8:] == [(6, WIDTH)] * 8
@@ -251,6 +264,7 @@ def test_hooks_on_modules_and_tensors():
 def test_writes_between_a_layer_and_its_activation():
     class Net(Loop):
         def forward(self, x):
+            self.calls += 1
             x = x.clone()
             z = self.linears[0](x)
             with torch.no_grad():
