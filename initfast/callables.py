@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from functools import partial
-from types import CodeType, FunctionType, MethodType
+from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 from torch import nn
@@ -20,7 +20,8 @@ def modules_of(function: Any) -> dict[str, nn.Module]:
 
     Looked at are the arguments that a partial holds, the variables that a function closes over, the
     globals that its code names, the attributes of a method's or callable's object, functions among
-    them likewise, and lists, tuples and dicts.
+    them likewise, and lists, tuples and dicts; of any other object only the modules that are its
+    attributes (of a trainer, the net that a lambda calls).
     """
     found: dict[str, nn.Module] = {}
     seen: set[int] = set()
@@ -58,6 +59,8 @@ def _held(value: Any) -> Iterator[tuple[str, Any]]:
     elif callable(value) and not isinstance(value, type):
         yield from _attributes(value)
         yield "", type(value).__dict__.get("__call__")
+    elif not isinstance(value, ModuleType):
+        yield from (item for item in _attributes(value) if isinstance(item[1], nn.Module))
 
 
 def _attributes(value: Any) -> Iterator[tuple[str, Any]]:

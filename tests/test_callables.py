@@ -32,7 +32,25 @@ class Trainer:
         return self(x)
 
 
+class Agent:
+    def __init__(self, net):
+        self.policy, self.steps = net, 0
+
+
+class Run:
+    def __init__(self, net):
+        self.agent = Agent(net)
+
+    def step(self, x):
+        return self.agent.policy(x)
+
+
 NET = convolutions()
+
+
+def of_variable_with_attributes(net):
+    agent = Agent(net)
+    return lambda x: agent.policy(x)
 
 
 def of_default(net):
@@ -71,6 +89,8 @@ def of_list(net):
         (of_list, "layers."),
         (Trainer, "net."),
         (lambda net: Trainer(net).step, "net."),
+        (of_variable_with_attributes, "policy."),
+        (lambda net: Run(net).step, "policy."),
         (None, "NET."),
     ],
 )
