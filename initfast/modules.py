@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from initfast.fans import fan_in_and_fan_out
-from initfast.spelling import MODULES
+from initfast.spelling import MODULES, module_call
 
 _CONVOLUTIONS = nn.modules.conv._ConvNd
 _TRANSPOSED = nn.modules.conv._ConvTransposeNd
@@ -28,6 +28,12 @@ LEAVES = {
 
 UNHOOKED = {nn.Linear, nn.ModuleList, nn.ModuleDict, *MODULES}
 """Modules whose outputs are measured without a hook: what they compute is seen as it runs."""
+
+
+def is_seen(module: nn.Module) -> bool:
+    """Whether it is such a module, and no activation that the operators do not know."""
+    kind = type(module)
+    return kind in UNHOOKED and (kind not in MODULES or module_call(module) is not None)
 
 
 def unit_dim(module: nn.Module) -> int | None:

@@ -15,7 +15,7 @@ from torch.utils.hooks import RemovableHandle
 from initfast.context import is_traced
 from initfast.kernels import kernels_of
 from initfast.leaves import Leaves
-from initfast.modules import UNHOOKED, unit_dim, weights
+from initfast.modules import is_seen, unit_dim, weights
 from initfast.names import NetNames
 from initfast.pending import Pending
 from initfast.report import Skipped
@@ -74,7 +74,7 @@ class Outputs:
                 if isinstance(module, torch.jit.ScriptModule):
                     kind = type(module).__name__
                     self._skip(self._names.name(module), kind, "a scripted module takes no hooks")
-                elif type(module) in UNHOOKED:
+                elif is_seen(module):
                     if module._forward_hooks or module_hooks._global_forward_hooks:
                         handles.append(module.register_forward_hook(changed))
                 elif not leaves.take(module):

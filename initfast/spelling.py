@@ -6,6 +6,7 @@ Keys are the functions that a torch function mode is called with: those of ``tor
 
 from __future__ import annotations
 
+from operator import le
 from types import FunctionType
 from typing import Any, NamedTuple
 
@@ -101,7 +102,7 @@ def _call(act: str, numbers: list[Any], in_place: bool) -> Call | None:
     """The call with these numbers, unless torch or the operators refuse them."""
     if not all(map(_is_number, numbers)):
         return None
-    if (act == "celu" and numbers[0] == 0) or (act == "hardtanh" and numbers[0] > numbers[1]):
+    if (act == "celu" and not numbers[0] > 0) or (act == "hardtanh" and not le(*numbers)):
         return None
     if act == "hardtanh" and numbers == [0, 6]:
         act, numbers = "relu6", []

@@ -1,5 +1,7 @@
 """Fusion: every spelling of an activation, alone and after a linear layer."""
 
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -113,6 +115,16 @@ def test_activations_that_the_operators_do_not_know_are_measured(function, op):
     report = same(lambda x: function(layer(x)), x_of(4, 5), ops=["linear", op])
     close(report.layers[1].post, run(lambda x: function(layer(x)), x_of(4, 5))[0].double())
     assert report.layers[1].input == report.layers[0].post
+
+
+@pytest.mark.parametrize(
+    "module", [nn.CELU(-1.0), nn.CELU(math.nan), nn.LeakyReLU(torch.tensor(0.1))]
+)
+def test_numbers_that_the_operators_refuse_are_left_to_torch(module):
+    net, x = nn.Sequential(linear(), module), x_of(4, 5)
+    report = same(net, x, ops=["linear", type(module).__name__])
+    close(report.layers[1].post, net(x).detach().double())
+    same(lambda x: module(net[0](x)), x)
 
 
 @pytest.mark.parametrize(
