@@ -210,6 +210,11 @@ class Fusion(TorchFunctionMode):
             self.tape.also(name, y)
 
 
+def measuring() -> bool:
+    """Whether a measured forward runs now, in this thread."""
+    return any(isinstance(mode, Fusion) for mode in _get_current_function_mode_stack())
+
+
 def profiling() -> bool:
     """Whether a forward runs now for the sake of its profile alone."""
     stack = _get_current_function_mode_stack()

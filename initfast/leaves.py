@@ -8,6 +8,7 @@ forward of its own, another function mode), it is hooked as all others are.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -35,13 +36,22 @@ class Leaves:
         tape: records.
         waiting: keeps what an activation may follow.
         measure: what a hook would call with a module, its arguments and its output.
+        is_of_another: whether another measured forward of these modules runs now.
     """
 
-    def __init__(self, names: NetNames, tape: Tape, waiting: Waiting, measure: Measure) -> None:
+    def __init__(
+        self,
+        names: NetNames,
+        tape: Tape,
+        waiting: Waiting,
+        measure: Measure,
+        is_of_another: Callable[[], bool],
+    ) -> None:
         self.names = names
         self.tape = tape
         self.waiting = waiting
         self.measure = measure
+        self.is_of_another = is_of_another
         self._possible = not (tape.stops or module_hooks._has_any_global_hook())
         self._forwards: list[LeafForward] = []
 
@@ -78,7 +88,8 @@ class LeafForward(Forward[Leaves]):
     def forward(self, leaves: Leaves, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """What the module's own forward returns."""
         is_simple = len(args) == 1 and not kwargs and type(args[0]) in (Tensor, Pending)
-        if not is_simple or _function_modes() != 1 or transforms() is not None:
+        watched = _function_modes() != 1 or transforms() is not None
+        if not is_simple or watched or leaves.is_of_another():
             return self.otherwise(leaves, args, kwargs)
         with torch._C.DisableTorchFunction():
             leaves.waiting.settle()

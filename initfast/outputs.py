@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from threading import get_ident
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from torch.nn.modules import module as module_hooks
 from torch.utils.hooks import RemovableHandle
 
 from initfast.context import is_traced
+from initfast.fusion import measuring
 from initfast.kernels import kernels_of
 from initfast.leaves import Leaves
 from initfast.modules import is_seen, unit_dim, weights
@@ -49,6 +51,7 @@ class Outputs:
         self.notes: dict[str, None] = {}
         # What the modules that compute weights have made, by their ids.
         self._made: dict[int, Tensor] = {}
+        self._thread = get_ident()
 
     @contextmanager
     def measured(self, others: Iterable[nn.Module] = ()) -> Iterator[None]:
@@ -59,7 +62,7 @@ class Outputs:
         """
         handles, hook = [], _Hook(self.measure)
         hooked = _Hooked(hook)
-        leaves = Leaves(self._names, self._tape, self._waiting, self.measure)
+        leaves = Leaves(self._names, self._tape, self._waiting, self.measure, self._is_of_another)
         made, padded = _Hook(self._keep_weight), _Hook(self._note_padding)
         changed = _Hook(self._measure_changed)
         computing = list(filter(_computes_weights, self._names.modules))
@@ -90,6 +93,10 @@ class Outputs:
             for handle in handles:
                 handle.remove()
 
+    def _is_of_another(self) -> bool:
+        """Whether another measured forward of these modules runs now, in a thread of its own."""
+        return get_ident() != self._thread and measuring()
+
     def _keep_weight(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         if isinstance(output, Tensor):
             self._made[id(module)] = output
@@ -106,6 +113,8 @@ class Outputs:
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
     ) -> None:
         """Measure what a module returned."""
+        if self._is_of_another():
+            return
         name, kind = self._names.name(module), type(module).__name__
         if torch._C._functorch.peek_interpreter_stack() is not None:
             self._skip(name, kind, "no plain values inside a transform such as vmap")
@@ -136,7 +145,7 @@ class Outputs:
 
     def _measure_changed(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         """What a user's hook has made of an output that is measured without one of ours."""
-        if torch._C._functorch.peek_interpreter_stack() is not None:
+        if self._is_of_another() or torch._C._functorch.peek_interpreter_stack() is not None:
             return
         with torch._C.DisableTorchFunction():
             name = self._names.name(module)

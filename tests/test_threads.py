@@ -9,7 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 from profile_cases import linear, same, x_of
+from torch import nn
 
+from initfast.batches import Profiler
 from initfast.pending import Pending
 from initfast.profiler import profile
 from initfast.waiting import Waiting
@@ -136,3 +138,49 @@ def test_the_net_waits_while_another_thread_runs_what_waits(go_on, monkeypatch):
         (result,) = profiled(net, x)
     assert waited == [True]
     torch.testing.assert_close(result, expected)
+
+
+# ---- nets that two threads measure ----
+
+
+class Meanwhile(nn.Module):
+    """While it runs, another thread runs its inner module too."""
+
+    def __init__(self, inner, meanwhile):
+        super().__init__()
+        self.inner, self.meanwhile = inner, meanwhile
+
+    def forward(self, x):
+        y = self.inner(x)
+        with ThreadPoolExecutor(1) as other:
+            other.submit(self.meanwhile, self.inner, x).result()
+        return self.inner(y)
+
+
+def of_a_profiler(net, x):
+    with Profiler(net) as profiler:
+        net(x)
+    return profiler.report()
+
+
+@pytest.mark.parametrize("measured", [profile, of_a_profiler])
+@pytest.mark.parametrize("middle", [nn.BatchNorm1d(5), nn.Bilinear(5, 5, 5), nn.Identity()])
+def test_a_net_that_two_threads_measure_is_measured_for_each_alone(measured, middle):
+    class Inner(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.middle, self.layer = middle, nn.Linear(5, 5)
+
+        def forward(self, x):
+            args = (x, x) if isinstance(self.middle, nn.Bilinear) else (x,)
+            return torch.tanh(self.layer(self.middle(*args)))
+
+    def rows(report):
+        return [(layer.name, layer.op, layer.also) for layer in report]
+
+    inner, x, inside = Inner(), x_of(4, 5), []
+    plain = rows(profile(Meanwhile(inner, lambda *_: None), x))
+    alone = rows(measured(inner, x))
+    net = Meanwhile(inner, lambda *both: inside.append(measured(*both)))
+    assert rows(profile(net, x)) == plain
+    assert rows(inside[0]) == alone
