@@ -27,12 +27,6 @@ CALL = "_compiled_call_impl"
 """What nn.Module's __call__ calls where it is set; torch neither copies nor pickles it."""
 
 _CALL_IMPL = nn.Module._call_impl
-_GLOBAL_HOOKS = (
-    module_hooks._global_forward_hooks,
-    module_hooks._global_forward_pre_hooks,
-    module_hooks._global_backward_hooks,
-    module_hooks._global_backward_pre_hooks,
-)
 
 
 def _nothing(*arguments: Any) -> None:
@@ -70,7 +64,7 @@ class Forward(Generic[User]):
             or kind.forward is not self._forward
             or kind._call_impl is not _CALL_IMPL
             or not is_bare(module)
-            or any(_GLOBAL_HOOKS)
+            or module_hooks._has_any_global_hook()
             or is_traced()
         ):
             return self.otherwise(user, args, kwargs)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.modules import module as module_hooks
 from torch.nn.parameter import Parameter
 
-from initfast.context import transforms
+from initfast.context import modes, transforms
 from initfast.forwards import Forward, Measure, install, is_bare, release, takes_another
 from initfast.kernels import kernels_of
 from initfast.modules import LEAVES, unit_dim, weights
@@ -24,8 +24,6 @@ from initfast.names import NetNames
 from initfast.pending import Pending, resolved
 from initfast.tape import Source, Tape
 from initfast.waiting import Waiting
-
-_function_modes = torch._C._len_torch_function_stack
 
 
 class Leaves:
@@ -88,7 +86,7 @@ class LeafForward(Forward[Leaves]):
     def forward(self, leaves: Leaves, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """What the module's own forward returns."""
         is_simple = len(args) == 1 and not kwargs and type(args[0]) in (Tensor, Pending)
-        watched = _function_modes() != 1 or transforms() is not None
+        watched = modes() != 1 or transforms() is not None
         if not is_simple or watched or leaves.is_of_another():
             return self.otherwise(leaves, args, kwargs)
         with torch._C.DisableTorchFunction():

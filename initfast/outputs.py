@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.modules import module as module_hooks
 from torch.utils.hooks import RemovableHandle
 
-from initfast.context import is_traced
+from initfast.context import is_traced, transforms
 from initfast.fusion import measuring
 from initfast.kernels import kernels_of
 from initfast.leaves import Leaves
@@ -116,7 +116,7 @@ class Outputs:
         if self._is_of_another():
             return
         name, kind = self._names.name(module), type(module).__name__
-        if torch._C._functorch.peek_interpreter_stack() is not None:
+        if transforms() is not None:
             self._skip(name, kind, "no plain values inside a transform such as vmap")
             return
         if is_traced():
@@ -145,7 +145,7 @@ class Outputs:
 
     def _measure_changed(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         """What a user's hook has made of an output that is measured without one of ours."""
-        if self._is_of_another() or torch._C._functorch.peek_interpreter_stack() is not None:
+        if self._is_of_another() or transforms() is not None:
             return
         with torch._C.DisableTorchFunction():
             name = self._names.name(module)

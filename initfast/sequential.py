@@ -13,7 +13,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.modules import module as module_hooks
 
 from initfast.context import grad_enabled, transforms
 from initfast.forwards import Forward, Measure, is_bare, takes_another
@@ -49,12 +48,7 @@ class SequentialForward(Forward[Fusion]):
 
 def _run(own: Mapping[str, Any], fusion: Fusion, input: Any) -> Any:
     names = list(own)  # a child may replace the next
-    untouched = (
-        F.linear is _LINEAR
-        and modules_are_torchs()
-        and nn.Module.__call__ is _MODULE_CALL
-        and not module_hooks._has_any_global_hook()
-    )
+    untouched = F.linear is _LINEAR and modules_are_torchs() and nn.Module.__call__ is _MODULE_CALL
     x, i = input, 0
     while i < len(names):
         if untouched and type(own[names[i]]) is nn.Linear and fusion.is_on_top():

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, suppress
 from threading import RLock
 from typing import Any
@@ -144,7 +144,7 @@ class Waiting:
                 if waits and link.layer.graph == grad_enabled():
                     return self._chain(z, link.layer, call)
             self.record()
-            also = self._also.pop(id(z), ()) if self._also else ()
+            also = self._names_of(z)
             if link.layer.graph:
                 x, weight, bias, key, name = self._operands(link)
                 y = self._tape.linear_act_with_graph(x, key, [(weight, bias, name, call, also)])
@@ -159,8 +159,7 @@ class Waiting:
         if not self._deferred:
             self.record()
         pair = Link(layer, call)
-        if self._also:
-            pair.also = tuple(self._also.pop(id(z), ()))
+        pair.also = tuple(self._names_of(z))
         self._deferred.append(pair)
         return pair.stand_in(self)
 
@@ -190,8 +189,12 @@ class Waiting:
 
     def named(self, z: Tensor, y: Tensor) -> None:
         """The modules whose output z is too have the layer that y is the output of."""
-        for name in self._also.pop(id(z), ()) if self._also else ():
+        for name in self._names_of(z):
             self._tape.also(name, y)
+
+    def _names_of(self, z: Tensor) -> Sequence[str]:
+        """The modules whose output z is too, which its layer takes over."""
+        return self._also.pop(id(z), ()) if self._also else ()
 
     # ---- running and recording ----
 
@@ -295,6 +298,7 @@ class Waiting:
         if link.value is None:
             x, weight, bias, key, _ = self._operands(link)
             if link.layer.graph:
+                assert link.call is None  # a pair with a graph has run, or nobody can ask for it
                 with graphs():
                     return _linear(x, weight, bias)
             act, alpha, beta, _ = link.call or _NO_CALL
