@@ -28,7 +28,7 @@ sys.path.insert(0, str(ROOT / "csrc"))
 
 from build_backend import choose_compiler, has_torch, switch  # noqa: E402
 
-LIBRARY = runpy.run_path(str(ROOT / "initfast" / "_library.py"))
+LIBRARY = runpy.run_path(str(ROOT / "initfast" / "ops" / "library.py"))
 # Contraction and reassociation would change bits between instruction sets; errno and traps would
 # keep loops from vectorising.
 CXX_FLAGS = [
@@ -100,7 +100,7 @@ def native_extension(cuda: list[str]) -> Extension:
     kind = CUDAExtension if cuda else CppExtension
     return kind(
         "initfast._C",
-        relative("csrc/ops*.cpp") + relative("csrc/cpu/*.cpp") + cuda,
+        relative("csrc/binding/*.cpp") + relative("csrc/cpu/*.cpp") + cuda,
         include_dirs=[str(ROOT / "csrc")],
         define_macros=MACROS + ([("USE_CUDA", None)] if cuda else []),
         extra_compile_args={"cxx": CXX_FLAGS, "nvcc": NVCC_FLAGS},
@@ -109,7 +109,7 @@ def native_extension(cuda: list[str]) -> Extension:
 
 
 def build_facts(compiler: list[str], reason: str, cuda: list[str]) -> dict[str, object]:
-    """What _library.py and build_info() need to know about this build."""
+    """What ops/library.py and build_info() need to know about this build."""
     facts: dict[str, object] = dict.fromkeys(("torch", "cuda", "compiler"))
     if compiler:
         import torch

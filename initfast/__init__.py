@@ -10,16 +10,17 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from initfast import init, ops
-from initfast._library import LibraryInfo
-from initfast.batches import Profiler
-from initfast.findings import Finding
-from initfast.moments import Moments
-from initfast.profiler import profile
-from initfast.report import Layer, Report
+from initfast.diagnosis.findings import Finding
+from initfast.ops.library import LibraryInfo
+from initfast.ops.schemas import LIBRARY
+from initfast.profiling.profile import profile
+from initfast.profiling.profiler import Profiler
+from initfast.report.report import Layer, Report
+from initfast.stats.moments import Moments
 
 if TYPE_CHECKING:
     from initfast import experiments
-    from initfast.diagnosis import Diagnosis, diagnose
+    from initfast.diagnosis.diagnosing import Diagnosis, diagnose
 
 __all__ = [
     "Diagnosis",
@@ -50,10 +51,14 @@ def build_info() -> LibraryInfo:
         >>> initfast.build_info().backend in ("native", "reference")
         True
     """
-    return ops.LIBRARY
+    return LIBRARY
 
 
-_LATER = {"Diagnosis": "diagnosis", "diagnose": "diagnosis", "experiments": "experiments"}
+_LATER = {
+    "Diagnosis": "diagnosis.diagnosing",
+    "diagnose": "diagnosis.diagnosing",
+    "experiments": "experiments",
+}
 """Names that few programs use, and the modules that are imported when they are."""
 
 

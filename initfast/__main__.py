@@ -1,9 +1,9 @@
-"""``python -m initfast``: see :mod:`initfast.cli`."""
+"""``python -m initfast``: see :mod:`initfast.cli.main`."""
 
 import os
 import sys
 
-from initfast.cli import main
+from initfast.cli.main import main
 
 if __name__ == "__main__":
     try:

@@ -14,7 +14,7 @@ class Threshold(NamedTuple):
     source: str
 
 
-_OWN = "initfast's labelled nets (tests/labelled_nets.py)"
+_OWN = "initfast's labelled nets (tests/nets/labelled.py)"
 
 THRESHOLDS: dict[str, Threshold] = {
     "nonfinite": Threshold(

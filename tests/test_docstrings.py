@@ -11,7 +11,7 @@ from torch import nn
 import initfast
 
 NOT_IMPORTED = ("initfast._C", "initfast.__main__")  # operators only; the command line
-MODULES = [m.name for m in pkgutil.iter_modules(initfast.__path__, "initfast.")]
+MODULES = [m.name for m in pkgutil.walk_packages(initfast.__path__, "initfast.")]
 FLAGS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
 
 

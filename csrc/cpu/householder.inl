@@ -1,4 +1,4 @@
-// The orthogonal factor of random normals, as initfast/orthogonal.py computes it: blocks of Householder
+// The orthogonal factor of random normals, as initfast/init/orthogonal.py computes it: blocks of Householder
 // reflections first, then strips of Q's columns, to each of which all blocks are applied in turn, so that
 // no strip waits for another. Every number is a chain of multiply-adds in an order that the shape alone
 // decides: neither threads nor the registers' width show in the bits.

@@ -4,11 +4,11 @@
 #include "simd.h"
 #include "simd_words.h"
 
-#include "../activation.h"
-#include "../distribution.h"
-#include "../half.h"
-#include "../moments.h"
-#include "../philox.h"
+#include "math/activation.h"
+#include "math/distribution.h"
+#include "math/half.h"
+#include "math/moments.h"
+#include "math/philox.h"
 #include "kernels.h"
 
 namespace initfast::cpu::INITFAST_ISA {

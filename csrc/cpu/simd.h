@@ -3,7 +3,7 @@
 // INITFAST_LANES (floats per register) is defined.
 #pragma once
 
-#include "../portable.h"
+#include "math/portable.h"
 
 namespace initfast::INITFAST_ISA {
 

@@ -11,8 +11,8 @@
 #include <cuda_runtime.h>
 #endif
 
-#include "../half.h"
-#include "../portable.h"
+#include "math/half.h"
+#include "math/portable.h"
 
 namespace initfast::cuda {
 

@@ -11,8 +11,8 @@
 #include <cuda_runtime_api.h>
 #endif
 
-#include "../kernel_arguments.h"
-#include "../moments.h"
+#include "math/kernel_arguments.h"
+#include "math/moments.h"
 
 namespace initfast::cuda {
 
@@ -32,7 +32,7 @@ constexpr int64_t kMaxBlocks = INITFAST_CUDA_MAX_BLOCKS;
 struct Reduction {
   Moments* partial;  // kMaxBlocks (linear_act: its blocks) for each row of the result
   unsigned* ticket;  // 0 before the first launch; a launch leaves 0 behind
-  double* rows;      // [rows, 8], as initfast/ops.py describes a row
+  double* rows;      // [rows, 8], as initfast/ops/functions.py describes a row
 };
 
 struct MomentsArgs : MomentsWork {

@@ -9,7 +9,7 @@
 // neighbours: the sums of a product leave no registers to measure in.
 #pragma once
 
-#include "../activation.h"
+#include "math/activation.h"
 #include "elements.cuh"
 #include "warp_moments.cuh"
 

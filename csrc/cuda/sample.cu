@@ -7,8 +7,8 @@
 // call. They are consecutive along the dimension whose stride in the global tensor is 1, the "row",
 // wherever that lies in memory.
 
-#include "../distribution.h"
-#include "../philox.h"
+#include "math/distribution.h"
+#include "math/philox.h"
 #include "elements.cuh"
 
 namespace initfast::cuda {

@@ -7,7 +7,7 @@
 // runs. Warps, then blocks, are merged in their order.
 #pragma once
 
-#include "../moments.h"
+#include "math/moments.h"
 #include "device.cuh"
 #include "kernels.h"
 

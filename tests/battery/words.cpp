@@ -1,6 +1,6 @@
 // The sampler's raw stream on standard output: words 0, 1, 2, ... of a key, 32 bits each.
 // Built by run.sh. The argument is the key; with "keys", block 0 of keys 0, 1, 2, ... instead.
-#include "philox.h"
+#include "math/philox.h"
 
 #include <cstdio>
 #include <cstdlib>

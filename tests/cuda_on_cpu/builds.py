@@ -2,7 +2,7 @@
 
 Builds: "plain"; "address" (AddressSanitizer and UBSan); "thread" (ThreadSanitizer as race checker,
 with smaller blocks, because it can tell 256 threads apart): modules for harness.py to call. "card":
-the operators of csrc/ops_cuda*.cpp over the kernels, for torch to load.
+the operators of csrc/binding/ops_cuda*.cpp over the kernels, for torch to load.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def build(name: str, sources: Path = CSRC) -> Path:
     else:
         identity, suffix = sys.version, sysconfig.get_config_var("EXT_SUFFIX")
     digest = hashlib.sha256(repr((FLAGS, SANITIZERS[name], identity)).encode())
-    for path in sorted([*sources.glob("*.[hc]*"), *sources.glob("cuda/*"), *HERE.glob("*.[hc]*")]):
+    for path in sorted([*sources.glob("*/*.[hc]*"), *HERE.glob("*.[hc]*")]):
         digest.update(path.name.encode() + path.read_bytes())
     cache = Path(tempfile.gettempdir()) / f"initfast-cuda-on-cpu-{os.getuid()}"
     library = cache / f"{name}-{digest.hexdigest()[:16]}" / f"kernels_{name}{suffix}"
@@ -166,7 +166,7 @@ def _card_commands(name: str, front: list[str], sources: Path) -> tuple[list[lis
     # -Bsymbolic: what card.cpp defines comes before torch's own.
     link += ["-ltorch", "-ltorch_cpu", "-lc10", "-Wl,-Bsymbolic"]
     commands = [
-        *([*operators, str(source)] for source in sorted(sources.glob("ops_cuda*.cpp"))),
+        *([*operators, str(source)] for source in sorted(sources.glob("binding/ops_cuda*.cpp"))),
         [*front, *torch_flags, str(HERE / "card.cpp")],
     ]
     return commands, link

@@ -1,4 +1,4 @@
-// A card that is not there: the operators of csrc/ops_cuda.cpp take the CPU's tensors for its own.
+// A card that is not there: the operators of csrc/binding/ops_cuda.cpp take the CPU's tensors for its own.
 //
 // Stands in for the few functions of torch and CUDA that need a device. A test says what the card is
 // and which launch fails, and reads how many there were.

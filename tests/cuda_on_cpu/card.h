@@ -1,4 +1,4 @@
-// Included before csrc/ops_cuda*.cpp: their operators register for a device that no torch has, so that
+// Included before csrc/binding/ops_cuda*.cpp: their operators register for a device that no torch has, so that
 // they meet neither the CPU's nor a real card's.
 #pragma once
 

@@ -1,4 +1,4 @@
-"""A card that is not there: the operators of csrc/ops_cuda*.cpp, over kernels that run on the host.
+"""A card that is not there: the operators of csrc/binding over kernels that run on the host.
 
 They take the CPU's tensors for their own. Everything of the CUDA half runs that is not CUDA itself:
 checks, layouts, allocation, the choice of kernel, launches.

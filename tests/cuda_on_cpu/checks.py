@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from cuda_on_cpu.harness import Device, rounded
 
-from initfast import activations
+from initfast.ops import activations
 
 RNG = np.random.default_rng
 

@@ -1,4 +1,4 @@
-// What csrc/ops_cuda.cpp asks of CUDA's own runtime, on the host: card.cpp answers. Whatever waits
+// What csrc/binding/ops_cuda.cpp asks of CUDA's own runtime, on the host: card.cpp answers. Whatever waits
 // for the device is missing on purpose: an operator that calls it does not compile here.
 #pragma once
 

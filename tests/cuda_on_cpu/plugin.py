@@ -1,6 +1,6 @@
 """Runs any test of the CPU's operators on CUDA's, without a card.
 
-PYTHONPATH=tests pytest -p cuda_on_cpu.plugin tests/test_linear_act.py
+PYTHONPATH=tests pytest -p cuda_on_cpu.plugin tests/ops/test_linear_act.py
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Runs the tests for a card where there is none: its tensors are the CPU's, as in plugin.py.
 
-PYTHONPATH=tests pytest -p cuda_on_cpu.pretended tests/test_cuda.py -m cuda
+PYTHONPATH=tests pytest -p cuda_on_cpu.pretended tests/cuda/test_operators.py -m cuda
 
 What waits for a card, reading a number or copying, warns or raises as torch's does on one. Graphs,
 streams, a second device, memory for 2^31 elements and other programs are not pretended; large

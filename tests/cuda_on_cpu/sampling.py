@@ -24,7 +24,7 @@ def distribution(shape: str, dtype: str) -> tuple[torch.Tensor | None, tuple[flo
     if shape == "uniform":
         return None, (3 * 2.0 ** (-64 if wide == torch.float64 else -32), 0.25, -1.25, 1.75)
     bounds = {"symmetric": (-math.inf, math.inf), "skewed": (-1.0, 3.0), "one_sided": (1.5, 4.0)}
-    table = initfast.quantile.truncated_normal(*bounds[shape], wide)
+    table = initfast.ops.quantile_tables.truncated_normal(*bounds[shape], wide)
     assert table.shape == shape, table.shape
     return table.coefficients.contiguous(), (0.5, 0.125, -9.0, 9.0)
 

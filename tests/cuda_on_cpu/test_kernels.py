@@ -9,7 +9,7 @@ from cuda_on_cpu.harness import DTYPES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from initfast import activations
+from initfast.ops import activations
 
 ACTIVATIONS = list(activations.ACTIVATIONS)
 # Around a vector, a warp's width, a run (512 numbers; 128 of float64), a tile of 8 runs.

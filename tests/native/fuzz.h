@@ -6,7 +6,7 @@
 
 #include "cpu/isa.h"
 #include "guarded.h"
-#include "half.h"
+#include "math/half.h"
 #include "truth.h"
 
 namespace {

@@ -4,7 +4,7 @@
 //
 // usage: race_tiles [rounds] [seed]      INITFAST_ISA chooses the kernels.
 
-#include "tile_chain.h"
+#include "binding/tile_chain.h"
 
 #include "fuzz.h"
 

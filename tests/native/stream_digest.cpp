@@ -10,7 +10,7 @@
 
 #include "cpu/isa.h"
 #include "cpu/kernels.h"
-#include "distribution.h"
+#include "math/distribution.h"
 
 namespace {
 

@@ -6,8 +6,8 @@
 #include <cmath>
 #include <vector>
 
-#include "activation_kind.h"
-#include "moments.h"
+#include "math/activation_kind.h"
+#include "math/moments.h"
 
 namespace truth {
 

@@ -1,0 +1,52 @@
+// Moments on the way from the CPU kernels' slots to the rows that the operators return.
+#pragma once
+
+#include <array>
+#include <vector>
+
+#include "binding/threads.h"
+
+namespace initfast {
+
+// A row of eight columns.
+inline void write_moments(const Moments& m, double* row) {
+  const double columns[] = {double(m.count), double(m.nonfinite), double(m.zero),
+                            double(m.saturated), m.mean, m.m2, m.min, m.max};
+  for (double column : columns) *row++ = column;
+}
+
+// Every step-th of `count` slots, merged in order.
+inline Moments merged(const Moments* slots, int64_t count, int64_t step = 1) {
+  Moments total = generic::no_moments();
+  for (int64_t i = 0; i < count; i += step) generic::merge(total, slots[i]);
+  return total;
+}
+
+// The same of slots that belong to two tensors in turn.
+inline std::array<Moments, 2> merged_pair(const std::vector<Moments>& slots, int64_t count) {
+  if (count == 0) return {generic::no_moments(), generic::no_moments()};
+  return {merged(slots.data(), count, 2), merged(slots.data() + 1, count - 1, 2)};
+}
+
+// A row of eight columns for each, on the device of `like`; a single one has no dimension of rows.
+template <size_t kRows>
+Tensor moment_rows(const std::array<Moments, kRows>& rows, const Tensor& like) {
+  std::vector<int64_t> sizes{int64_t(kRows), 8};
+  if (kRows == 1) sizes.erase(sizes.begin());
+  Tensor out = new_tensor(sizes, ScalarType::Double, like);
+  double* data = static_cast<double*>(out.mutable_data_ptr());
+  for (size_t row = 0; row < kRows; ++row) write_moments(rows[row], data + 8 * row);
+  return out;
+}
+
+// The moments of any tensor.
+inline Moments measure(Tensor x, Dtype dtype) {
+  x = as_dense(x);
+  cpu::MomentsArgs args{{dtype, x.const_data_ptr(), x.numel()}, nullptr};
+  std::vector<Moments> partial(args.tiles());
+  args.partial = partial.data();
+  run_tiles(kernels().moments, args, kRunsPerThread);
+  return merged(partial.data(), args.tiles());
+}
+
+}  // namespace initfast

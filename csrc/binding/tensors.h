@@ -1,0 +1,136 @@
+// What the operators of every device need of torch: reading arguments, and memory.
+#pragma once
+
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "math/activation_kind.h"
+#include "math/dtype.h"
+
+#ifndef STABLE_TORCH_ERROR_CODE_CHECK  // torch 2.10 has it without the message of the error
+#define STABLE_TORCH_ERROR_CODE_CHECK TORCH_ERROR_CODE_CHECK
+#endif
+
+namespace initfast {
+
+using torch::headeronly::ScalarType;
+using torch::stable::Tensor;
+
+// ---- arguments ----
+
+inline Activation parse_activation(const std::string& name, double alpha, double beta) {
+  STD_TORCH_CHECK(name != "celu" || alpha > 0, "initfast: celu's alpha is ", alpha,
+                  "; expected a number above 0");
+  STD_TORCH_CHECK(name != "hardtanh" || alpha <= beta, "initfast: hardtanh's range is [", alpha, ", ",
+                  beta, "]; expected min_val <= max_val");
+#define X(Type, spelling) \
+  if (name == spelling) return {ActivationKind::k##Type, alpha, beta};
+  INITFAST_FOR_EACH_ACTIVATION(X)
+#undef X
+  std::string known;
+#define X(Type, spelling) known += known.empty() ? spelling : ", " spelling;
+  INITFAST_FOR_EACH_ACTIVATION(X)
+#undef X
+  STD_TORCH_CHECK(false, "initfast: unknown activation '", name, "'; expected one of ", known);
+}
+
+inline std::string shape_of(const Tensor& t) {
+  std::string s = "[";
+  for (int64_t d = 0; d < t.dim(); ++d) s += (d ? ", " : "") + std::to_string(t.size(d));
+  return s + "]";
+}
+
+inline Dtype dtype_of(const Tensor& t, const char* op, const char* argument) {
+  switch (t.scalar_type()) {
+    case ScalarType::Float: return Dtype::kFloat32;
+    case ScalarType::Double: return Dtype::kFloat64;
+    case ScalarType::BFloat16: return Dtype::kBFloat16;
+    case ScalarType::Half: return Dtype::kFloat16;
+    default:
+      STD_TORCH_CHECK(false, "initfast::", op, ": ", argument, " has an unsupported dtype (",
+                      torch::headeronly::toString(t.scalar_type()),
+                      "); expected float32, float64, bfloat16 or float16");
+  }
+}
+
+inline void check_same(const Tensor& a, const Tensor& b, const char* op, const char* a_name,
+                const char* b_name) {
+  STD_TORCH_CHECK(a.scalar_type() == b.scalar_type(), "initfast::", op, ": ", a_name, " is ",
+                  torch::headeronly::toString(a.scalar_type()), " but ", b_name, " is ",
+                  torch::headeronly::toString(b.scalar_type()), "; expected one dtype");
+  STD_TORCH_CHECK(a.device() == b.device(), "initfast::", op, ": ", a_name, " and ", b_name,
+                  " are on different devices; expected one device");
+}
+
+// ---- memory ----
+
+// A tensor of its own memory, on the device of `like`.
+inline Tensor new_tensor(const std::vector<int64_t>& sizes, const std::vector<int64_t>& strides,
+                         ScalarType dtype, const Tensor& like) {
+  int32_t device_type = 0;
+  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(like.get(), &device_type));
+  AtenTensorHandle handle = nullptr;
+  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(
+      int64_t(sizes.size()), sizes.data(), strides.data(),
+      int32_t(dtype), device_type, like.get_device_index(), &handle));
+  return Tensor(handle);
+}
+
+// Likewise, contiguous.
+inline Tensor new_tensor(const std::vector<int64_t>& sizes, ScalarType dtype, const Tensor& like) {
+  std::vector<int64_t> strides(sizes.size());
+  int64_t stride = 1;
+  for (size_t d = sizes.size(); d-- > 0;) {
+    strides[d] = stride;
+    stride *= sizes[d] > 1 ? sizes[d] : 1;
+  }
+  return new_tensor(sizes, strides, dtype, like);
+}
+
+template <class Array>
+std::vector<int64_t> to_vector(const Array& a) {
+  return std::vector<int64_t>(a.begin(), a.end());
+}
+
+// A tensor of its own memory, laid out as t, which is dense.
+inline Tensor new_like(const Tensor& t) {
+  return new_tensor(to_vector(t.sizes()), to_vector(t.strides()), t.scalar_type(), t);
+}
+
+// Whether the tensor fills one block of memory, each number once, in whatever order of dimensions.
+inline bool is_dense(const Tensor& t) {
+  if (t.is_contiguous()) return true;
+  int64_t expected = 1;
+  std::vector<bool> seen(t.dim(), false);
+  for (int64_t found = 0; found < t.dim(); ++found) {
+    int64_t next = -1;
+    for (int64_t d = 0; d < t.dim() && next < 0; ++d) {
+      if (!seen[d] && (t.size(d) == 1 || t.stride(d) == expected)) next = d;
+    }
+    if (next < 0) return false;
+    seen[next] = true;
+    if (t.size(next) != 1) expected *= t.size(next);
+  }
+  return true;
+}
+
+// The tensor, or a copy of it laid out as torch.empty_like lays out: what the fakes promise.
+inline Tensor as_dense(const Tensor& t) {
+  if (is_dense(t)) return t;
+  Tensor dense = torch::stable::empty_like(t);
+  return torch::stable::copy_(dense, t);
+}
+
+inline bool same_strides(const Tensor& a, const Tensor& b) {
+  for (int64_t d = 0; d < a.dim(); ++d) {
+    if (a.size(d) != 1 && a.stride(d) != b.stride(d)) return false;
+  }
+  return true;
+}
+
+}  // namespace initfast

@@ -1,0 +1,190 @@
+"""The scale that a weight has: which initialiser gave it, and which scale its activation needs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from functools import cache
+from typing import NamedTuple
+
+from torch import Tensor
+
+from initfast.init.fans import calculate_gain
+from initfast.ops.activations import ACTIVATIONS
+from initfast.stats.layer import Layer
+from initfast.theory.mean_field import expectation
+
+
+class Known(NamedTuple):
+    """An initialiser and the variance that it gives one weight."""
+
+    name: str
+    variance: float
+
+
+def activation_in(op: str) -> str | None:
+    """The activation that an operator ends in; None where it has none."""
+    name = op.rpartition(" + ")[2]
+    return name if name in ACTIVATIONS and name != "identity" else None
+
+
+class Act(NamedTuple):
+    """An activation: its name in :data:`initfast.ops.activations.ACTIVATIONS`, and its numbers."""
+
+    name: str
+    alpha: float
+    beta: float
+
+    @classmethod
+    def named(cls, name: str) -> Act:
+        """That of torch's default numbers."""
+        return cls(name, *ACTIVATIONS[name].defaults)
+
+    def value(self, z: Tensor) -> Tensor:
+        """Of a pre-activation."""
+        return ACTIVATIONS[self.name].value(z, self.alpha, self.beta)
+
+    def slope(self, z: Tensor) -> Tensor:
+        """Its derivative there."""
+        return ACTIVATIONS[self.name].slope(z, self.alpha, self.beta)
+
+
+def activation_of(layer: Layer) -> Act | None:
+    """The activation that a layer ends in; None where it has none."""
+    name = activation_in(layer.op)
+    if name is None:
+        return None
+    known = layer.alpha is not None and layer.beta is not None
+    return Act(name, layer.alpha, layer.beta) if known else Act.named(name)  # type: ignore[arg-type]
+
+
+class Behaviour(NamedTuple):
+    """What an activation does where it holds the scale, to normal pre-activations.
+
+    Attributes:
+        needed: the fan-in times the variance of the weights at which the scale holds.
+        passes: by how much that multiplies the square of a small difference, or of a gradient.
+        drifts: by how much a deviation of the scale, relative, grows from layer to layer.
+    """
+
+    needed: float
+    passes: float
+    drifts: float
+
+
+@cache
+def behaviour(act: Act, std: float = 1.0) -> Behaviour:
+    """By the length map q -> v E[act(√q Z)^2] and its slope (Poole et al. 2016), at q = std^2."""
+
+    def growth(z: Tensor) -> Tensor:
+        return std * z * act.value(std * z) * act.slope(std * z)
+
+    square = expectation(lambda z: act.value(std * z).square())
+    if not square > 0:
+        return Behaviour(1.0, 0.0, 1.0)
+    needed = std * std / square
+    passes = needed * expectation(lambda z: act.slope(std * z).square())
+    return Behaviour(needed, passes, expectation(growth) / square)
+
+
+_STDS = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)
+
+MOST_DRIFT = 3.0
+"""By so much may a deviation of the scale grow over all layers: chance makes one, as widths end."""
+
+
+def steady_std(act: Act, depth: int) -> float | None:
+    """The least std of the pre-activations, of some from 1 to 8, that so many layers hold.
+
+    GELU, SiLU and their like are nearly ReLU where their input is wide, and ReLU holds any scale;
+    at a std of 1 what deviates from it runs away, either way.
+
+    Example:
+        >>> steady_std(Act.named("gelu"), 5), steady_std(Act.named("gelu"), 40)
+        (1.0, 3.0)
+    """
+    most = math.log(MOST_DRIFT)
+    return next((s for s in _STDS if depth * math.log(behaviour(act, s).drifts) <= most), None)
+
+
+def needed(act: Act | str | None) -> float:
+    """The fan-in times the variance of the weights at which the scale holds from layer to layer.
+
+    2 for ReLU (He et al. 2015); 1 for none, for tanh, where it is also critical (Schoenholz et al.
+    2017), and for SELU (Klambauer et al. 2017); else 1 / E[act(Z)^2], Z standard normal. A name
+    stands for the activation of torch's default numbers.
+
+    Example:
+        >>> needed("relu"), needed("tanh"), round(needed(Act("leaky_relu", 0.5, 0.0)), 2)
+        (2.0, 1.0, 1.6)
+    """
+    act = Act.named(act) if isinstance(act, str) else act
+    if act is None or act.name in ("tanh", "selu", "softsign"):
+        return 1.0
+    if act.name == "hardtanh" and act.alpha < 0 < act.beta:
+        return 1.0
+    if act.name == "relu":
+        return 2.0
+    if act.name == "leaky_relu":
+        return 2 / (1 + act.alpha**2)
+    return behaviour(act).needed
+
+
+def call(act: Act | str | None, by_fan: bool = False, std: float = 1.0) -> str:
+    """The initialiser to use before an activation, as code with ``w`` for the weight.
+
+    Args:
+        act: the activation, or the name of one of torch's default numbers.
+        by_fan: take the fan-in from ``layer``, as where w is not laid out as a linear layer's.
+        std: what the pre-activations' is to be.
+    """
+    act = Act.named(act) if isinstance(act, str) else act
+    scale = behaviour(act, std).needed if act is not None and std != 1 else needed(act)
+    if std != 1 and not by_fan:
+        return f"initfast.init.variance_scaling_(w, {scale:.4g})"
+    if by_fan:
+        return f"initfast.init.normal_(w, 0.0, ({scale:.4g} / layer.weight.fan_in) ** 0.5)"
+    if act is not None and act.name == "relu":
+        return 'initfast.init.kaiming_normal_(w, nonlinearity="relu")'
+    if act is not None and act.name == "leaky_relu":
+        return f'initfast.init.kaiming_normal_(w, {act.alpha:g}, nonlinearity="leaky_relu")'
+    if scale == 1:
+        return "initfast.init.lecun_normal_(w)"
+    return f"initfast.init.variance_scaling_(w, {scale:.3g})"
+
+
+def candidates(fan_in: int, fan_out: int, act: Act | str | None, blocks: int) -> Iterator[Known]:
+    """What the usual initialisers give a weight.
+
+    Args:
+        fan_in, fan_out: of the weight.
+        act: the activation that follows.
+        blocks: how many layers of the net play the same role, for GPT-2's 0.02 / √(2 blocks).
+    """
+    act = Act.named(act) if isinstance(act, str) else act
+    name_of_act = None if act is None else act.name
+    yield Known("torch's default, kaiming_uniform_(a=√5)", 1 / (3 * fan_in))
+    gains = {"": 1.0, 'nonlinearity="relu"': 2.0, 'nonlinearity="tanh"': 25 / 9}
+    if act is not None and act.name in ("selu", "leaky_relu"):
+        gains[f'nonlinearity="{act.name}"'] = calculate_gain(act.name, act.alpha) ** 2
+    for name, square in gains.items():
+        # Also what orthogonal weights have, with max(fan_in, fan_out) for the fan.
+        yield Known(f"kaiming({name})" if name else "LeCun", square / fan_in)
+        yield Known(f'kaiming({name or "linear"}, mode="fan_out")', square / fan_out)
+        yield Known(f"Xavier({name})", 2 * square / (fan_in + fan_out))
+    if name_of_act == "sigmoid":
+        yield Known("Xavier(gain=4)", 32 / (fan_in + fan_out))
+    yield Known(f"kaiming for {name_of_act}", needed(act) / fan_in)
+    yield Known("normal of std 0.02", 4e-4)
+    yield Known("normal of std 0.02 / √(2 blocks)", 4e-4 / (2 * max(blocks, 1)))
+    yield Known("normal of std 0.01", 1e-4)
+    yield Known("small init, √(2 / (5 fan_in))", 2 / (5 * fan_in))
+
+
+def recognise(
+    variance: float, fan_in: int, fan_out: int, act: Act | str | None, blocks: int, tolerance: float
+) -> Known | None:
+    """The initialiser whose variance is nearest, if it is within the relative tolerance."""
+    known = candidates(fan_in, fan_out, act, blocks)
+    best = min(known, key=lambda k: abs(math.log(variance / k.variance)))
+    return best if abs(variance / best.variance - 1) <= tolerance else None

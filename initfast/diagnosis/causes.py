@@ -1,0 +1,202 @@
+"""Why the scale changes along the depth, and what to do: from the weights and the activations."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from initfast.diagnosis.advice import Act, activation_of, behaviour, call, needed, steady_std
+from initfast.diagnosis.net import Net, dense, is_constant
+
+RIGHT = 1.25
+"""A weight's scale is called right within this factor of what holds the scale."""
+
+LEAST_PASSED = 0.5
+"""An activation that passes on less of a difference's square cannot be deep, by any weights."""
+
+
+class Cause(NamedTuple):
+    """Why, what to do, and that in code; each may be empty."""
+
+    cause: str = ""
+    advice: str = ""
+    code: str = ""
+
+
+def cause_and_cure(net: Net, members: Sequence[int], sign: int) -> Cause:
+    """Why the scale grows (sign +1) or falls (-1) along these layers.
+
+    Args:
+        net: the layers.
+        members: the places of those along which it was found, in order.
+        sign: its direction, or that of the gradient on its way back.
+    """
+    weighted = [i for i in members if dense(net.layers[i])]
+    if len(weighted) < len(members) / 2:
+        if sum(net.layers[i].op == "add" for i in members) > len(members) / 2:
+            return _residual(sign)
+        weighted = [i for i in range(members[0], members[-1] + 1) if _counts(net, i)]
+    if _is_recurrent(net, weighted or members):
+        return _recurrent(net, weighted or members, sign)
+    if not weighted:
+        return _unknown(sign)
+    acts = [net.activation(i) for i in weighted]
+    act = max(set(acts), key=acts.count)
+    scales = sorted(_scale(net, i) for i in weighted)
+    scale = scales[len(scales) // 2]
+    span = _whole_run(net, weighted, act, scale)
+    if act is not None and (never := _never(act)):
+        return never
+    off, name = scale / needed(act), act.name if act else "a linear layer"
+    is_cause = off > RIGHT if sign > 0 else off < 1 / RIGHT
+    between = net.layers[members[0] : members[-1] + 1]
+    is_plain = all(dense(x) or activation_of(x) is not None for x in between)
+    known = net.initialiser(weighted[len(weighted) // 2]) or "no known initialiser"
+    what = f"fan_in × Var(w) is {scale:.3g} ({known}); {name} holds its scale at {needed(act):.3g}"
+    depth = sum(_counts(net, i) for i in range(span[0], span[1] + 1))
+    if act is not None and (is_cause or 1 / RIGHT <= off <= RIGHT):
+        std = steady_std(act, depth)
+        if std != 1:
+            return _unsteady(net, span, act, std if is_plain else None, what)
+    if is_cause:
+        return _refill(net, span, act, what)
+    if not 1 / RIGHT <= off <= RIGHT:
+        return Cause(f"not the weights: {what}", *_unknown(sign)[1:])
+    if is_plain:
+        return _too_deep(act, scale)
+    return _residual(sign) if sign > 0 else Cause(f"not the weights: {what}", *_unknown(sign)[1:])
+
+
+def _counts(net: Net, i: int) -> bool:
+    layer = net.layers[i]
+    return dense(layer) and i not in net.normed and not is_constant(layer)
+
+
+def _scale(net: Net, i: int) -> float:
+    weight = net.layers[i].weight
+    return 0.0 if weight is None else weight.scale
+
+
+def _whole_run(net: Net, weighted: Sequence[int], act: Act | None, scale: float) -> tuple[int, int]:
+    """The first and last of the layers before and after that are filled alike."""
+    name = net.initialiser(weighted[len(weighted) // 2])
+    every = [i for i in range(len(net.layers)) if _counts(net, i)]
+    ends = [weighted[0], weighted[-1]]
+    for end, ordered in ((0, every[::-1]), (1, every)):
+        for i in ordered:
+            if i >= ends[0] if end == 0 else i <= ends[1]:
+                continue
+            is_same = name is not None and net.initialiser(i) == name
+            if not is_same and not 1 / RIGHT <= _scale(net, i) / max(scale, 1e-300) <= RIGHT:
+                break
+            if net.activation(i) != act:
+                break
+            ends[end] = i
+    return ends[0], ends[1]
+
+
+def _refill(net: Net, span: tuple[int, int], act: Act | None, cause: str) -> Cause:
+    code = net.refill(*span, act)
+    init = (code.splitlines()[-1].strip() if code else call(act)).removeprefix("initfast.init.")
+    what = init.replace("(w, ", "(").replace("(w", "(")
+    advice = f"use {what} on layers {span[0]} to {span[1]}"
+    if not code and any(net.layers[i].type for i in span):
+        advice += "; their weights are computed: set the parameters that they are made of"
+    return Cause(cause, advice, code)
+
+
+# ---- what no weights mend ----
+
+
+def _never(act: Act) -> Cause | None:
+    """Where no weights of mean zero let an activation be so deep."""
+    if act.name in ("sigmoid", "hardsigmoid"):
+        return Cause(
+            f"{act.name}'s slope is at most 1/4, and its mean of 1/2 is passed on as a constant",
+            "use tanh, ReLU or a norm before each activation",
+        )
+    found = behaviour(act)
+    if found.passes < LEAST_PASSED:
+        return Cause(
+            f"where {act.name} holds its scale it passes on {found.passes:.2g} of the square of a "
+            "difference, and of a gradient: what it passes on is its mean, a constant",
+            "use tanh, ReLU or a norm before each activation",
+        )
+    return None
+
+
+def _unsteady(net: Net, span: tuple[int, int], act: Act, std: float | None, what: str) -> Cause:
+    """Where an activation lets a std of 1 run away, and holds another, if any."""
+    cause = (
+        f"{what}, and not for so long: there a deviation of the signal's variance grows by "
+        f"{behaviour(act).drifts:.3g} a layer, either way"
+    )
+    advice, first = "put a norm before each activation, or add residual connections", span[0]
+    start = net.layers[first].input
+    if std is None or start is None or not start.rms > 0:
+        return Cause(cause, advice)
+    scale = behaviour(act, std).needed
+    advice += (
+        f"; without, bring the pre-activations to a std of {std:g} in layer {first}, which "
+        f"{act.name} holds at {scale:.4g}: use variance_scaling_({scale:.4g}) on layers "
+        f"{first + 1} to {span[1]}"
+    )
+    return Cause(cause, advice, net.refill(*span, act, std))
+
+
+def _too_deep(act: Act | None, scale: float) -> Cause:
+    return Cause(
+        f"fan_in × Var(w) is {scale:.3g}, which suits {act.name if act else 'linear layers'}: what "
+        "is left is the depth itself",
+        "add residual connections or norms",
+    )
+
+
+def _is_recurrent(net: Net, members: Sequence[int]) -> bool:
+    """Whether these are calls of one module that is a cell or has a weight."""
+    first = net.layers[members[0]]
+    if len(members) < 2 or len({net.layers[i].name for i in members}) > 1 or not first.name:
+        return False
+    is_cell = re.search("RNN|LSTM|GRU|Cell", first.type) and first.op.startswith(first.type)
+    return bool(is_cell) or first.weight is not None
+
+
+def _recurrent(net: Net, members: Sequence[int], sign: int) -> Cause:
+    name = net.layers[members[0]].name
+    return Cause(
+        f"{name!r} is one module that is called {len(members)} times: at every step the signal, "
+        "and the gradient on its way back, goes through the same weights",
+        "clip the gradient (Pascanu, Mikolov & Bengio 2013), and start recurrent weights orthogonal"
+        if sign > 0
+        else "start recurrent weights orthogonal, or use gates that begin open (an LSTM's forget "
+        "gate with a bias of 1: Jozefowicz, Zaremba & Sutskever 2015)",
+    )
+
+
+def _residual(sign: int) -> Cause:
+    if sign < 0:
+        return _unknown(sign)
+    return Cause(
+        "the layers' weights alone do not do this: what is added to the signal between them, "
+        "or multiplied with it, does",
+        "normalise the input of each residual branch, scale the branches by 1 / √(their "
+        "number), or start the last weight of each at zero (Zhang, Dauphin & Ma 2019, Fixup)",
+    )
+
+
+def _unknown(sign: int) -> Cause:
+    change = "grow" if sign > 0 else "fall"
+    return Cause(
+        f"not known: the weights that were measured do not tell why the numbers {change}",
+        "look at what lies between these layers; a norm before each would hold the scale",
+    )
+
+
+def batch_norms() -> Cause:
+    """Of a gradient that grows through batch norms."""
+    return Cause(
+        "batch norm itself: before ReLU it multiplies gradients by √(π / (π - 1)) = 1.21 a layer "
+        "(Yang et al. 2019, A Mean Field Theory of Batch Normalization)",
+        "add residual connections, or use layer norm",
+    )

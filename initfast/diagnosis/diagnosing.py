@@ -1,0 +1,90 @@
+"""What is wrong with a net, from the numbers of its report: the table of checks, and diagnose()."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, NamedTuple
+
+from initfast.collectives import WRAPPED
+from initfast.diagnosis.findings import SEVERITIES, Finding, SkippedCheck
+from initfast.diagnosis.net import Net, Rule
+from initfast.diagnosis.rules import depth, dtype_range, layers, nonfinite, weights
+from initfast.nets.callables import NOTE as CALLABLE
+from initfast.thresholds import limits
+
+if TYPE_CHECKING:
+    from initfast.report.report import Report
+
+RULES: dict[str, Rule] = {
+    check.__name__: Rule((check.__doc__ or "").splitlines()[0], check)
+    for check in (
+        nonfinite.non_finite,
+        depth.explosion,
+        depth.vanishing,
+        depth.gradient_explosion,
+        depth.gradient_vanishing,
+        weights.symmetric_units,
+        layers.collapse,
+        layers.dead_units,
+        layers.saturation,
+        dtype_range.dtype_range,
+        layers.mean_drift,
+        weights.weight_scale,
+        layers.unit_variance,
+    )
+}
+"""Every check, by its name; of equally severe findings those of the first come first."""
+
+OF_ANY_VALUES = frozenset(("non_finite", "symmetric_units", "weight_scale"))
+"""Checks that do not need finite values."""
+
+
+class Diagnosis(NamedTuple):
+    """What :func:`diagnose` returns.
+
+    Attributes:
+        findings: worst first.
+        skipped: the checks not made.
+    """
+
+    findings: list[Finding]
+    skipped: list[SkippedCheck]
+
+
+def diagnose(report: Report, thresholds: Mapping[str, float] | None = None) -> Diagnosis:
+    """Check a report; ``report.findings`` is this with the usual thresholds.
+
+    Args:
+        report: what :func:`initfast.profile` returned.
+        thresholds: what to use in place of some of
+            :data:`initfast.thresholds.THRESHOLDS`, by name.
+
+    Returns:
+        The findings, worst first, and what was not checked and why.
+
+    Raises:
+        ValueError: no threshold has that name, or a value is not a number from zero up.
+
+    Example:
+        >>> net = torch.nn.Sequential(torch.nn.Linear(64, 64), torch.nn.Tanh())
+        >>> report = initfast.profile(net, 100 * torch.randn(32, 64))
+        >>> [finding.rule for finding in diagnose(report).findings][:1]
+        ['saturation']
+    """
+    root = "net.module" if WRAPPED in report.notes else "net"
+    root = "" if CALLABLE in report.notes else root
+    net = Net(report.layers, report.inputs, limits(thresholds), root)
+    findings: list[Finding] = []
+    skipped: list[SkippedCheck] = []
+    for name, rule in RULES.items():
+        unsound = None if name in OF_ANY_VALUES else net.unsound
+        if unsound is not None:
+            skipped.append(SkippedCheck(name, unsound))
+        for outcome in rule.check(net):
+            if isinstance(outcome, Finding):
+                findings.append(outcome)
+            elif unsound is None:
+                skipped.append(outcome)
+    order = list(RULES)
+    findings.sort(key=lambda f: (SEVERITIES.index(f.severity), order.index(f.rule), f.first))
+    return Diagnosis(findings, skipped)

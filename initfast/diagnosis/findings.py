@@ -1,0 +1,133 @@
+"""Finding and SkippedCheck: what a check of a report found, and what it could not look at."""
+
+from __future__ import annotations
+
+import html
+import re
+import textwrap
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, NamedTuple
+
+from initfast.report.table import WIDTH, shorten
+
+Severity = Literal["error", "warning", "info"]
+
+SEVERITIES: tuple[Severity, ...] = ("error", "warning", "info")
+"""Worst first: training will fail; it will be slow or fragile; worth knowing, nothing to repair."""
+
+MOST_SHOWN = 4
+"""How many findings ``print(report)`` spells out."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One thing that is wrong with a net, why, and what to do about it.
+
+    Attributes:
+        rule: the name of the check, a key of :data:`initfast.diagnosis.diagnosing.RULES`.
+        severity: "error", "warning" or "info".
+        first, last: the range of layers, both ends included, as places in ``report.layers``.
+        names: the names of the first and the last of these layers.
+        measured: what was measured, in words.
+        value: the number that was compared.
+        threshold: what it was compared with.
+        source: whose rule it is.
+        cause: why it is so, from the numbers at hand; empty where they do not tell.
+        advice: what to do.
+        code: the same as Python that runs where ``net``, ``report`` and ``initfast`` are in scope;
+            empty where no such line helps.
+    """
+
+    rule: str
+    severity: Severity
+    first: int
+    last: int
+    names: tuple[str, str]
+    measured: str
+    value: float
+    threshold: float
+    source: str
+    cause: str = ""
+    advice: str = ""
+    code: str = ""
+
+    @property
+    def where(self) -> str:
+        """The layers, in words."""
+        first, last = (repr(shorten(name, 24)) if name else "the net" for name in self.names)
+        if self.first == self.last:
+            return f"layer {self.first} ({first})"
+        return f"layers {self.first} to {self.last} ({first} to {last})"
+
+    def __str__(self) -> str:
+        head = f"{self.severity}: {self.rule.replace('_', ' ')} in {self.where}"
+        parts = [_wrap(head, 0), _wrap(f"{self.measured} [{self.source}]")]
+        parts += [_wrap(f"Why: {self.cause}")] if self.cause else []
+        parts += [_wrap(f"Do: {self.advice}")] if self.advice else []
+        parts += [textwrap.indent(_broken(self.code, WIDTH - 8), " " * 8)] if self.code else []
+        return "\n".join(parts)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The attributes as numbers, strings and lists."""
+        return asdict(self) | {"names": list(self.names)}
+
+
+class SkippedCheck(NamedTuple):
+    """A check that was not made.
+
+    Attributes:
+        rule: its name.
+        reason: why, and what would make it possible.
+    """
+
+    rule: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.rule.replace('_', ' ')}: {self.reason}"
+
+
+def summary(findings: Sequence[Finding]) -> str:
+    """The findings as text of at most 100 columns: the worst spelled out, the others named."""
+    serious = [f for f in findings if f.severity != "info"]
+    blocks = [str(finding) for finding in serious[:MOST_SHOWN]]
+    rest = [f"{f.severity} {f.rule}" for f in serious[MOST_SHOWN:]]
+    rest += [f"info {f.rule}" for f in findings if f.severity == "info"]
+    if rest:
+        counts = ", ".join(
+            name if rest.count(name) == 1 else f"{rest.count(name)} {name}"
+            for name in dict.fromkeys(rest)
+        )
+        blocks.append(_wrap(f"also in report.findings: {counts.replace('_', ' ')}", 0))
+    return "\n".join(blocks)
+
+
+def summary_html(findings: Sequence[Finding]) -> str:
+    """The same as HTML."""
+    return f"<pre>{html.escape(summary(findings))}</pre>" if findings else ""
+
+
+def _broken(code: str, width: int) -> str:
+    """The same code with the names broken that make lines too long.
+
+    A name is an argument: within its parentheses, texts that follow each other are one.
+    """
+
+    def broken(line: str) -> str:
+        names = re.findall(r"'[^'\\]+'", line)
+        if len(line) <= width or not names:
+            return line
+        head, name, tail = line.partition(max(names, key=len))
+        pad = " " * (len(line) - len(line.lstrip()) + 4)
+        pieces = textwrap.wrap(name[1:-1], width - len(pad + tail) - 2)
+        return "\n".join([head, *(f"{pad}{piece!r}" for piece in pieces)]) + tail
+
+    return "\n".join(map(broken, code.splitlines()))
+
+
+def _wrap(text: str, indent: int = 4) -> str:
+    pad = " " * indent
+    return textwrap.fill(
+        text, WIDTH, initial_indent=pad, subsequent_indent=pad or "    ", break_on_hyphens=False
+    )

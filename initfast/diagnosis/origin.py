@@ -1,0 +1,128 @@
+"""Where the first non-finite value of a net comes from, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from initfast.ops.dispatch import MOMENTS, has_memory, kernels_of
+from initfast.report.table import number, shorten
+from initfast.stats.layer import Layer
+from initfast.stats.moments import Moments
+
+
+def origin(layers: Sequence[Layer], inputs: Sequence[Moments], at: int | None = None) -> str:
+    """Who made the first NaN or infinity: a layer, its parameters, the net's input, or plain code.
+
+    Args:
+        layers: of a report, in execution order.
+        inputs: the moments of the net's own inputs.
+        at: the place of the layer; None: of the first that has a NaN or an infinity.
+
+    Returns:
+        A sentence or two; "" where every value is finite.
+    """
+    i = next((i for i, layer in enumerate(layers) if layer.has_nonfinite), None)
+    i = i if at is None else at
+    if i is None:
+        return ""
+    layer = layers[i]
+    where = "output" if layer.post.nonfinite else "pre-activation"
+    what = f"The first non-finite value: in the {where} of {_name(layer)}"
+    cause = _cause(layer, layers[i - 1] if i else None, inputs)
+    kind = {None: [], True: ["NaN is among them"], False: ["they are infinities"]}[layer.has_nan]
+    return "; ".join([what, *kind, *_ranges(layer)]) + "." + cause
+
+
+def with_parameters(
+    layers: Sequence[Layer], module: Callable[[str], nn.Module | None]
+) -> list[Layer]:
+    """The layers, non-finite ones with the names of the parameters that were so before.
+
+    A buffer counts if it has a NaN: infinities in one are a mask's.
+
+    Args:
+        layers: of a report.
+        module: gives the module of a path.
+    """
+    found = list(layers)
+    flags = [
+        (i, name, flag)
+        for i, layer in enumerate(found)
+        if layer.has_nonfinite and (its := module(layer.name)) is not None
+        for name, flag in _flags(its)
+    ]
+    bad: dict[int, list[str]] = {}
+    for (i, name, _), is_bad in zip(flags, _on_host([flag for *_, flag in flags]), strict=True):
+        bad.setdefault(i, []).extend([name] if is_bad else [])
+    for i, names in bad.items():
+        found[i] = replace(found[i], nonfinite_parameters=tuple(names))
+    return found
+
+
+def _flags(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """By name, whether a parameter is non-finite, whether a buffer has a NaN: on their devices."""
+    for name, weight in module._parameters.items():
+        if weight is not None and (key := kernels_of(weight)) is not None and has_memory(weight):
+            yield name, MOMENTS(key, weight)[1] > 0
+    for name, buffer in module._buffers.items():
+        if buffer is not None and kernels_of(buffer) is not None and has_memory(buffer):
+            yield name, buffer.isnan().any()
+
+
+def _on_host(flags: Sequence[Tensor]) -> list[bool]:
+    """The flags, copied once from each device."""
+    found: dict[int, bool] = {}
+    for device in {t.device for t in flags}:
+        at = [i for i, t in enumerate(flags) if t.device == device]
+        found.update(zip(at, torch.stack([flags[i] for i in at]).tolist(), strict=True))
+    return [found[i] for i in range(len(flags))]
+
+
+def _cause(layer: Layer, before: Layer | None, inputs: Sequence[Moments]) -> str:
+    """Why a layer's output is not finite though everything measured before was."""
+    if layer.nonfinite_parameters:
+        them = ", ".join(layer.nonfinite_parameters)
+        return f" They were in its parameters already: {them}."
+    if layer.weight is not None and layer.weight.moments.nonfinite:
+        return " They were in its weight already."
+    bad = {_count(m) for m in layer.inputs if m.nonfinite}
+    given = {_count(m) for m in inputs if m.nonfinite}
+    if not bad:
+        return ""
+    if bad <= given:
+        return " They were in the net's own input already."
+    after = "before the first layer" if before is None else f"after {_name(before)}"
+    made = "made them, or passed on what the net's own input has of them" if given else "made them"
+    return (
+        f" They were in its input already: plain code {made}, {after}; "
+        "profile(..., stop_at_nonfinite=True) names the function."
+    )
+
+
+def _count(m: Moments) -> tuple[int, int]:
+    """What stays the same of the non-finite values where a tensor is reshaped, scaled or cast."""
+    return m.count, m.nonfinite
+
+
+def _name(layer: Layer) -> str:
+    name = repr(shorten(layer.name, 32)) if layer.name else "the net itself"
+    return f"{name} ({shorten(layer.op, 24)})"
+
+
+def _ranges(layer: Layer) -> list[str]:
+    """What its inputs and weight are like."""
+    ranges = [f"input {_range(moments)}" for moments in layer.inputs]
+    return ranges + ([] if layer.weight is None else [f"weight {_range(layer.weight.moments)}"])
+
+
+def _range(moments: Moments) -> str:
+    """The range of finite values, and the count of others."""
+    bad = f"{moments.nonfinite} of {moments.count} non-finite" if moments.nonfinite else ""
+    if not moments.finite:
+        return bad or "empty"
+    finite = f"{number(moments.min)} to {number(moments.max)}"
+    return f"{finite} and {bad}" if bad else finite

@@ -1,0 +1,1 @@
+"""The checks of a report, a file for each kind of fault."""

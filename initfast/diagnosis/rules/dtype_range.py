@@ -1,0 +1,104 @@
+"""Does a dtype hold the values? Checks of its largest and its smallest normal number."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import torch
+
+from initfast.diagnosis.findings import Finding
+from initfast.diagnosis.net import Net, Outcome, largest, spell
+from initfast.report.table import number, share
+from initfast.stats.layer import Layer
+from initfast.stats.moments import Moments
+
+RANGES = (torch.float16, torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2)
+
+
+def dtype_range(net: Net) -> Outcome:
+    """Values beyond the largest, or mostly under the smallest normal, of a dtype."""
+    floating = [(i, x) for i, x in enumerate(net.sound) if x.dtype.is_floating_point]
+    for i, layer in floating:
+        yield from _own_range(net, i, layer)
+    yield from _other_ranges(net, floating)
+
+
+def _other_ranges(net: Net, floating: list[tuple[int, Layer]]) -> Iterator[Finding]:
+    """One finding on all dtypes that would not hold the values, for those who mean to cast."""
+    lines, bad, part = [], set(), 0.0
+    for dtype in RANGES:
+        others = [(i, x) for i, x in floating if x.dtype is not dtype]
+        finfo = torch.finfo(dtype)
+        over = [i for i, x in others if largest(x.post) > finfo.max]
+        under = {i: _share_under(x.post, finfo.smallest_normal) for i, x in others}
+        lost = [i for i, part in under.items() if part > net.limits["dtype_lost"]]
+        if not over and not lost:
+            continue
+        worst = max(over + lost, key=lambda i: (i in over, under[i]))
+        bad |= {*over, *lost}
+        part = max([part, *(under[i] for i in lost)])
+        lines.append(
+            f"{spell(dtype)} ({number(finfo.smallest_normal)} to {number(finfo.max)}) would "
+            f"overflow at {len(over)} layers and lose most values at {len(lost)}, worst at "
+            f"layer {worst}"
+        )
+    if lines:
+        yield net.finding(
+            "dtype_range",
+            "info",
+            (min(bad), max(bad)),
+            "dtype_lost",
+            part,
+            "; ".join(lines),
+            advice="scale these tensors before they are cast",
+        )
+
+
+def _own_range(net: Net, i: int, layer: Layer) -> Iterator[Finding]:
+    finfo, name = torch.finfo(layer.dtype), spell(layer.dtype)
+    is_narrow = finfo.max < torch.finfo(torch.bfloat16).max
+    wider = "bfloat16 or float32" if is_narrow else "float64"  # bfloat16's range is float32's
+    for what, moments in (("output", layer.post), ("gradient", layer.grad)):
+        if moments is None:
+            continue
+        top, part = largest(moments), _share_under(moments, finfo.smallest_normal)
+        if top * net.limits["dtype_headroom"] > finfo.max:
+            yield net.finding(
+                "dtype_range",
+                "warning",
+                (i, i),
+                "dtype_headroom",
+                finfo.max / top,
+                f"the {what} reaches {number(top)}: {name} ends at {number(finfo.max)}",
+                advice=f"bring the scale down, or use {wider} here",
+            )
+        if part > net.limits["dtype_lost"]:
+            cure = "scale the loss (torch.amp.GradScaler)" if what == "gradient" else "scale it up"
+            yield net.finding(
+                "dtype_range",
+                "warning",
+                (i, i),
+                "dtype_lost",
+                part,
+                f"{share(round(part, 3))} of the {what} that is not zero lies under {name}'s "
+                f"smallest normal {number(finfo.smallest_normal)}",
+                advice=f"{cure}, or use {wider} here",
+            )
+
+
+def _share_under(m: Moments, line: float) -> float:
+    """The share of the values that are not zero and smaller than line, if they were normal."""
+    nonzero = m.finite - m.zero
+    if nonzero < 2 or not m.rms > 0:
+        return 0.0
+    if not m.m2:
+        return float(abs(m.mean) < line)
+    if m.zero == 0 and abs(m.mean) > m.std:
+        return _normal((line - m.mean) / m.std) - _normal((-line - m.mean) / m.std)
+    rms = m.rms * math.sqrt(m.finite / nonzero)
+    return math.erf(line / rms / math.sqrt(2))
+
+
+def _normal(x: float) -> float:
+    return 0.5 * math.erfc(-x / math.sqrt(2))

@@ -1,0 +1,102 @@
+"""Checks of weights: constant ones, and those of no usual variance."""
+
+from __future__ import annotations
+
+from initfast.diagnosis.advice import call, needed
+from initfast.diagnosis.findings import Finding
+from initfast.diagnosis.net import RECTIFIERS, Net, Outcome, dense, is_constant, stretches
+from initfast.diagnosis.topology import parents
+from initfast.report.table import number
+from initfast.stats.layer import Layer
+
+
+def symmetric_units(net: Net) -> Outcome:
+    """A constant weight: all units compute the same, and may learn the same for ever."""
+    source = parents(net.layers)
+    weighted = [i for i, layer in enumerate(net.layers) if dense(layer)]
+    constant = {i for i in weighted if is_constant(net.layers[i])}
+    fed = {source[i]: i for i in weighted}
+    for i in sorted(constant - {max(weighted, default=-1)}):
+        layer = net.layers[i]
+        value = layer.weight.moments.mean if layer.weight else 0.0
+        for_ever = fed.get(i) in constant
+        if value == 0 and not for_ever:
+            act = net.activation(i)
+            if i in fed and (act is None or act.name not in RECTIFIERS):
+                yield _cut(net, i)
+            continue  # else the usual start of a residual branch's last layer, or dead_units
+        stuck = "neither learns" if value == 0 else "their gradients are the same too, for ever"
+        breaks = "only the next layer's weights tell them apart"
+        yield net.finding(
+            "symmetric_units",
+            "error" if for_ever else "warning",
+            (i, i),
+            "initialiser",
+            value,
+            f"all weights are {number(value)}, so that its units compute the same",
+            f"the next layer's weights are constant as well: {stuck}" if for_ever else breaks,
+            "draw the weights at random",
+            net.refill(i, i, net.activation(i)),
+        )
+
+
+def _cut(net: Net, i: int) -> Finding:
+    return net.finding(
+        "symmetric_units",
+        "warning",
+        (i, i),
+        "initialiser",
+        0.0,
+        "all weights are zero, and the next layer takes the output: nothing of the input passes",
+        "the layers before it get no gradient until it has learnt",
+        "draw the weights at random",
+        net.refill(i, i, net.activation(i)),
+    )
+
+
+def weight_scale(net: Net) -> Outcome:
+    """The variance of a weight is that of no usual initialiser."""
+    odd, large = [], {}
+    for i, layer in enumerate(net.layers):
+        if not dense(layer) or layer.weight is None or not layer.weight.std > 0:
+            continue
+        if net.initialiser(i) is not None:
+            continue
+        scale = layer.weight.scale * (layer.weight.moments.rms / layer.weight.std) ** 2
+        off = scale / needed(net.activation(i))
+        reach = scale**0.5 * (layer.input.rms if layer.input else 1.0)
+        is_wide = reach > net.limits["unit_factor"]  # else its input is scaled down to fit it
+        if off > net.limits["weight_variance"] and is_wide and i not in net.normed:
+            large[i] = off
+        else:
+            odd.append(i)
+    for first, last in stretches(large):
+        worst = max((i for i in large if first <= i <= last), key=large.__getitem__)
+        act = net.activation(worst)
+        yield net.finding(
+            "weight_scale",
+            "warning",
+            (first, last),
+            "weight_variance",
+            large[worst],
+            f"at layer {worst} fan_in × {_square(net.layers[worst])} is {large[worst]:.3g} times "
+            f"the {needed(act):.3g} at which {act.name if act else 'a linear layer'} holds its "
+            "scale",
+            advice=f"use {call(act).removeprefix('initfast.init.')}",
+            code=net.refill(first, last, act),
+        )
+    if odd:
+        yield net.finding(
+            "weight_scale",
+            "info",
+            (odd[0], odd[-1]),
+            "initialiser",
+            float(len(odd)),
+            f"the weights of {len(odd)} layers have the variance of no usual initialiser for "
+            "their activation",
+        )
+
+
+def _square(layer: Layer) -> str:
+    m = layer.weight.moments if layer.weight else layer.post
+    return "Var(w)" if abs(m.mean) < m.std else "E(w²)"

@@ -1,0 +1,145 @@
+"""Initialisers that pass signals unchanged, as far as they fit: see :mod:`initfast.init`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from initfast.init import filling
+from initfast.init.placement import Shard
+
+
+@filling.initialiser
+def eye_(tensor: Tensor) -> Tensor:
+    """Fill with the identity: ones on the main diagonal, as many as fit.
+
+    Args:
+        tensor: two dimensions.
+
+    Returns:
+        tensor.
+
+    Raises:
+        ValueError: not two dimensions.
+
+    Example:
+        >>> eye_(torch.empty(2, 3)).tolist()
+        [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]
+    """
+    if tensor.dim() != 2:
+        raise ValueError(
+            f"Only tensors with 2 dimensions are supported; the shape is {tuple(tensor.shape)}"
+        )
+    return fill_centre(tensor, "eye_", (), lambda out, inputs: out == inputs)
+
+
+@filling.initialiser
+def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
+    """Fill a convolution's weight with the identity: channels pass unchanged, as many as fit.
+
+    Args:
+        tensor: ``[out, in / groups, ...]``, three to five dimensions.
+        groups: of the convolution, each of which passes its own channels.
+
+    Returns:
+        tensor.
+
+    Raises:
+        ValueError: not three to five dimensions, or groups do not divide the first.
+
+    Example:
+        >>> x = torch.randn(1, 4, 8)
+        >>> w = dirac_(torch.empty(4, 4, 3))
+        >>> torch.equal(torch.nn.functional.conv1d(x, w, padding=1), x)
+        True
+    """
+    check_convolution(tensor)
+    if groups < 1 or tensor.shape[0] % groups != 0:
+        raise ValueError(
+            f"dim 0 must be divisible by groups (it is {tensor.shape[0]}, groups is {groups})"
+        )
+    per_group = tensor.shape[0] // groups
+    centre = tuple(k // 2 for k in tensor.shape[2:])
+    return fill_centre(tensor, "dirac_", centre, lambda out, inputs: out % per_group == inputs)
+
+
+@filling.initialiser
+def identity_(tensor: Tensor, gain: float = 1.0) -> Tensor:
+    """Fill with an identity that wastes nothing where the weight is not square.
+
+    Output o of more outputs than inputs copies input o modulo the inputs: no output is dead. Output
+    o of fewer sums the inputs that are o modulo the outputs, over the root of their number: the
+    rows are orthonormal. Either way independent inputs of one variance give outputs of the same.
+
+    Args:
+        tensor: a linear layer's weight ``[out, in]`` or a convolution's ``[out, in, ...]``, three
+            to five dimensions, whose kernel is zero but for its centre.
+        gain: a factor.
+
+    Returns:
+        tensor.
+
+    Raises:
+        ValueError: not two to five dimensions, a gain that is not finite, an integer tensor.
+
+    Example:
+        >>> identity_(torch.empty(4, 2)).tolist()
+        [[1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [0.0, 1.0]]
+    """
+    if tensor.dim() != 2:
+        check_convolution(tensor)
+    filling.check(tensor, "identity_")
+    filling.finite("identity_", gain=gain)
+    rows, cols = tensor.shape[:2]
+    fewer = min(rows, cols)
+
+    def links(out: Tensor, inputs: Tensor) -> Tensor:
+        summed = (cols - out + rows - 1) // rows if rows < cols else torch.ones_like(out)
+        return (out % fewer == inputs % fewer) * (gain / summed.double().sqrt()).to(tensor.dtype)
+
+    return fill_centre(tensor, "identity_", tuple(k // 2 for k in tensor.shape[2:]), links)
+
+
+def fill_centre(
+    tensor: Tensor,
+    name: str,
+    centre: tuple[int, ...],
+    entries: Callable[[Tensor, Tensor], Tensor],
+) -> Tensor:
+    """Fill with zeros, but at the kernel's centre with the entries of a matrix.
+
+    Args:
+        tensor: ``[out, in, ...]``.
+        name: of the initialiser, for errors.
+        centre: the place in the trailing dimensions.
+        entries: given outputs ``[m, 1]`` and inputs ``[n]``, the entries ``[m, n]`` there.
+    """
+    filling.check_memory(tensor, name)
+    if filling.has_no_data(tensor):
+        return tensor
+
+    def into(shard: Shard) -> None:
+        local = shard.local.zero_()
+        at = tuple(c - s for c, s in zip(centre, shard.start[2:], strict=True))
+        inside = all(0 <= i < n for i, n in zip(at, local.shape[2:], strict=True))
+        if inside and local.numel() > 0:
+            out, inputs = (
+                torch.arange(start, start + size, device=local.device)
+                for start, size in zip(shard.start[:2], local.shape[:2], strict=True)
+            )
+            place: Any = (slice(None), slice(None), *at)
+            local[place] = entries(out.unsqueeze(1), inputs)
+
+    return filling.write(tensor, into)
+
+
+def check_convolution(tensor: Tensor) -> None:
+    """Raise ValueError unless it has the dimensions of a convolution's weight."""
+    if tensor.dim() not in (3, 4, 5):
+        raise ValueError(
+            "Only tensors with 3, 4, or 5 dimensions are supported; "
+            f"the shape is {tuple(tensor.shape)}"
+        )

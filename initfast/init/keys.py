@@ -1,0 +1,95 @@
+"""Keys: the 64 bits that decide a stream."""
+
+from __future__ import annotations
+
+import hashlib
+import operator
+
+import torch
+
+from initfast.ops.reference_sampling import philox
+
+
+class ArgumentError(ValueError, RuntimeError):
+    """A bad argument: torch.nn.init raises ValueError for some, RuntimeError for others."""
+
+
+class TensorError(ArgumentError, NotImplementedError):
+    """A tensor of a dtype or layout that cannot be filled: torch raises NotImplementedError."""
+
+
+def draw_key(generator: torch.Generator | None, device: torch.device) -> int:
+    """The next key of a generator.
+
+    Args:
+        generator: on the CPU, or on `device`; None means torch's default CPU generator, so that
+            `torch.manual_seed` governs whatever the device.
+        device: that of the tensor to be filled.
+
+    Returns:
+        64 bits, signed. The generator moves on.
+
+    Raises:
+        ArgumentError: the generator is on another device.
+        TypeError: it is no generator.
+
+    Example:
+        >>> g = torch.Generator().manual_seed(42)
+        >>> _ = torch.manual_seed(42)
+        >>> draw_key(g, torch.device("cpu")) == draw_key(None, torch.device("cpu"))
+        True
+    """
+    if generator is None:
+        generator = torch.default_generator
+    if not isinstance(getattr(generator, "device", None), torch.device):
+        raise TypeError(f"generator is {generator!r}; expected a torch Generator")
+    if generator.device.type == "cpu":
+        word = torch.empty((), dtype=torch.int64, device="cpu")
+        return int(word.random_(-(2**63), None, generator=generator).item())
+    if generator.device.type != device.type:
+        raise ArgumentError(
+            f"generator is on {generator.device} but the tensor is on {device}; "
+            "expected a generator on the CPU or on the tensor's device"
+        )
+    # A CUDA generator is a seed and an offset, both on the host: nothing waits for the GPU.
+    offset = generator.get_offset()
+    generator.set_offset(offset + 4)
+    low, high, _, _ = philox((offset & 0xFFFFFFFF, offset >> 32, 0, 1), generator.initial_seed())
+    return as_key(int(low) | int(high) << 32)
+
+
+def as_key(key: int) -> int:
+    """An integer below 2^64 (or above -2^63) as the signed 64 bits that the sampler takes.
+
+    Raises:
+        ArgumentError: no integer, or too large.
+
+    Example:
+        >>> as_key(2**64 - 1)
+        -1
+    """
+    try:
+        key = operator.index(key)
+    except TypeError:
+        raise ArgumentError(f"key is {key!r}; expected an integer") from None
+    if not -(2**63) <= key < 2**64:
+        raise ArgumentError(f"key is {key}; expected an integer of 64 bits")
+    return key - 2**64 if key >= 2**63 else key
+
+
+def derive_key(seed: int, name: str) -> int:
+    """A key of its own for everything that has a name: a parameter, a purpose.
+
+    Args:
+        seed: any integer.
+        name: any string, such as a parameter's qualified name.
+
+    Returns:
+        64 bits, signed: a digest (BLAKE2b) of both.
+
+    Example:
+        >>> derive_key(0, "layers.0.weight") == derive_key(0, "layers.1.weight")
+        False
+    """
+    digest = hashlib.blake2b(f"{seed}\0{name}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little", signed=True)

@@ -1,0 +1,160 @@
+"""Initialisers that keep norms: random orthogonal matrices, by Haar measure."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from initfast.init import filling
+from initfast.init.identity import check_convolution, fill_centre
+from initfast.init.placement import Shard
+from initfast.ops.reference_householder import householder_q_
+
+_WIDER = {torch.float32: torch.float64, torch.complex64: torch.complex128}
+_SMALL = 1 << 17  # elements up to which double precision costs nothing to speak of
+
+
+def haar(rows: int, cols: int, key: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """A matrix with orthonormal columns (rows where cols > rows), uniform among all such.
+
+    Householder's QR of a matrix of independent normals gives one, its columns' signs set by the
+    diagonal of R (Mezzadri 2007). The normals below the part factorised stay independent, so the
+    reflections may as well be drawn directly, and nothing be factorised (Stewart 1980, "The
+    efficient generation of random orthogonal matrices"): half the work.
+
+    On the CPU the kernels of csrc/cpu/householder.inl do it (real numbers), with the same bits at
+    any number of threads; elsewhere the library's matrix product.
+
+    Args:
+        rows, cols: at least 1.
+        key: of the stream that the normals come from.
+        dtype: float32, float64, complex64 or complex128.
+        device: of the result.
+
+    Returns:
+        ``[rows, cols]``.
+
+    Example:
+        >>> q = haar(4, 3, 0, torch.float64, torch.device("cpu"))
+        >>> torch.allclose(q.T @ q, torch.eye(3, dtype=torch.float64))
+        True
+    """
+    if rows < cols:
+        return haar(cols, rows, key, dtype, device).mT
+    if dtype in _WIDER and rows * cols <= _SMALL:
+        return haar(rows, cols, key, _WIDER[dtype], device).to(dtype)
+    x = filling.normal(torch.empty(rows, cols, dtype=dtype, device=device), 0.0, 1.0, key)
+    if dtype.is_complex:  # the kernels are for real numbers
+        householder_q_(x)
+    else:
+        torch.ops.initfast.householder_q_(x)
+    return x
+
+
+@filling.initialiser
+def orthogonal_(
+    tensor: Tensor,
+    gain: float = 1,
+    generator: torch.Generator | None = None,
+    *,
+    key: int | None = None,
+) -> Tensor:
+    """Fill with a random (semi-)orthogonal matrix, by Haar measure (Saxe et al. 2014).
+
+    16-bit tensors are computed in float32. On the CPU the bits are the same at any number of
+    threads and on every machine that multiplies and adds in one instruction (AVX2, AVX-512, NEON);
+    complex numbers, and other devices, go through the library's matrix product and agree to
+    rounding. A rank of a DTensor computes the whole matrix: each column depends on all reflections
+    before it.
+
+    Args:
+        tensor: at least two dimensions, the trailing ones flattened; any layout, float or complex
+            (then unitary).
+        gain: a factor.
+        generator: where the key comes from; torch's default CPU generator where None.
+        key: the 64 bits that decide every value, in place of a generator.
+
+    Returns:
+        tensor.
+
+    Raises:
+        ValueError: fewer than two dimensions, a gain that is not finite, an integer tensor, a
+            generator on another device.
+
+    Example:
+        >>> q = orthogonal_(torch.empty(3, 5))
+        >>> torch.allclose(q @ q.T, torch.eye(3), atol=1e-6)
+        True
+    """
+    if tensor.dim() < 2:
+        raise ValueError(
+            "Only tensors with 2 or more dimensions are supported; "
+            f"the shape is {tuple(tensor.shape)}"
+        )
+    filling.check(tensor, "orthogonal_")
+    filling.finite("orthogonal_", gain=gain)
+    if tensor.numel() == 0 or filling.has_no_data(tensor):
+        return tensor
+    stream = filling.next_key(tensor, generator, key)
+    shape, rows = tensor.shape, tensor.shape[0]
+    cols = tensor.numel() // rows
+
+    wide = torch.promote_types(tensor.dtype, torch.float32)
+
+    def into(shard: Shard) -> None:
+        whole = haar(rows, cols, stream, wide, shard.local.device).mul_(gain).reshape(shape)
+        shard.local.copy_(shard.cut(whole))
+
+    return filling.write(tensor, into)
+
+
+@filling.initialiser
+def delta_orthogonal_(
+    tensor: Tensor,
+    gain: float = 1,
+    generator: torch.Generator | None = None,
+    *,
+    key: int | None = None,
+) -> Tensor:
+    """Fill a convolution's weight with zeros, and its centre with an orthogonal matrix.
+
+    Such a convolution preserves norms at any depth (Xiao et al. 2018, algorithm 1). The centre is
+    (k - 1) // 2 in every direction.
+
+    Args:
+        tensor: ``[out, in, ...]``, three to five dimensions, in <= out.
+        gain: a factor.
+        generator: where the key comes from; torch's default CPU generator where None.
+        key: the 64 bits that decide every value, in place of a generator.
+
+    Returns:
+        tensor.
+
+    Raises:
+        ValueError: not three to five dimensions, or more inputs than outputs; and what
+            :func:`orthogonal_` raises.
+
+    Example:
+        >>> w = delta_orthogonal_(torch.empty(8, 4, 3, 3))
+        >>> torch.allclose(w[:, :, 1, 1].T @ w[:, :, 1, 1], torch.eye(4), atol=1e-6)
+        True
+    """
+    check_convolution(tensor)
+    if tensor.shape[1] > tensor.shape[0]:
+        raise ValueError(
+            f"delta_orthogonal_: the weight has {tensor.shape[1]} inputs and {tensor.shape[0]} "
+            "outputs; expected no more inputs than outputs"
+        )
+    filling.check(tensor, "delta_orthogonal_")
+    filling.finite("delta_orthogonal_", gain=gain)
+    if tensor.numel() == 0 or filling.has_no_data(tensor):
+        return tensor
+    stream = filling.next_key(tensor, generator, key)
+    rows, cols = tensor.shape[:2]
+    wide = torch.promote_types(tensor.dtype, torch.float32)
+
+    def entries(out: Tensor, inputs: Tensor) -> Tensor:
+        return haar(rows, cols, stream, wide, out.device).mul_(gain)[out, inputs]
+
+    centre = tuple((k - 1) // 2 for k in tensor.shape[2:])
+    return fill_centre(tensor, "delta_orthogonal_", centre, entries)

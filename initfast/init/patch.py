@@ -1,0 +1,101 @@
+"""Putting our initialisers in the place of torch's, for libraries that call torch's."""
+
+from __future__ import annotations
+
+import builtins
+import contextlib
+import functools
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+
+from initfast.init import distributions, identity, orthogonal, sparse, variance_scaling
+from initfast.shared_patch import Counted
+
+_BUILTINS = vars(builtins)  # every module has it
+_FUNCTIONS: dict[str, Callable[..., Any]] = {
+    function.__name__: function
+    for function in (
+        distributions.uniform_,
+        distributions.normal_,
+        distributions.trunc_normal_,
+        distributions.constant_,
+        distributions.ones_,
+        distributions.zeros_,
+        identity.eye_,
+        identity.dirac_,
+        variance_scaling.xavier_uniform_,
+        variance_scaling.xavier_normal_,
+        variance_scaling.kaiming_uniform_,
+        variance_scaling.kaiming_normal_,
+        orthogonal.orthogonal_,
+        sparse.sparse_,
+    )
+}
+
+
+@contextlib.contextmanager
+def patch_torch() -> Iterator[None]:
+    """Within this context, torch.nn.init's functions are initfast's.
+
+    They are replaced in torch.nn.init, in every loaded module that has imported them by name and in
+    the dicts that such a module keeps them in, and put back when the last of the contexts ends,
+    however it ends; also in modules loaded meanwhile. It holds for the whole process, all threads.
+    What a class, a closure or an object holds stays torch's. Works as a decorator too.
+
+    Example:
+        >>> with patch_torch():
+        ...     net = torch.nn.Linear(4, 4)  # reset_parameters() draws from our stream
+    """
+    with _patched:
+        yield
+
+
+def _patch() -> Callable[[], None]:
+    pairs = _stand_ins()
+    _substitute({id(theirs): ours for theirs, ours in pairs})
+    return functools.partial(_substitute, {id(ours): theirs for theirs, ours in pairs})
+
+
+_patched = Counted(_patch)
+
+
+def _stand_ins() -> list[tuple[Callable[..., Any], Callable[..., Any]]]:
+    """Each of torch's functions, with what takes its place: a new object that has its name."""
+    pairs: list[tuple[Callable[..., Any], Callable[..., Any]]] = []
+    for name, function in _FUNCTIONS.items():
+        for old_name, ours in ((name, function), (name[:-1], _deprecated(function))):
+            theirs = vars(torch.nn.init).get(old_name)
+            if callable(theirs):
+                pairs.append((theirs, functools.wraps(theirs)(functools.partial(ours))))
+    return pairs
+
+
+def _deprecated(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The old name without its underscore, which torch keeps for compatibility."""
+    new_name = function.__name__
+
+    def warn_and_call(*args: Any, **kwargs: Any) -> Any:
+        warnings.warn(
+            f"`nn.init.{new_name[:-1]}` is now deprecated in favor of `nn.init.{new_name}`.",
+            FutureWarning,
+            stacklevel=2,
+        )
+        return function(*args, **kwargs)
+
+    return warn_and_call
+
+
+def _substitute(table: dict[int, Callable[..., Any]]) -> None:
+    """Replace the objects with these ids in loaded modules, and in the dicts at their top level."""
+    for module in list(sys.modules.values()):
+        attributes = getattr(module, "__dict__", None)
+        if isinstance(attributes, dict):
+            inner = [v for v in list(attributes.values()) if type(v) is dict and v is not _BUILTINS]
+            for names in (attributes, *inner):
+                for name, value in list(names.items()):
+                    if id(value) in table:
+                        names[name] = table[id(value)]

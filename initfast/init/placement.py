@@ -1,0 +1,162 @@
+"""Where a shard lies in its global tensor.
+
+The sampler draws any slice of a tensor alone, given the slice's place. For a DTensor that place
+follows from its placements, so that every rank fills its own shard and all together make the tensor
+that one process would have made.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from initfast.init.keys import ArgumentError
+
+
+class Shard(NamedTuple):
+    """A slice that this process holds.
+
+    local: its elements.
+    start: the global index of its first element in each dimension.
+    shape: of the global tensor.
+    """
+
+    local: Tensor
+    start: tuple[int, ...]
+    shape: tuple[int, ...]
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Of the global tensor, row by row, in elements."""
+        return tuple(math.prod(self.shape[d + 1 :]) for d in range(len(self.shape)))
+
+    @property
+    def offset(self) -> int:
+        """The global index of the first element."""
+        return sum(s * stride for s, stride in zip(self.start, self.strides, strict=True))
+
+    def cut(self, whole: Tensor) -> Tensor:
+        """This slice of a tensor of the global shape."""
+        for d, (start, size) in enumerate(zip(self.start, self.local.shape, strict=True)):
+            whole = whole.narrow(d, min(start, whole.shape[d]), size)
+        return whole
+
+
+def is_distributed(tensor: Tensor) -> bool:
+    """Whether it is a DTensor. (torch.distributed is imported by whoever made one, not by us.)"""
+    module = sys.modules.get("torch.distributed.tensor")
+    return module is not None and isinstance(tensor, module.DTensor)
+
+
+def shard_of(tensor: Tensor) -> Shard:
+    """The slice of a tensor that this process holds: all of it, but for a DTensor.
+
+    Args:
+        tensor: any tensor; a DTensor placed by Shard (any dimension, uneven, repeated) and
+            Replicate, as FSDP2, tensor parallelism and their combinations do.
+
+    Returns:
+        Its Shard; the local part shares the tensor's memory.
+
+    Raises:
+        ArgumentError: a placement that is neither Shard nor Replicate.
+
+    Example:
+        >>> shard_of(torch.empty(4, 3)).strides
+        (3, 1)
+    """
+    shape = tuple(tensor.shape)
+    if not is_distributed(tensor):
+        return Shard(tensor, (0,) * len(shape), shape)
+    mesh: Any = tensor.device_mesh  # type: ignore[attr-defined]
+    with torch.no_grad():
+        local = tensor.to_local()  # type: ignore[attr-defined]
+    coordinate = mesh.get_coordinate()
+    if coordinate is None:  # this process is no part of the mesh
+        return Shard(local, (0,) * len(shape), shape)
+    sizes = [mesh.size(i) for i in range(mesh.ndim)]
+    start, extent = locate(shape, sizes, coordinate, tensor.placements)  # type: ignore[attr-defined]
+    if tuple(local.shape) != extent:
+        raise ArgumentError(
+            f"the local shard of a DTensor of shape {shape} placed by {tensor.placements} "  # type: ignore[attr-defined]
+            f"has shape {tuple(local.shape)}; expected {extent}"
+        )
+    return Shard(local, start, shape)
+
+
+def locate(
+    shape: Sequence[int], mesh: Sequence[int], coordinate: Sequence[int], placements: Sequence[Any]
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Start and size of a shard in every dimension.
+
+    Args:
+        shape: of the global tensor.
+        mesh: the size of each dimension of the device mesh.
+        coordinate: this process's place in the mesh.
+        placements: one for each dimension of the mesh, as `DTensor.placements`.
+
+    Returns:
+        (start, size), one number each for every dimension of the tensor. A dimension is cut as
+        `torch.chunk` does: into pieces of ceil(size / ranks), the last ones shorter or empty.
+
+    Raises:
+        ArgumentError: a placement that is neither Shard nor Replicate.
+
+    Example:
+        >>> from torch.distributed.tensor import Replicate, Shard
+        >>> locate((10, 4), (4, 2), (3, 1), (Shard(0), Replicate()))
+        ((9, 0), (1, 4))
+    """
+    start, size = [0] * len(shape), list(shape)
+    for i in _cutting_order(mesh, placements):
+        d = placements[i].dim
+        piece = -(-size[d] // mesh[i])
+        skipped = min(piece * coordinate[i], size[d])
+        start[d] += skipped
+        size[d] = min(piece, size[d] - skipped)
+    return tuple(start), tuple(size)
+
+
+def _cutting_order(mesh: Sequence[int], placements: Sequence[Any]) -> list[int]:
+    """The mesh dimensions that cut the tensor, in the order in which they cut.
+
+    That is the mesh's own, but where FSDP2 cuts what tensor parallelism has cut before, though its
+    mesh dimension comes first. Such a placement has a `split_factor`: the number of pieces that the
+    later mesh dimensions make of the tensor's dimension.
+    """
+    order: list[int] = []
+    for i in reversed(range(len(placements))):
+        placement = placements[i]
+        if placement.is_replicate():
+            continue
+        dim = getattr(placement, "dim", None)
+        if dim is None or placement.is_partial():
+            raise ArgumentError(f"a DTensor is placed by {placement}; expected Shard or Replicate")
+        pieces, at = getattr(placement, "split_factor", 1), 0
+        while pieces > 1 and at < len(order):
+            if placements[order[at]].dim == dim:
+                pieces //= mesh[order[at]]
+            at += 1
+        order.insert(at, i)
+    return order
+
+
+def agree_on_key(tensor: Tensor, key: int) -> int:
+    """The key of the mesh's first process, on all of them; collective for a DTensor.
+
+    Ranks are often seeded differently; shards and replicas must come of one key all the same.
+    """
+    if not is_distributed(tensor):
+        return key
+    mesh: Any = tensor.device_mesh  # type: ignore[attr-defined]
+    if mesh.get_coordinate() is None:
+        return key
+    message = torch.tensor(key, dtype=torch.int64, device=mesh.device_type)
+    for i in range(mesh.ndim):
+        torch.distributed.broadcast(message, group=mesh.get_group(i), group_src=0)
+    return int(message.item())

@@ -1,0 +1,69 @@
+"""An initialiser that leaves so many weights of each column zero: see :mod:`initfast.init`."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from initfast.init import filling
+from initfast.init.keys import ArgumentError, derive_key
+from initfast.init.placement import shard_of
+
+
+@filling.initialiser
+def sparse_(
+    tensor: Tensor,
+    sparsity: float,
+    std: float = 0.01,
+    generator: torch.Generator | None = None,
+    *,
+    key: int | None = None,
+) -> Tensor:
+    """Fill with N(0, std²), then zero ceil(sparsity * rows) elements of each column (Martens 2010).
+
+    Args:
+        tensor: ``[rows, cols]``.
+        sparsity: the share of zeros, 0 to 1.
+        std: standard deviation of the others, not negative.
+        generator: where the key comes from, the zeros' places included; torch's default CPU
+            generator where None.
+        key: the 64 bits that decide every value, in place of a generator.
+
+    Returns:
+        tensor.
+
+    Raises:
+        ValueError: not two dimensions, sparsity outside [0, 1], std negative or NaN, an integer
+            tensor, a generator on another device.
+
+    Example:
+        >>> w = sparse_(torch.empty(10, 4), sparsity=0.25)
+        >>> (w == 0).sum(0).tolist()
+        [3, 3, 3, 3]
+    """
+    if tensor.dim() != 2:
+        raise ValueError(
+            f"Only tensors with 2 dimensions are supported; the shape is {tuple(tensor.shape)}"
+        )
+    if not 0 <= sparsity <= 1:
+        raise ArgumentError(f"sparse_: sparsity is {sparsity}; expected a number from 0 to 1")
+    filling.check(tensor, "sparse_")
+    if not std >= 0:
+        raise ArgumentError(f"sparse_: std is {std}; expected std >= 0")
+    if filling.has_no_data(tensor):
+        return tensor
+    stream = filling.next_key(tensor, generator, key)
+    rows = tensor.shape[0]
+    zeros = math.ceil(sparsity * rows)
+    places = derive_key(stream, "sparse_")
+    filling.normal(tensor, 0.0, std, stream)
+    shard = shard_of(tensor)
+    local = shard.local.data  # the draw has counted the change already
+    through_mask = local.is_complex() or local.is_neg()
+    out = torch.ones_like(local, dtype=torch.bfloat16) if through_mask else local
+    torch.ops.initfast.zero_rows_(out, zeros, places, rows, *shard.start)
+    if through_mask:
+        local.masked_fill_(out == 0, 0)
+    return tensor

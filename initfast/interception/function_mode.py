@@ -1,0 +1,250 @@
+"""Sees a layer and the activation that follows, and runs or measures the two as one operator.
+
+While a :class:`Fusion` is active, ``F.linear`` returns a :class:`Pending`: a tensor that knows its
+shape and not yet its values. An activation applied to it runs the pair as ``linear_act``, or has it
+wait, too, for the pairs that follow; :mod:`initfast.interception.queue` tells what waits and until
+when. User code sees the values that it would see without.
+
+Where a profile has a loss, a pair runs as an operator with a graph of its own, and a layer that no
+activation follows as torch's. Where else gradients flow, under autocast, or where another tool
+watches the dispatcher, torch's own functions make the values, and the operators only measure them.
+
+A function mode does not see NumPy write into memory shared with a tensor, nor an extension that is
+called past the dispatcher: those must not change what a layer reads between the layer and the first
+use of its result, and an extension that asks such a result for its memory is refused. Other threads
+may use results at any time; the layers themselves are run by one.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.nn.parameter import Parameter
+from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack
+from torch.utils._device import DeviceContext
+
+from initfast.interception.deferred_tensor import Kind, Link, Pending, resolved
+from initfast.interception.other_functions import Functions
+from initfast.interception.queue import Waiting
+from initfast.nets.activation_calls import FORMS, UNMEASURED, Call, read_call
+from initfast.nets.names import NetNames
+from initfast.ops.dispatch import fits, kernels_of, linear_kernels
+from initfast.recording.recorder import Source, Tape
+from initfast.torch_state import (
+    autocast_enabled,
+    grad_enabled,
+    is_traced,
+    mode_at,
+    modes,
+    modes_enabled,
+    observed,
+    saved_tensor_hooks,
+    transforms,
+    untraced,
+)
+
+_linear = F.linear
+
+_ORDINARY = frozenset((Tensor, Parameter, Pending))
+
+
+class Fusion(TorchFunctionMode):
+    """Runs each linear layer together with its activation, and records both on a tape.
+
+    Args:
+        tape: records them.
+        names: of the net's modules.
+        waiting: what has not run or is not measured yet.
+        plain: torch's own functions make every value, and the operators only measure.
+    """
+
+    def __init__(self, tape: Tape, names: NetNames, waiting: Waiting, plain: bool = False) -> None:
+        super().__init__()
+        self.tape = tape
+        self.names = names
+        self.waiting = waiting
+        self.watches_only = plain  # a call that somebody makes for its own sake
+        self._plain = plain or _others_watch()
+        self._functions = Functions(tape, names, waiting)
+        # Most calls are of these: that they go the shortest way decides what a profile costs.
+        self._unseen = frozenset() if tape.stops else UNMEASURED
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if not types and func in self._unseen and not kwargs:
+            return func(*args)
+        if is_traced():  # torch.jit.trace writes down whatever runs
+            with untraced():
+                self.waiting.settle()
+                args, kwargs = resolved(args), resolved(kwargs or {})
+            return func(*args, **kwargs)
+        if (not types or _ORDINARY.issuperset(types)) and transforms() is None:
+            if (form := FORMS.get(func)) is not None:
+                call = form.plain if len(args) == 1 and not kwargs else None
+                call = call or read_call(form, args, kwargs or {})
+                if call is not None:
+                    z = args[0] if args else kwargs["input"]  # type: ignore[index]
+                    return self._activation(call, z, func, args, kwargs or {})
+            elif func is _linear:
+                return self._linear(*args, **(kwargs or {}))
+        return self._functions.call(func, args, kwargs or {}, types)
+
+    def chains(self) -> bool:
+        """Whether linear layers and their activations may wait for one another at all."""
+        return not (self._plain or self.tape.stops or grad_enabled())
+
+    def is_called_first(self) -> bool:
+        """Whether a function called now comes here before anybody else, for its values alone."""
+        return (
+            not grad_enabled() and not self.observed() and transforms() is None and self.is_on_top()
+        )
+
+    def is_on_top(self) -> bool:
+        """Whether a function called now, in this thread, comes here before any other mode."""
+        return modes_enabled() and modes() > 0 and mode_at(modes() - 1) is self
+
+    def observed(self) -> bool:
+        """Whether more than plain values is asked of the operators, gradients aside."""
+        return self._plain or observed()
+
+    def _may_join_a_graph(self, x: Any) -> bool:
+        """Whether a graph may be made around a layer that runs without one.
+
+        The forward of an autograd.Function does: what it returns gets the graph afterwards, which
+        a result that waits for its values would lose.
+        """
+        return self.tape.gradients is not None or x.requires_grad
+
+    def makes_graphs(self) -> bool:
+        """Whether the operators may take part in a graph: nobody looks at its parts.
+
+        A checkpoint looks at what is saved, the detection of anomalies at every layer's gradients.
+        """
+        gradients = self.tape.gradients
+        watched = torch.is_anomaly_enabled() or saved_tensor_hooks(True) is not None
+        return gradients is not None and gradients.fuse and not watched
+
+    # ---- linear layers ----
+
+    def _linear(self, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        graph = grad_enabled()
+        unfit = not self.makes_graphs() if graph else self._may_join_a_graph(input)
+        watched = unfit or self.observed()
+        with self.waiting.lock:
+            x: Tensor | Link = input
+            if type(input) is Pending:
+                waits = input.is_deferred() and not watched and input.link.layer.graph == graph
+                x = input.link if waits else input.resolve()
+            name = self.names.of(weight)
+            kind = None if watched else _kind(x, weight, bias)
+            if kind is not None:
+                return self.waiting.linear(x, weight, bias, name, kind)
+        x = input.resolve() if type(input) is Pending else input
+        return self._linear_plainly(x, weight, bias, name)
+
+    def _linear_plainly(self, x: Tensor, weight: Tensor, bias: Tensor | None, name: str) -> Tensor:
+        self.waiting.run()
+        weight, bias = resolved(weight), resolved(bias)
+        try:
+            z = _linear(x, weight, bias)
+        except Exception as error:
+            self.names.blame(error, name, _mismatch(x, weight))
+            raise
+        if kernels_of(z) is not None:
+            row = self.tape.weight(weight) if weight.dim() == 2 else None
+            source = Source("linear", name, x.shape, (self.tape.row(x),), row)
+            self.waiting.keep(source, z)
+        return z
+
+    # ---- activations ----
+
+    def _activation(
+        self, call: Call, z: Tensor, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        if type(z) is Pending:
+            if (y := self.waiting.activated(z, call, self._takes)) is not None:
+                self._name_activation(y)
+                return y
+            z = z.resolve()
+        if not isinstance(z, Tensor):
+            return func(*args, **kwargs)  # raises as it does without
+        act, alpha, beta, in_place = call
+        key = kernels_of(z)
+        if key is None:
+            y = self._functions.call(func, args, kwargs)
+            self.tape.output(Source(act, self.names.here()), y)
+            return y
+        source = self.waiting.take(z)
+        self.waiting.record()
+        follows = source is not None
+        if source is None:
+            source = Source("act", self.names.here(), unit_dim=self.waiting.unit_dim(z))
+        if in_place:
+            self.waiting.settle()
+        function = None
+        if grad_enabled() or self.observed() or (in_place and _is_outside_inference(z)):
+            function = partial(func, *resolved(args), **resolved(kwargs))
+        y = self.tape.act(source, key, z, act, alpha, beta, in_place, function)
+        self.waiting.named(z, y)
+        if follows:
+            self._name_activation(y)
+        return y
+
+    def _takes(self, graph: bool) -> bool:
+        """Whether a linear layer that waits, with or without a graph, runs with its activation.
+
+        If it has none, then of what is watched only a cast concerns it.
+        """
+        if not graph:
+            return not autocast_enabled()
+        return grad_enabled() and not self.observed() and self.makes_graphs()
+
+    def _name_activation(self, y: Tensor) -> None:
+        """The module of the activation that made y, if it is one, has y as its output too."""
+        if (name := self.names.activation()) is not None and not self.waiting.awaits(y, name):
+            self.tape.also(name, y)
+
+
+def measuring() -> bool:
+    """Whether a measured forward runs now, in this thread."""
+    return any(isinstance(mode, Fusion) for mode in _get_current_function_mode_stack())
+
+
+def profiling() -> bool:
+    """Whether a forward runs now for the sake of its profile alone."""
+    stack = _get_current_function_mode_stack()
+    return any(isinstance(mode, Fusion) and not mode.watches_only for mode in stack)
+
+
+def _is_outside_inference(z: Tensor) -> bool:
+    """Whether an inference tensor is used outside of inference mode, where it refuses writes."""
+    return z.is_inference() and not torch.is_inference_mode_enabled()
+
+
+def _others_watch() -> bool:
+    """Whether a mode is active that may make other values; a default device makes none."""
+    stack = _get_current_function_mode_stack()
+    return any(not isinstance(mode, (Fusion, DeviceContext)) for mode in stack)
+
+
+def _kind(x: Tensor | Link, weight: Tensor, bias: Tensor | None) -> Kind | None:
+    """Of the operands of a linear layer; None where the kernels do not take them."""
+    if isinstance(x, Link):
+        before = x.layer
+        taken = fits(weight, bias, before.weight, before.shape[-1], before.kind.key)
+        return before.kind if taken else None
+    key = linear_kernels(x, weight, bias)
+    return None if key is None else Kind(x.dtype, x.device, key)
+
+
+def _mismatch(x: Tensor, weight: Tensor) -> str:
+    """What a linear layer got and what it expects."""
+    return (
+        f"its input has shape {list(x.shape)}, {x.dtype}, on {x.device}; expected "
+        f"[..., {weight.shape[-1]}], {weight.dtype}, on {weight.device}"
+    )

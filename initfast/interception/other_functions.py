@@ -1,0 +1,112 @@
+"""Every function that is no layer: what it may change, and whether its result is measured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor
+
+from initfast.interception.deferred_tensor import Pending, Unseen, resolved
+from initfast.interception.queue import Waiting
+from initfast.nets.activation_calls import HARMLESS, LENDING, MEASURED, METADATA, PLACES, SUMS
+from initfast.nets.names import NetNames
+from initfast.nets.pytree import tensors
+from initfast.ops.dispatch import kernels_of
+from initfast.recording.recorder import Source, Tape
+from initfast.torch_state import transforms
+
+
+class Functions:
+    """Calls functions with the values they take, and measures sums and further activations.
+
+    A function is taken to change memory unless it is known not to.
+
+    Args:
+        tape: records them.
+        names: of the net's modules.
+        waiting: what must run before them.
+    """
+
+    def __init__(self, tape: Tape, names: NetNames, waiting: Waiting) -> None:
+        self._tape = tape
+        self._names = names
+        self._waiting = waiting
+
+    def call(
+        self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], types: Any = (Pending,)
+    ) -> Any:
+        """What the function returns.
+
+        Args:
+            func, args, kwargs: the call.
+            types: of its tensors that are no plain ones; what torch lists none of needs no look.
+        """
+        if func in METADATA:
+            return func(*args, **kwargs)  # a Pending answers by itself
+        if func not in HARMLESS or "out" in kwargs:
+            self._waiting.settle()
+        if types:
+            if func in PLACES:
+                self._refuse_bypassed((args, kwargs))
+            args, kwargs = resolved(args), resolved(kwargs)
+        if func in LENDING:
+            self._tape.lend(args[0])
+        if self._tape.stops:
+            return self._watched(func, args, kwargs)
+        return self._measured(func, args, kwargs)
+
+    def _refuse_bypassed(self, arguments: Any) -> None:
+        if any(self._waiting.is_bypassed(t) for _, t in tensors(arguments)):
+            raise Unseen
+
+    def _measured(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Call a function, and measure it where it is a residual sum or another activation."""
+        if func in SUMS:
+            return self._sum(func, args, kwargs)
+        kind = MEASURED.get(func)
+        if kind is None or transforms() is not None:
+            return func(*args, **kwargs)
+        self._waiting.record()
+        source = self._source(kind, args, kwargs, self._tape.row)
+        y = func(*args, **kwargs)
+        if isinstance(y, Tensor):
+            self._tape.output(source, y)
+        return y
+
+    def _sum(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if len(args) != 2 or not (type(args[0]) is type(args[1]) is Tensor):
+            return func(*args, **kwargs)
+        self._waiting.record()
+        shape, rows = args[0].shape, tuple(map(self._tape.find_layer, args))
+        y = func(*args, **kwargs)
+        if None not in rows and type(y) is Tensor and kernels_of(y) is not None:
+            unit_dim = self._waiting.unit_dim(y)
+            source = Source("add", self._names.here(), shape, rows, unit_dim=unit_dim)
+            self._waiting.made(source, y)
+        return y
+
+    def _source(
+        self,
+        kind: str,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        row: Callable[[Tensor], int | None],
+    ) -> Source:
+        """A function of these arguments, each measured by `row`."""
+        found = [t for _, t in tensors((args, kwargs))]
+        shape = found[0].shape if found else None
+        return Source(kind, self._names.here(), shape, tuple(map(row, found)))
+
+    def _watched(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Call a function whose name is wanted where it makes a non-finite value."""
+        if transforms() is not None:
+            return func(*args, **kwargs)
+        self._waiting.record()
+        name = getattr(func, "__name__", type(func).__name__).strip("_")
+        source = self._source(name, args, kwargs, self._tape.glimpse)
+        y = self._measured(func, args, kwargs)
+        self._waiting.record()
+        for _, t in tensors(y):
+            self._tape.function(source, t)
+        return y

@@ -1,0 +1,343 @@
+"""What was asked for and waits: results without values, and results that are not measured yet.
+
+Three things wait, each for as long as nobody can tell:
+
+- A linear layer that has not run: whether an activation follows decides how it runs. Any other use
+  of its result runs it, and records it, as it is.
+- A small linear layer and its activation: pairs that follow each other run as one chain. Pairs run
+  in the order in which they were asked for.
+- A result with values, of a convolution, a norm or a sum: if an activation follows, it takes the
+  moments of both in one read. Anything else that runs next has it measured first.
+
+What waits is computed before anything that might change the memory it depends on. A pre-activation
+that is used again after its activation is computed again, where gradients flow with a graph of its
+own, and not recorded again.
+"""
+
+from __future__ import annotations
+
+import math
+import weakref
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, suppress
+from threading import RLock
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils import swap_tensors
+
+from initfast.interception.deferred_tensor import Kind, Layer, Link, Pending, Unseen
+from initfast.nets.activation_calls import Call
+from initfast.nets.names import NetNames
+from initfast.ops.dispatch import LINEAR_ACT, Weights
+from initfast.recording.recorder import Linear, Source, Tape
+from initfast.torch_state import grad_enabled, graphs, undisturbed
+
+
+class Waiting:
+    """Runs and records what waits.
+
+    Args:
+        tape: records it.
+        names: of the net's modules.
+    """
+
+    def __init__(self, tape: Tape, names: NetNames) -> None:
+        self._tape = tape
+        self._names = names
+        # Held while what waits changes: another thread may use a result at any time.
+        self.lock: AbstractContextManager[Any] = RLock()
+        # Results that nothing has used yet, by id, kept alive by their entry: linear layers that
+        # have not run, and what has its values and is not measured.
+        self._unused: dict[int, tuple[Tensor, Any]] = {}
+        # Linear layers and their activations that have not run, in order.
+        self._deferred: list[Link] = []
+        self._also: dict[int, list[str]] = {}  # whose output a waiting result is too
+        self._unit_dims: dict[int, int] = {}  # of the last layer, by its count of dimensions
+        # Pre-activations without a value whose activation has run; then those with a value.
+        self._consumed: list[weakref.ref[Pending]] = []
+        self.settled: list[weakref.ref[Pending]] = []
+        # Pre-activations whose activation leads past them in the graph.
+        self._bypassed: list[weakref.ref[Pending]] = []
+
+    # ---- what comes to wait ----
+
+    def linear(
+        self, x: Tensor | Link, weight: Tensor, bias: Tensor | None, name: str, kind: Kind
+    ) -> Pending:
+        """The result of a linear layer, which runs when its activation does or it is used."""
+        if isinstance(x, Link):
+            leading, rows = x.layer.shape[:-1], x.layer.rows
+        else:
+            leading = x.shape[:-1]
+            rows = math.prod(leading)
+        n_out, n_in = weight.shape
+        graph = grad_enabled() and _requires_grad(x, weight, bias)
+        small = kind.device.type == "cpu" and rows * n_out * n_in < _MULTIPLY_ADDS
+        shape = (*leading, n_out)
+        return self._wait(Layer(x, weight, bias, name, kind, shape, rows, small, graph))
+
+    def follows(self, z: Pending, own: Weights, name: str) -> Pending | None:
+        """The result of a small linear layer of the result of another; None if it is not that.
+
+        The same without a look at any tensor: a module's weights are known beforehand.
+        """
+        with self.lock:
+            if z.value is not None or z.owner is not self or (x := z.link).call is None:
+                return None
+            before = x.layer
+            shape, work = before.shape, before.rows * own.n_in * own.n_out
+            if (
+                shape[-1] != own.n_in
+                or before.kind.dtype is not own.dtype
+                or work >= _MULTIPLY_ADDS
+            ):
+                return None
+            shape = (*shape[:-1], own.n_out)
+            return self._wait(
+                Layer(x, own.weight, own.bias, name, before.kind, shape, before.rows, True)
+            )
+
+    def _wait(self, layer: Layer) -> Pending:
+        with self.lock:
+            link, x = Link(layer, None), layer.x
+            z = link.stand_in(self)
+            if type(x) is Link:
+                x.readers += 1
+                x.reader = link.tensor
+            self._unused[id(z)] = (z, link)
+            self._unit_dims[len(layer.shape)] = -1
+            return z
+
+    def made(self, source: Source, y: Tensor) -> None:
+        """An output to measure with the activation that follows, or before anything else runs."""
+        self.record()
+        self.keep(source, y)
+
+    def keep(self, source: Source, y: Tensor) -> None:
+        """Likewise, beside what waits with its values already."""
+        self._unused[id(y)] = (y, source)
+        self._unit_dims[y.dim()] = source.unit_dim
+
+    def activated(self, z: Pending, call: Call, takes: Callable[[bool], bool]) -> Tensor | None:
+        """The activation of a linear layer that waits.
+
+        Args:
+            z: the layer's result.
+            call: the activation.
+            takes: whether the two may run as one, where the layer has a graph and where not.
+
+        Returns:
+            Its result; None where z does not wait, or they may not.
+        """
+        with self.lock:
+            if (entry := self._unused.get(id(z))) is None or not takes(entry[1].layer.graph):
+                return None
+            del self._unused[id(z)]
+            link = entry[1]
+            if not call.in_place:
+                self._consumed.append(link.tensor)
+                if link.layer.graph:
+                    self._bypassed.append(link.tensor)
+                waits = link.layer.small and not self._tape.stops
+                if waits and link.layer.graph == grad_enabled():
+                    return self._chain(z, link.layer, call)
+            self.record()
+            also = self._names_of(z)
+            if link.layer.graph:
+                x, weight, bias, key, name = self._operands(link)
+                y = self._tape.linear_act_with_graph(x, key, [(weight, bias, name, call, also)])
+            else:
+                y = self._tape.linear_act(self._operands(link), *call[:3], also)
+            if call.in_place:
+                z.settle(y)
+            return y
+
+    def _chain(self, z: Pending, layer: Layer, call: Call) -> Pending:
+        """Defer the activation of a linear layer too."""
+        if not self._deferred:
+            self.record()
+        pair = Link(layer, call)
+        pair.also = tuple(self._names_of(z))
+        self._deferred.append(pair)
+        return pair.stand_in(self)
+
+    # ---- what is known of it ----
+
+    def take(self, z: Tensor) -> Source | None:
+        """What made a result that waits with its values; it does not wait any longer."""
+        entry = self._unused.pop(id(z), None)
+        return None if entry is None else entry[1]
+
+    def awaits(self, t: Tensor, name: str | None = None) -> bool:
+        """Whether t will be measured when it is used; it then is the named module's output too."""
+        with self.lock:
+            if isinstance(t, Pending) and t.is_deferred():
+                if name is not None:
+                    t.link.also += (name,)
+            elif id(t) in self._unused:
+                if name is not None:
+                    self._also.setdefault(id(t), []).append(name)
+            else:
+                return False
+            return True
+
+    def unit_dim(self, t: Tensor) -> int:
+        """Which dimension of t counts the units: as in the last layer of as many dimensions."""
+        return self._unit_dims.get(t.dim(), -1)
+
+    def named(self, z: Tensor, y: Tensor) -> None:
+        """The modules whose output z is too have the layer that y is the output of."""
+        for name in self._names_of(z):
+            self._tape.also(name, y)
+
+    def _names_of(self, z: Tensor) -> Sequence[str]:
+        """The modules whose output z is too, which its layer takes over."""
+        return self._also.pop(id(z), ()) if self._also else ()
+
+    # ---- running and recording ----
+
+    def record(self) -> None:
+        """Run and measure what waits, but for linear layers whose activation may follow, in order.
+
+        Results with values and deferred layers never wait at the same time.
+        """
+        with self.lock:
+            if self._deferred:
+                self.run()
+                return
+            if not self._unused:
+                return
+            plain = [(z, source) for z, source in self._unused.values() if type(z) is not Pending]
+            if plain:
+                with undisturbed():
+                    for z, source in plain:
+                        del self._unused[id(z)]
+                        self._tape.output(source, z)
+                        self.named(z, z)
+
+    def run(self) -> None:
+        """Run the linear layers whose activations have been asked for."""
+        if self._deferred:
+            with self.lock, undisturbed():
+                self._run_chains()
+
+    def settle(self) -> None:
+        """Compute and record whatever waits: what follows may write to memory."""
+        with self.lock:
+            self._tape.writes += 1
+            if not (self._unused or self._deferred or self._consumed):
+                return
+            self.record()
+            for z, _ in list(self._unused.values()):
+                z.resolve()  # type: ignore[attr-defined]
+            consumed, self._consumed = self._consumed, []
+            for ref in consumed:
+                if (pending := ref()) is not None:
+                    pending.resolve()
+
+    def finish(self) -> None:
+        """The forward has returned: settle everything.
+
+        Raises:
+            Unseen: somebody holds a pre-activation whose activation leads past it in the graph.
+        """
+        self.settle()
+        if any(ref() is not None for ref in self._bypassed):
+            raise Unseen
+
+    def is_bypassed(self, t: Tensor) -> bool:
+        """Whether t is a pre-activation whose activation leads past it in the graph."""
+        return any(ref() is t for ref in self._bypassed)
+
+    def release(self) -> None:
+        """Turn every Pending that user code still holds into an ordinary tensor."""
+        refs, waiting = [*self._consumed, *self.settled], list(self._unused.values())
+        self._unused, self._consumed, self.settled, self._also = {}, [], [], {}
+        self._bypassed = []
+        held = [z for z, _ in waiting if type(z) is Pending]
+        held += [z for ref in refs if (z := ref()) is not None]
+        held += [z for link in self._deferred if (z := link.tensor()) is not None]
+        refs.clear()
+        for pending in held:
+            pending.graph = False
+        for pending in held:
+            # What the layer cannot compute now, it raises when the tensor is used; a tensor that
+            # user code has weak references to stays a Pending, which serves as well.
+            with suppress(Exception):
+                value = pending.resolve()
+                self.settled.clear()
+                alias = value.view_as(value) if value.requires_grad else value.detach()
+                swap_tensors(pending, alias)
+
+    def evaluate(self, pending: Pending) -> Tensor:
+        """Run what a Pending stands for; record it unless that has been done."""
+        link, waits = pending.link, self._unused.pop(id(pending), None) is not None
+        if waits or self._deferred:
+            self.record()
+        if not waits:
+            return self._value(link)
+        if link.layer.graph:
+            x, _, _, _, name = self._operands(link)
+            y = self._value(link)
+            row = self._tape.weight(link.layer.weight)
+            self._tape.output(Source("linear", name, x.shape, (self._tape.row(x),), row), y)
+        else:
+            y = self._tape.linear_act(self._operands(link), "identity", 0.0, 0.0)
+        self.named(pending, y)
+        return y
+
+    def _operands(self, link: Link) -> Linear:
+        layer = link.layer
+        x = self._value(layer.x) if isinstance(layer.x, Link) else layer.x
+        return x, layer.weight, layer.bias, layer.kind.key, layer.name
+
+    def _value(self, link: Link) -> Tensor:
+        """The result of a link, computed without a record where it is not known."""
+        if link.value is None:
+            x, weight, bias, key, _ = self._operands(link)
+            if link.layer.graph:
+                assert link.call is None  # a pair with a graph has run, or nobody can ask for it
+                with graphs():
+                    return _linear(x, weight, bias)
+            act, alpha, beta, _ = link.call or _NO_CALL
+            link.value = LINEAR_ACT(key, x, weight, bias, act, alpha, beta, False)[0]
+        return link.value
+
+    def _run_chains(self) -> None:
+        """Each stretch of what is deferred that feeds but itself runs as one operator."""
+        links, self._deferred = self._deferred, []
+        start = 0
+        for end, link in enumerate(links, start=1):
+            if end < len(links) and link.feeds_only(links[end]):
+                continue
+            chain = links[start:end]
+            x, *_, key, _ = self._operands(chain[0])
+            layers = [
+                (own.weight, own.bias, own.name, pair.call or _NO_CALL, pair.also)
+                for pair in chain
+                for own in (pair.layer,)
+            ]
+            if chain[0].layer.graph:
+                with graphs():
+                    link.value = self._tape.linear_act_with_graph(x, key, layers)
+            else:
+                link.value = self._tape.linear_act_chain(x, key, layers)
+            if (pending := link.tensor()) is not None:
+                pending.settle(link.value)
+            start = end
+
+
+def _requires_grad(x: Tensor | Link, weight: Tensor, bias: Tensor | None) -> bool:
+    if x.layer.graph if isinstance(x, Link) else x.requires_grad:
+        return True
+    return weight.requires_grad or (bias is not None and bias.requires_grad)
+
+
+_linear = F.linear
+
+_MULTIPLY_ADDS = 1 << 23
+"""Of a layer that takes Python as long as the processor, or less: some hundred microseconds."""
+
+_NO_CALL = Call("identity", 0.0, 0.0, False)

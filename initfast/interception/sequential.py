@@ -1,0 +1,106 @@
+"""A shorter way through ``nn.Sequential``: a linear layer and its activation without two calls.
+
+While a profile runs, a Sequential's forward looks at two children at a time, and runs pairs that
+fuse one after the other. Where anybody could tell that from calling the two (a hook, a forward of
+their own, gradients, casts), it calls them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from initfast.interception.deferred_tensor import Pending
+from initfast.interception.function_mode import Fusion
+from initfast.interception.module_calls import Forward, Measure, is_bare, takes_another
+from initfast.nets.activation_calls import Call, module_call, modules_are_torchs
+from initfast.ops.dispatch import fits, kernels_of
+from initfast.torch_state import grad_enabled, transforms
+
+_LINEAR = F.linear
+_MODULE_CALL = nn.Module.__call__
+_FORWARD = nn.Sequential.forward
+
+
+def shorter_sequentials(
+    modules: Iterable[nn.Module], fusion: Fusion, measure: Measure
+) -> list[Forward[Fusion]]:
+    """A forward for each plain Sequential; what it returns is measured."""
+    plain = (m for m in modules if takes_another(m, nn.Sequential, _FORWARD))
+    return [SequentialForward(m, fusion, measure) for m in plain]
+
+
+class SequentialForward(Forward[Fusion]):
+    """The forward of an ``nn.Sequential``."""
+
+    def forward(self, fusion: Fusion, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """What calling one child after the other returns."""
+        if len(args) != 1 or kwargs:
+            return self.otherwise(fusion, args, kwargs)
+        y = _run(self.module._modules, fusion, args[0])
+        self.measure(self.module, args, kwargs, y)
+        return y
+
+
+def _run(own: Mapping[str, Any], fusion: Fusion, input: Any) -> Any:
+    names = list(own)  # a child may replace the next
+    untouched = F.linear is _LINEAR and modules_are_torchs() and nn.Module.__call__ is _MODULE_CALL
+    x, i = input, 0
+    while i < len(names):
+        if untouched and type(own[names[i]]) is nn.Linear and fusion.is_on_top():
+            x, done = _run_pairs(fusion, _pairs(own, names, i), x)
+            i += 2 * done
+            if i == len(names):
+                break
+        x, i = own[names[i]](x), i + 1
+    return x
+
+
+def _pairs(own: Mapping[str, Any], names: list[str], start: int) -> Iterator[tuple[Any, Any, Call]]:
+    """The pairs from there on that follow each other and that nobody watches."""
+    for i in range(start, len(names) - 1, 2):
+        linear, after = own[names[i]], own[names[i + 1]]
+        if type(linear) is not nn.Linear or (call := module_call(after)) is None:
+            return
+        if not (is_bare(linear) and is_bare(after)):
+            return
+        yield linear, after, call
+
+
+def _run_pairs(fusion: Fusion, pairs: Iterator[tuple[Any, Any, Call]], x: Any) -> tuple[Any, int]:
+    """Run linear modules and the activations after them, until one takes more than that.
+
+    Returns:
+        The last result (or x), and how many pairs have run.
+    """
+    tape, names = fusion.tape, fusion.names
+    with torch._C.DisableTorchFunction():
+        x = x.resolve() if type(x) is Pending else x
+        if type(x) is not Tensor or transforms() is not None or fusion.observed():
+            return x, 0
+        graph = grad_enabled()
+        if not fusion.makes_graphs() if graph else tape.gradients is not None:
+            return x, 0
+        key = kernels_of(x)
+        if key is None or x.dim() == 0:
+            return x, 0
+        fusion.waiting.record()
+        layers, width = [], x.shape[-1]
+        for linear, after, call in pairs:
+            own = linear._parameters
+            if "weight" not in own or "bias" not in own:
+                break  # a buffer or a plain attribute: the module's own forward reads it
+            weight, bias = own["weight"], own["bias"]
+            if weight is None or not fits(weight, bias, x, width, key):
+                break
+            layers.append((weight, bias, names.name(linear), call, (names.name(after),)))
+            width = weight.shape[0]
+        if layers and graph:
+            x = tape.linear_act_with_graph(x, key, layers)
+        elif layers:
+            x = tape.linear_act_chain(x, key, layers)
+        return x, len(layers)

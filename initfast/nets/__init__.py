@@ -1,0 +1,1 @@
+"""What is known of a net before it runs: names, modules, activations, structures."""

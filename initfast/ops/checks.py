@@ -1,0 +1,159 @@
+"""What the operators take: each check raises RuntimeError, in the words of the native kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from initfast.ops.activations import check_activation
+
+_DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+
+
+def check_dtype(t: Tensor, op: str, argument: str) -> None:
+    """Raise RuntimeError unless t is a dense tensor of a dtype that the operators take."""
+    if t.layout != torch.strided:
+        raise RuntimeError(
+            f"initfast::{op}: {argument} has layout {t.layout}; expected a dense tensor"
+        )
+    if t.dtype not in _DTYPES:
+        raise RuntimeError(
+            f"initfast::{op}: {argument} has an unsupported dtype ({t.dtype}); "
+            "expected float32, float64, bfloat16 or float16"
+        )
+
+
+def check_same(a: Tensor, b: Tensor, op: str, a_name: str, b_name: str) -> None:
+    """Raise RuntimeError unless a and b have one dtype and one device."""
+    if a.dtype != b.dtype:
+        raise RuntimeError(
+            f"initfast::{op}: {a_name} is {a.dtype} but {b_name} is {b.dtype}; expected one dtype"
+        )
+    if a.device != b.device:
+        raise RuntimeError(
+            f"initfast::{op}: {a_name} is on {a.device} but {b_name} is on {b.device}; "
+            "expected one device"
+        )
+
+
+def check_act(z: Tensor, unit_dim: int, op: str = "act") -> None:
+    """Raise RuntimeError unless z can be activated and has that dimension."""
+    check_dtype(z, op, "z")
+    if z.dim() > 0 and not -z.dim() <= unit_dim < z.dim():
+        raise RuntimeError(
+            f"initfast::{op}: unit_dim is {unit_dim} but z has shape {list(z.shape)}"
+        )
+
+
+def check_act_backward(grad_y: Tensor, z: Tensor) -> None:
+    """Raise RuntimeError unless grad_y can be the gradient of act(z)."""
+    check_dtype(z, "act_backward", "z")
+    check_same(z, grad_y, "act_backward", "z", "grad_y")
+    if grad_y.shape != z.shape:
+        raise RuntimeError(
+            f"initfast::act_backward: grad_y has shape {list(grad_y.shape)} "
+            f"but z has shape {list(z.shape)}"
+        )
+
+
+def check_linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> None:
+    """Raise RuntimeError unless x, weight and bias make a linear layer."""
+    check_dtype(x, "linear_act", "x")
+    check_same(x, weight, "linear_act", "x", "weight")
+    if weight.dim() != 2:
+        raise RuntimeError(
+            f"initfast::linear_act: weight has shape {list(weight.shape)}; "
+            "expected [out_features, in_features]"
+        )
+    if x.dim() < 1 or x.shape[-1] != weight.shape[1]:
+        raise RuntimeError(
+            f"initfast::linear_act: x has shape {list(x.shape)} but weight has shape "
+            f"{list(weight.shape)}; expected x's last dimension to be {weight.shape[1]}"
+        )
+    if bias is not None:
+        check_same(x, bias, "linear_act", "x", "bias")
+        if bias.dim() != 1 or bias.shape[0] != weight.shape[0]:
+            raise RuntimeError(
+                f"initfast::linear_act: bias has shape {list(bias.shape)}; "
+                f"expected [{weight.shape[0]}]"
+            )
+
+
+def chain_layers(
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor | None],
+    acts: Sequence[str],
+    alphas: Sequence[float],
+    betas: Sequence[float],
+) -> list[tuple[Tensor, Tensor | None, str, float, float]]:
+    """A chain's arguments layer by layer, unless there are not as many of each, or none."""
+    columns = weights, biases, acts, alphas, betas
+    counts = [len(column) for column in columns]
+    if counts[0] == 0 or len(set(counts)) > 1:
+        raise RuntimeError(
+            "initfast::linear_act_chain: {} weights, {} biases, {} activations, {} alphas and {} "
+            "betas; expected as many of each, and at least one".format(*counts)
+        )
+    return list(zip(*columns, strict=True))
+
+
+class ChainBackward(NamedTuple):
+    """What linear_act_chain_backward takes, in its schema's order.
+
+    Attributes:
+        grad_y: the gradient at the last result.
+        inputs: x, and each layer's result but the last.
+        weights: as of linear_act_chain.
+        zs: the pre-activations.
+        acts, alphas, betas: as of linear_act_chain.
+        wants_x: whether the gradient of x is wanted.
+        weights_wanted: of each weight's gradient nothing (0), its moments (1), or the gradient too
+            (2).
+        biases_wanted: whether each bias' gradient is.
+    """
+
+    grad_y: Tensor
+    inputs: Sequence[Tensor]
+    weights: Sequence[Tensor]
+    zs: Sequence[Tensor]
+    acts: Sequence[str]
+    alphas: Sequence[float]
+    betas: Sequence[float]
+    wants_x: bool
+    weights_wanted: Sequence[int]
+    biases_wanted: Sequence[bool]
+
+    def checked(self) -> ChainBackward:
+        """The same; raises RuntimeError unless all of it belongs to one chain."""
+        op = "linear_act_chain_backward"
+        grad_y, inputs, weights, zs, acts, alphas, betas, _, *wanted = self
+        counts = [len(a) for a in (inputs, weights, zs, acts, alphas, betas, *wanted)]
+        if counts[0] == 0 or len(set(counts)) > 1:
+            raise RuntimeError(
+                "initfast::{}: {} inputs, {} weights, {} pre-activations, {} activations, "
+                "{} alphas, {} betas, {} weights wanted and {} biases wanted; expected as many of "
+                "each, and at least one".format(op, *counts)
+            )
+        check_dtype(grad_y, op, "grad_y")
+        layers = zip(inputs, weights, zs, [*inputs[1:], grad_y], acts, alphas, betas, strict=True)
+        for i, (x, weight, z, y, act, alpha, beta) in enumerate(layers):
+            check_activation(act, alpha, beta)
+            check_linear(x, weight, None)
+            check_same(x, z, op, "an input", "a pre-activation")
+            check_same(x, y, op, "an input", "what follows it")
+            if not z.shape == y.shape == (*x.shape[:-1], weight.shape[0]):
+                raise RuntimeError(
+                    f"initfast::{op}: layer {i} has a pre-activation of shape {list(z.shape)} and "
+                    f"its result has shape {list(y.shape)}; expected {list(x.shape)} with a last "
+                    f"dimension of {weight.shape[0]}"
+                )
+        for of_weight in self.weights_wanted:
+            if of_weight not in (0, 1, 2):
+                raise RuntimeError(
+                    f"initfast::{op}: of a weight's gradient {of_weight} is wanted; expected 0 "
+                    "(nothing), 1 (its moments) or 2 (the gradient as well)"
+                )
+        return self

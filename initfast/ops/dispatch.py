@@ -1,0 +1,114 @@
+"""The operators called by their kernels' dispatch key, and which tensors those take."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import Parameter
+
+from initfast import ops  # noqa: F401  (registers the operators)
+from initfast.torch_state import dispatch_modes, transforms
+
+LINEAR_ACT = torch.ops.initfast.linear_act.default.redispatch
+LINEAR_ACT_CHAIN = torch.ops.initfast.linear_act_chain.default.redispatch
+CHAIN_BACKWARD = torch.ops.initfast.linear_act_chain_backward.default.redispatch
+ACT = torch.ops.initfast.act.default.redispatch
+ACT_IN_PLACE = torch.ops.initfast.act_.default.redispatch
+MOMENTS = torch.ops.initfast.moments.default.redispatch
+
+DTYPES = frozenset((torch.float32, torch.float64, torch.bfloat16, torch.float16))
+
+_keys_of = torch._C._dispatch_keys
+_backends: dict[int, Any] = {}
+_key_sets: dict[Any, Any] = {}
+
+
+def kernels_of(t: Tensor) -> Any:
+    """The dispatch key of the kernels for t; None where they do not take it."""
+    return backend(t) if t.dtype in DTYPES else None
+
+
+def backend(t: Tensor) -> Any:
+    """The dispatch key set of the kernels for t, or None where t is not a plain dense tensor.
+
+    Plain is what has the dispatch keys of a freshly made tensor: no subclass, no functorch
+    wrapper, not sparse, quantised, nested, lazily conjugated, fake or on the meta device. Calling
+    an operator by this key skips autograd, which is off, and halves the cost of the call.
+    """
+    raw = _keys_of(t).raw_repr()
+    found = _backends.get(raw)
+    return found if found is not None else _find_backend(t.device, raw)
+
+
+def _find_backend(device: torch.device, raw: int) -> Any:
+    key = getattr(torch._C.DispatchKey, device.type.upper(), None)
+    if key is None or device.type == "meta" or transforms() or dispatch_modes():
+        return None
+    plain = [torch.empty(0, device=device)]
+    with torch.inference_mode():
+        plain.append(torch.empty(0, device=device))
+    if raw not in [_keys_of(t).raw_repr() for t in plain]:
+        return None
+    _backends[raw] = _key_sets.setdefault(key, torch._C.DispatchKeySet(key))
+    return _backends[raw]
+
+
+def has_memory(t: Tensor) -> bool:
+    """Whether a strided tensor has its memory; it may be given away and computed or fetched anew.
+
+    What the net itself reads has. Of what it need not read any more, somebody must ask.
+    """
+    return t.untyped_storage().nbytes() > 0 or t.numel() == 0
+
+
+def linear_kernels(x: Tensor, weight: Tensor, bias: Tensor | None) -> Any:
+    """The dispatch key of the kernels for a linear layer, or None where they do not do it."""
+    key = backend(x)
+    if key is None or x.dtype not in DTYPES or x.dim() == 0:
+        return None
+    return key if fits(weight, bias, x, x.shape[-1], key) else None
+
+
+def fits(weight: Tensor, bias: Tensor | None, x: Tensor, width: int, key: Any) -> bool:
+    """Whether the kernels do a linear layer of inputs like x, but of this width."""
+    fans, dtype = weight.shape, x.dtype
+    if len(fans) != 2 or fans[1] != width or weight.dtype is not dtype:
+        return False
+    if not _matches(weight, x, key):
+        return False
+    if bias is None:
+        return True
+    return bias.dtype is dtype and bias.shape == fans[:1] and _matches(bias, x, key)
+
+
+class Weights(NamedTuple):
+    """Of a linear module, with what one asks a tensor for."""
+
+    weight: Tensor
+    bias: Tensor | None
+    n_out: int
+    n_in: int
+    dtype: torch.dtype
+
+
+def weights_of(linear: nn.Module) -> Weights | None:
+    """The weights of a linear module where they are ordinary parameters on the CPU."""
+    own = linear._parameters
+    weight, bias = own.get("weight"), own.get("bias")
+    if type(weight) is not Parameter or not weight.is_cpu or weight.layout is not torch.strided:
+        return None
+    fans, dtype = weight.shape, weight.dtype
+    if len(fans) != 2 or dtype not in DTYPES:
+        return None
+    if bias is not None and not fits(weight, bias, weight, fans[1], None):
+        return None
+    return Weights(weight, bias, *fans, dtype)
+
+
+def _matches(t: Tensor, x: Tensor, key: Any) -> bool:
+    """Whether t is on x's device and as plain as x; for a parameter this takes no dispatch keys."""
+    if type(t) is Parameter and t.is_cpu and x.is_cpu:
+        return t.layout is torch.strided
+    return backend(t) is key and t.device == x.device

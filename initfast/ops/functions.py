@@ -1,0 +1,266 @@
+"""The operators ``torch.ops.initfast`` as functions.
+
+Every operator works under ``torch.compile``; :mod:`initfast.ops.schemas` registers them.
+
+The moments that the operators return are float64: one row of eight columns (``count, nonfinite,
+zero, saturated, mean, m2, min, max``) for each tensor measured; see :class:`initfast.Moments`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from initfast.ops import autograd  # noqa: F401  (registers the gradients)
+from initfast.ops.activations import activation
+
+
+def activation_defaults(act: str) -> tuple[float, float]:
+    """The (alpha, beta) that ``torch.nn.functional``'s activation of that name defaults to.
+
+    Args:
+        act: as in :func:`linear_act`.
+
+    Returns:
+        Two numbers; 0 where the activation has no such parameter.
+
+    Raises:
+        RuntimeError: no such activation; the message lists them.
+
+    Example:
+        >>> activation_defaults("leaky_relu")
+        (0.01, 0.0)
+    """
+    return activation(act).defaults
+
+
+def linear_act(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    act: str = "identity",
+    alpha: float | None = None,
+    beta: float | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """A linear layer, its activation, and the moments of weight and both results, in one.
+
+    Args:
+        x: ``[..., in_features]``; float32, float64, bfloat16 or float16.
+        weight: ``[out_features, in_features]``, of x's dtype and device.
+        bias: ``[out_features]`` or None.
+        act: the activation's name in ``torch.nn.functional``, ``"gelu_tanh"`` or ``"identity"``.
+        alpha: its first parameter (``negative_slope``; ``alpha``; softplus' ``beta``; hardtanh's
+            ``min_val``); torch's default where None.
+        beta: its second (softplus' ``threshold``; hardtanh's ``max_val``); likewise.
+
+    Returns:
+        ``(y, moments, live)``: y ``[..., out_features]`` of x's dtype; moments ``[3, 8]`` float64,
+        of the pre-activation, of y and of weight; live ``[out_features]`` bool, True where a unit
+        is not zero over the whole batch. Gradients flow through y.
+
+    Raises:
+        RuntimeError: shapes, dtypes or devices do not fit, or no such activation.
+
+    Example:
+        >>> x, w = torch.randn(16, 256), torch.randn(256, 256) / 16
+        >>> y, moments, live = linear_act(x, w, act="tanh")
+        >>> torch.allclose(y, torch.tanh(x @ w.T), atol=1e-5)
+        True
+    """
+    a, b = _parameters(act, alpha, beta)
+    save_z = torch.is_grad_enabled() and (
+        x.requires_grad or weight.requires_grad or (bias is not None and bias.requires_grad)
+    )
+    y, _, moments, live = torch.ops.initfast.linear_act(x, weight, bias, act, a, b, save_z)
+    return y, moments, live
+
+
+def act(
+    z: Tensor,
+    act: str,
+    alpha: float | None = None,
+    beta: float | None = None,
+    unit_dim: int = -1,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """An activation and the moments of its input and output: one read, one write.
+
+    Args:
+        z: the pre-activation, any shape; float32, float64, bfloat16 or float16.
+        act: the activation's name; see :func:`linear_act` for it, alpha and beta.
+        alpha: its first parameter, or None.
+        beta: its second, or None.
+        unit_dim: the dimension of z that counts units: -1 after a linear layer, 1 after a
+            convolution.
+
+    Returns:
+        ``(y, moments, live)``: y like z; moments ``[2, 8]`` float64, of z and of y; live
+        ``[z.shape[unit_dim]]`` bool. Gradients flow through y.
+
+    Raises:
+        RuntimeError: an unsupported dtype, no such activation or no such dimension.
+
+    Example:
+        >>> y, moments, live = act(torch.tensor([[-1.0, 2.0]]), "relu")
+        >>> y.tolist(), live.tolist()
+        ([[0.0, 2.0]], [False, True])
+    """
+    a, b = _parameters(act, alpha, beta)
+    y, moments, live = torch.ops.initfast.act(z, act, a, b, unit_dim)
+    return y, moments, live
+
+
+def act_(
+    z: Tensor,
+    act: str,
+    alpha: float | None = None,
+    beta: float | None = None,
+    unit_dim: int = -1,
+) -> tuple[Tensor, Tensor]:
+    """An activation that overwrites its input, and the moments of both: one read, one write.
+
+    Args:
+        z: the pre-activation, overwritten with act(z); no gradient flows through it.
+        act: the activation's name; see :func:`linear_act` for it, alpha and beta.
+        alpha: its first parameter, or None.
+        beta: its second, or None.
+        unit_dim: the dimension of z that counts units; see :func:`act`.
+
+    Returns:
+        ``(moments, live)``, as of :func:`act`.
+
+    Raises:
+        RuntimeError: an unsupported dtype, no such activation or no such dimension.
+
+    Example:
+        >>> z = torch.tensor([[-1.0, 2.0]])
+        >>> moments, live = act_(z, "relu")
+        >>> z.tolist(), live.tolist()
+        ([[0.0, 2.0]], [False, True])
+    """
+    a, b = _parameters(act, alpha, beta)
+    moments, live = torch.ops.initfast.act_(z, act, a, b, unit_dim)
+    count_write(z)
+    return moments, live
+
+
+def moments(x: Tensor) -> Tensor:
+    """Count, mean, spread and extremes of any tensor, in one read.
+
+    Args:
+        x: any shape and strides; float32, float64, bfloat16 or float16.
+
+    Returns:
+        ``[8]`` float64: count, nonfinite, zero, saturated (0 here), mean, m2, min, max; wrap it in
+        :class:`initfast.Moments` for std and the rest. Gradients flow through mean, m2 and the
+        extremes.
+
+    Raises:
+        RuntimeError: an unsupported dtype.
+
+    Example:
+        >>> moments(torch.tensor([1.0, 2.0, 3.0]))[4].item()
+        2.0
+    """
+    return torch.ops.initfast.moments(x)
+
+
+# ---- the sampler ----
+
+
+def sample_(
+    out: Tensor,
+    shape: str,
+    table: Tensor | None,
+    scale: float,
+    location: float,
+    low: float,
+    high: float,
+    key: int,
+    offset: int,
+    strides: Sequence[int],
+) -> None:
+    """Fill a tensor, or a slice of a greater one, with random numbers from the stream of a key.
+
+    The element at local index (i, j, ...) is number ``offset + i strides[0] + j strides[1] + ...``
+    of the stream: ``clamp(location + scale x, low, high)``, where x comes from that number's word.
+    Nothing else decides it: not threads, device, layout or the slice it is drawn in.
+
+    Args:
+        out: float32, float64, bfloat16 or float16, any strides, no two elements sharing memory. The
+            16-bit types hold the rounded float32 numbers.
+        shape: "uniform" (x is the word as a signed integer), or the table's: "symmetric", "skewed"
+            or "one_sided".
+        table: None, or a table of :mod:`initfast.ops.quantile_tables` on the CPU; float64 for
+            float64, else float32.
+        scale, location, low, high: numbers, rounded to the table's dtype.
+        key: 64 bits, signed.
+        offset: the global index of out's first element.
+        strides: of the global, logical tensor, in elements, one for each dimension of out.
+
+    Raises:
+        RuntimeError: an unsupported dtype or shape, or a table or strides that do not fit.
+
+    Example:
+        >>> whole, part = torch.empty(6), torch.empty(3)
+        >>> sample_(whole, "uniform", None, 2.0**-32, 0.5, 0.0, 1.0, 7, 0, (1,))
+        >>> sample_(part, "uniform", None, 2.0**-32, 0.5, 0.0, 1.0, 7, 1, (2,))
+        >>> torch.equal(part, whole[1::2])
+        True
+    """
+    torch.ops.initfast.sample_(
+        out, shape, table, scale, location, low, high, key, offset, list(strides)
+    )
+    count_write(out)
+
+
+def zero_rows_(
+    out: Tensor, count: int, key: int, rows: int | None = None, first: tuple[int, int] = (0, 0)
+) -> Tensor:
+    """Zero some elements of each column of a matrix, each set of rows being equally likely.
+
+    By Floyd's method (Bentley & Floyd 1987, "A sample of brilliance"): for each last row of
+    rows - count ... rows - 1, choose a row up to it, or the last row itself where that one is
+    chosen already. Number ``column * rows + last`` of the key's stream decides.
+
+    Args:
+        out: ``[rows, cols]``, any strides; float32, float64, bfloat16 or float16. Or a part of such
+            a matrix, where alone those zeros are written that lie in it.
+        count: of zeros in each column, 0 to rows.
+        key: 64 bits, signed.
+        rows: of the whole matrix; those of out where None.
+        first: the row and the column of the whole matrix at which out begins.
+
+    Returns:
+        out.
+
+    Raises:
+        RuntimeError: an unsupported dtype, not two dimensions, or a count or a place that does not
+            fit.
+
+    Example:
+        >>> whole = zero_rows_(torch.ones(5, 3), 2, 7)
+        >>> (whole == 0).sum(0).tolist()
+        [2, 2, 2]
+        >>> torch.equal(zero_rows_(torch.ones(2, 1), 2, 7, 5, (3, 1)), whole[3:, 1:2])
+        True
+    """
+    rows = out.shape[:1].numel() if rows is None else rows
+    torch.ops.initfast.zero_rows_(out, count, key, rows, *first)
+    count_write(out)
+    return out
+
+
+def count_write(t: Tensor) -> None:
+    """Tell autograd that a tensor has changed: the operators that write to one do not."""
+    if not t.is_inference():
+        torch.autograd.graph.increment_version(t)
+
+
+def _parameters(act: str, alpha: float | None, beta: float | None) -> tuple[float, float]:
+    defaults = activation_defaults(act)
+    return (
+        defaults[0] if alpha is None else float(alpha),
+        defaults[1] if beta is None else float(beta),
+    )

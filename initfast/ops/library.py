@@ -1,0 +1,162 @@
+"""Finding and loading the native library.
+
+The build leaves its facts beside the package. They tell a library that was never built (the plain
+PyTorch reference runs, and says so) from one that was built and is lost or broken (an error).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import json
+import os
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+FACTS_FILE = "_build.json"
+LIBRARY_FILE = "_C.abi3.so"
+BACKENDS = ("native", "reference")
+
+
+@dataclass(frozen=True)
+class LibraryInfo:
+    """What runs the operators.
+
+    Attributes:
+        backend: "native" (the compiled kernels) or "reference" (plain PyTorch).
+        reason: why it is this backend, in words.
+        isa: the instruction set chosen for the CPU kernels, or None for the reference.
+        cuda: the CUDA version that the kernels were built with, or None without CUDA kernels.
+        torch_built: the torch that the library was built against, or None for the reference.
+        torch_running: the torch that is loaded.
+    """
+
+    backend: Literal["native", "reference"]
+    reason: str
+    isa: str | None
+    cuda: str | None
+    torch_built: str | None
+    torch_running: str
+
+
+@functools.cache
+def load() -> LibraryInfo:
+    """Load the native library, or settle for the reference, once in a process.
+
+    INITFAST_BACKEND=native forbids the reference, INITFAST_BACKEND=reference chooses it.
+    INITFAST_ISA=baseline, avx2 or avx512 forces the instruction set of the CPU kernels.
+
+    Returns:
+        What was chosen.
+
+    Raises:
+        ImportError: the library was built but cannot be loaded, INITFAST_BACKEND asks for one that
+            was not built or has an unknown value, or INITFAST_ISA is refused.
+
+    Warns:
+        RuntimeWarning: the library was never built and nothing chose the reference.
+    """
+    wanted = os.environ.get("INITFAST_BACKEND", "")
+    if wanted and wanted not in BACKENDS:
+        raise ImportError(f"INITFAST_BACKEND={wanted!r}: expected one of {', '.join(BACKENDS)}")
+    if wanted == "reference":
+        return _reference("INITFAST_BACKEND=reference is set")
+    package, facts = _find_build()
+    if facts["native"]:
+        return _native(package / LIBRARY_FILE, facts)
+    missing = (
+        f"initfast: the native kernels are missing: {facts['reason']}. To get them, have a C++ "
+        "compiler (g++ or clang++) installed and run `pip install .` in the source tree again"
+    )
+    if wanted == "native":
+        raise ImportError(f"{missing}. INITFAST_BACKEND=native forbids the reference.")
+    warnings.warn(
+        f"{missing}. Until then slow plain PyTorch does their work; INITFAST_BACKEND=reference "
+        "chooses it without this warning.",
+        RuntimeWarning,
+        stacklevel=2,
+    )
+    return _reference(facts["reason"])
+
+
+def sources_digest(csrc: Path) -> str:
+    """A digest of the names and contents of the library's sources."""
+    digest = hashlib.sha256()
+    for path in sorted(csrc.rglob("*")):
+        if path.suffix in (".h", ".inl", ".cpp", ".cu", ".cuh"):
+            digest.update(f"{path.relative_to(csrc).as_posix()}\0".encode())
+            digest.update(path.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+def _reference(reason: str) -> LibraryInfo:
+    import torch
+
+    return LibraryInfo("reference", reason, None, None, None, torch.__version__)
+
+
+def _native(library: Path, facts: dict[str, Any]) -> LibraryInfo:
+    import torch
+
+    running = torch.__version__
+    if not library.is_file():
+        raise ImportError(f"initfast was built with native kernels, but {library} is gone")
+    try:
+        torch.ops.load_library(library)
+        exported = ctypes.CDLL(str(library))
+        exported.initfast_isa.restype = ctypes.c_char_p
+        exported.initfast_isa_error.restype = ctypes.c_char_p
+    except (OSError, AttributeError) as error:
+        cuda = f" and CUDA {facts['cuda']}" if facts["cuda"] else ""
+        raise ImportError(
+            f"initfast cannot load {library}, built against torch {facts['torch']}{cuda}, into "
+            f"torch {running}: {error}"
+        ) from error
+    refused = exported.initfast_isa_error()
+    if refused:
+        raise ImportError(f"initfast: {refused.decode()}")
+    isa = exported.initfast_isa().decode()
+    reason = f"loaded {library}"
+    return LibraryInfo("native", reason, isa, facts["cuda"], facts["torch"], running)
+
+
+def _find_build() -> tuple[Path, dict[str, Any]]:
+    """The package directory that holds the library, and the facts of its build.
+
+    In a clone, `python -m initfast` imports the clone and not the package that was installed from
+    it. The installed library then serves, provided that it was built from the clone's very sources.
+    """
+    package = Path(__file__).resolve().parents[1]
+    facts = _read_facts(package)
+    if facts is not None:
+        return package, facts
+    reason = f"{package.parent} is a source tree where nothing was built"
+    csrc = package.parent / "csrc"
+    installed = _installed_build() if csrc.is_dir() else None
+    if installed is not None:
+        if installed[1]["sources"] == sources_digest(csrc):
+            return installed
+        reason += f", and {installed[0]} was built from other sources than {csrc}"
+    return package, {"native": False, "reason": reason}
+
+
+def _installed_build() -> tuple[Path, dict[str, Any]] | None:
+    from importlib.metadata import distributions
+
+    for distribution in distributions(name="initfast"):
+        package = Path(str(distribution.locate_file("initfast")))
+        facts = _read_facts(package)
+        if facts is not None:
+            return package, facts
+    return None
+
+
+def _read_facts(package: Path) -> dict[str, Any] | None:
+    try:
+        facts: dict[str, Any] = json.loads((package / FACTS_FILE).read_text("utf-8"))
+    except FileNotFoundError:
+        return None
+    return facts

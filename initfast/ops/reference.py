@@ -1,0 +1,187 @@
+"""The operators in plain PyTorch: the specification, and the fallback without native kernels.
+
+Each function here is the twin of the operator of the same name in :mod:`initfast.ops`: same
+arguments, same results, on any device, without a synchronisation. The moments are computed in
+float64. Statistics are of the values as stored, after rounding to the tensor's dtype; saturation
+is judged before that rounding.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from initfast.ops.activations import check_activation
+from initfast.ops.checks import (
+    ChainBackward,
+    chain_layers,
+    check_act,
+    check_act_backward,
+    check_dtype,
+    check_linear,
+)
+
+_linear = F.linear  # torch's own, whatever is put in its place
+
+
+def _wide(t: Tensor) -> Tensor:
+    """Detached, 16-bit floats as float32: what the kernels compute with."""
+    t = t.detach()
+    return t if t.dtype == torch.float64 else t.float()
+
+
+def _laid_out_like(z: Tensor, result: Tensor) -> Tensor:
+    """The result with the strides that torch.empty_like gives, as every backend returns it."""
+    like = torch.empty_like(z)
+    return result if result.stride() == like.stride() else like.copy_(result)
+
+
+def _row(x: Tensor, saturated: Tensor | None = None) -> Tensor:
+    """The eight columns of one row of moments."""
+    x = x.detach()
+    columns = x.new_zeros(8, dtype=torch.float64)
+    columns[6], columns[7] = math.inf, -math.inf
+    if x.numel() == 0:
+        return columns
+    finite = torch.isfinite(x)
+    value = torch.where(finite, x, torch.zeros_like(x)).double()
+    count = finite.sum()
+    low = torch.where(finite, value, math.inf).amin()
+    high = torch.where(finite, value, -math.inf).amax()
+    mean = value.sum() / count.clamp(min=1)
+    mean = torch.minimum(torch.maximum(mean, low), high).where(count > 0, 0.0)
+    deviation = torch.where(finite, value - mean, 0.0)
+    m2 = deviation.square().sum()
+    m2 = torch.where(low < high, m2, 0.0)
+    none = count.new_zeros(())
+    return torch.stack(
+        [
+            torch.full_like(mean, x.numel()),
+            (~finite).sum().double(),
+            (x == 0).sum().double(),
+            (none if saturated is None else saturated.sum()).double(),
+            mean,
+            m2,
+            low,
+            high,
+        ]
+    )
+
+
+def moments(x: Tensor) -> Tensor:
+    """The moments of x as one row of eight float64 columns."""
+    check_dtype(x, "moments", "x")
+    return _row(x)
+
+
+def act(
+    z: Tensor, act: str, alpha: float, beta: float, unit_dim: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """y = act(z), the moments of z and y, and which units are live."""
+    function = check_activation(act, alpha, beta)
+    check_act(z, unit_dim)
+    exact = function.value(_wide(z), alpha, beta)
+    saturated = function.saturated(exact, alpha, beta) if function.saturated else None
+    y = _laid_out_like(z, exact.to(z.dtype))
+    nonzero = (y != 0).movedim(unit_dim, 0) if y.dim() > 0 else (y != 0)[None]
+    live = nonzero.flatten(1).any(1) if nonzero.dim() > 1 else nonzero.clone()
+    return y, torch.stack([_row(z), _row(y, saturated)]), live
+
+
+def act_(z: Tensor, act: str, alpha: float, beta: float, unit_dim: int) -> tuple[Tensor, Tensor]:
+    """z = act(z), the moments of z before and after, and which units are live."""
+    check_activation(act, alpha, beta)
+    check_act(z, unit_dim, "act_")
+    y, moments, live = globals()["act"](z, act, alpha, beta, unit_dim)
+    z.copy_(y)
+    return moments, live
+
+
+def act_backward(
+    grad_y: Tensor, z: Tensor, act: str, alpha: float, beta: float
+) -> tuple[Tensor, Tensor]:
+    """grad_z = grad_y act'(z), and the moments of grad_z and grad_y."""
+    function = check_activation(act, alpha, beta)
+    check_act_backward(grad_y, z)
+    grad_z = _wide(grad_y) * function.slope(_wide(z), alpha, beta)
+    grad_z = _laid_out_like(z, grad_z.to(z.dtype))
+    return grad_z, torch.stack([_row(grad_z), _row(grad_y)])
+
+
+def linear_act(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    act: str,
+    alpha: float,
+    beta: float,
+    save_z: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """y = act(x weight^T + bias), z if asked for, the moments of z, y and weight, live units."""
+    check_activation(act, alpha, beta)
+    check_linear(x, weight, bias)
+    with torch.autocast(x.device.type, enabled=False):  # every operator keeps its inputs' dtype
+        z = _linear(x.detach(), weight.detach(), None if bias is None else bias.detach())
+    y, pair, live = globals()["act"](z, act, alpha, beta, -1)
+    moments = torch.cat([pair, _row(weight)[None]])
+    return y, z if save_z else z.new_empty(0), moments, live
+
+
+def linear_act_chain(
+    x: Tensor,
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor | None],
+    acts: Sequence[str],
+    alphas: Sequence[float],
+    betas: Sequence[float],
+) -> tuple[Tensor, Tensor, Tensor]:
+    """linear_act after linear_act: the last y, the moments of each, the live units of all."""
+    moments, live = [], []
+    for layer in chain_layers(weights, biases, acts, alphas, betas):
+        x, _, rows, units = linear_act(x, *layer, False)
+        moments.append(rows)
+        live.append(units)
+    return x, torch.stack(moments), torch.cat(live)
+
+
+def linear_gradients(
+    grad_z: Tensor, x: Tensor, weight: Tensor, needed: Sequence[bool]
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """The gradients of a linear layer's x, weight and bias, those that are needed."""
+    count = math.prod(x.shape[:-1])  # reshape cannot tell a -1 beside a dimension of 0
+    rows = grad_z.reshape(count, weight.shape[0])
+    grad_x = (rows @ weight).reshape(x.shape) if needed[0] else None
+    grad_weight = rows.t() @ x.reshape(count, weight.shape[1]) if needed[1] else None
+    return grad_x, grad_weight, rows.sum(0) if needed[2] else None
+
+
+ChainGradients = tuple[Tensor, list[Tensor], list[Tensor], Tensor]
+
+
+@torch.no_grad()
+def linear_act_chain_backward(*arguments: Any) -> ChainGradients:
+    """The gradients of a chain, made of act_backward, the library's products, and moments.
+
+    Its arguments are those of :class:`initfast.ops.checks.ChainBackward`. It returns the gradients
+    of x, of the weights and of the biases, each empty where it is not wanted, and the moments of
+    the gradient at each layer's result and at its weight, ``[layers, 2, 8]``.
+    """
+    chain = ChainBackward(*arguments).checked()
+    grad, empty = chain.grad_y, chain.grad_y.new_empty
+    grad_weights, grad_biases, rows = [], [], []
+    for i in reversed(range(len(chain.zs))):
+        x, weight, of_weight = chain.inputs[i], chain.weights[i], chain.weights_wanted[i]
+        call = chain.acts[i], chain.alphas[i], chain.betas[i]
+        grad_z, (_, at_y) = act_backward(grad, chain.zs[i], *call)
+        needed = i > 0 or chain.wants_x, of_weight > 0, chain.biases_wanted[i]
+        found = linear_gradients(grad_z, x, weight, needed)
+        grad, grad_weight, grad_bias = (empty(0) if g is None else g for g in found)
+        rows.append(torch.stack([at_y, moments(grad_weight)]))
+        grad_weights.append(grad_weight if of_weight == 2 else empty(0))
+        grad_biases.append(grad_bias)
+    return grad, grad_weights[::-1], grad_biases[::-1], torch.stack(rows[::-1])

@@ -1,0 +1,146 @@
+"""``torch.ops.initfast`` registered: schemas, shapes without data, and the reference everywhere.
+
+Kernels come from the native library where it is loaded (CPU, CUDA) and from
+:mod:`initfast.ops.reference` and :mod:`initfast.ops.reference_sampling` everywhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from initfast.ops import reference, reference_householder, reference_sampling
+from initfast.ops.activations import check_activation
+from initfast.ops.checks import (
+    ChainBackward,
+    chain_layers,
+    check_act,
+    check_act_backward,
+    check_dtype,
+    check_linear,
+)
+from initfast.ops.library import load
+
+LIBRARY = load()
+"""What is loaded; see :func:`initfast.build_info`."""
+
+_ACT = "str act, float alpha, float beta"
+SCHEMAS = {
+    "linear_act": f"(Tensor x, Tensor weight, Tensor? bias, {_ACT}, bool save_z)"
+    " -> (Tensor y, Tensor z, Tensor moments, Tensor live)",
+    "linear_act_chain": "(Tensor x, Tensor[] weights, Tensor?[] biases, str[] acts, "
+    "float[] alphas, float[] betas) -> (Tensor y, Tensor moments, Tensor live)",
+    "act": f"(Tensor z, {_ACT}, int unit_dim) -> (Tensor y, Tensor moments, Tensor live)",
+    "act_": f"(Tensor(a!) z, {_ACT}, int unit_dim) -> (Tensor moments, Tensor live)",
+    "act_backward": f"(Tensor grad_y, Tensor z, {_ACT}) -> (Tensor grad_z, Tensor moments)",
+    "linear_act_chain_backward": "(Tensor grad_y, Tensor[] inputs, Tensor[] weights, Tensor[] zs, "
+    "str[] acts, float[] alphas, float[] betas, bool wants_x, int[] weights_wanted, "
+    "bool[] biases_wanted) -> (Tensor grad_x, Tensor[] grad_weights, Tensor[] grad_biases, "
+    "Tensor moments)",
+    "moments": "(Tensor x) -> Tensor",
+    "sample_": "(Tensor(a!) out, str shape, Tensor? table, float scale, float location, float low, "
+    "float high, int key, int offset, int[] strides) -> ()",
+    "zero_rows_": "(Tensor(a!) out, int count, int key, int rows, int first_row, int first_col)"
+    " -> ()",
+    "householder_q_": "(Tensor(a!) x) -> ()",
+}
+
+definitions = torch.library.Library("initfast", "DEF")
+for _name, _schema in SCHEMAS.items():
+    definitions.define(_name + _schema, tags=torch.Tag.pt2_compliant_tag)
+    _homes = (reference, reference_sampling, reference_householder)
+    _function = next(getattr(home, _name) for home in _homes if hasattr(home, _name))
+    definitions.impl(_name, _function, "CompositeExplicitAutograd")
+
+
+# ---- shapes without data ----
+
+
+@torch.library.register_fake("initfast::linear_act", lib=definitions)
+def _(
+    x: Tensor, weight: Tensor, bias: Any, act: str, alpha: float, beta: float, save_z: bool
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    check_activation(act, alpha, beta)
+    check_linear(x, weight, bias)
+    y = x.new_empty((*x.shape[:-1], weight.shape[0]))
+    z = y.new_empty(y.shape if save_z else 0)
+    return y, z, x.new_empty((3, 8), dtype=torch.float64), _live(x, weight.shape[0])
+
+
+@torch.library.register_fake("initfast::linear_act_chain", lib=definitions)
+def _(
+    x: Tensor,
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor | None],
+    acts: Sequence[str],
+    alphas: Sequence[float],
+    betas: Sequence[float],
+) -> tuple[Tensor, Tensor, Tensor]:
+    layers = chain_layers(weights, biases, acts, alphas, betas)
+    for weight, bias, act, alpha, beta in layers:
+        check_activation(act, alpha, beta)
+        check_linear(x, weight, bias)
+        x = x.new_empty((*x.shape[:-1], weight.shape[0]))
+    rows = x.new_empty((len(weights), 3, 8), dtype=torch.float64)
+    return x, rows, _live(x, sum(weight.shape[0] for weight in weights))
+
+
+@torch.library.register_fake("initfast::act", lib=definitions)
+def _(
+    z: Tensor, act: str, alpha: float, beta: float, unit_dim: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    check_activation(act, alpha, beta)
+    check_act(z, unit_dim)
+    units = z.shape[unit_dim] if z.dim() else 1
+    return torch.empty_like(z), z.new_empty((2, 8), dtype=torch.float64), _live(z, units)
+
+
+@torch.library.register_fake("initfast::act_", lib=definitions)
+def _(z: Tensor, act: str, alpha: float, beta: float, unit_dim: int) -> tuple[Tensor, Tensor]:
+    check_activation(act, alpha, beta)
+    check_act(z, unit_dim, "act_")
+    live = _live(z, z.shape[unit_dim] if z.dim() else 1)
+    return z.new_empty((2, 8), dtype=torch.float64), live
+
+
+@torch.library.register_fake("initfast::act_backward", lib=definitions)
+def _(grad_y: Tensor, z: Tensor, act: str, alpha: float, beta: float) -> tuple[Tensor, Tensor]:
+    check_activation(act, alpha, beta)
+    check_act_backward(grad_y, z)
+    return torch.empty_like(z), z.new_empty((2, 8), dtype=torch.float64)
+
+
+@torch.library.register_fake("initfast::linear_act_chain_backward", lib=definitions)
+def _(*arguments: Any) -> tuple[Tensor, list[Tensor], list[Tensor], Tensor]:
+    chain = ChainBackward(*arguments).checked()
+    new = chain.grad_y.new_empty
+    grad_weights = [
+        new(weight.shape if wanted == 2 else 0)
+        for weight, wanted in zip(chain.weights, chain.weights_wanted, strict=True)
+    ]
+    grad_biases = [
+        new(weight.shape[0] if wanted else 0)
+        for weight, wanted in zip(chain.weights, chain.biases_wanted, strict=True)
+    ]
+    rows = new((len(chain.weights), 2, 8), dtype=torch.float64)
+    return new(chain.inputs[0].shape if chain.wants_x else 0), grad_weights, grad_biases, rows
+
+
+@torch.library.register_fake("initfast::moments", lib=definitions)
+def _(x: Tensor) -> Tensor:
+    check_dtype(x, "moments", "x")
+    return x.new_empty(8, dtype=torch.float64)
+
+
+@torch.library.register_fake("initfast::sample_", lib=definitions)
+@torch.library.register_fake("initfast::zero_rows_", lib=definitions)
+@torch.library.register_fake("initfast::householder_q_", lib=definitions)
+def _(*arguments: Any) -> None:
+    return None
+
+
+def _live(like: Tensor, units: int) -> Tensor:
+    return like.new_empty(units, dtype=torch.bool)

@@ -1,0 +1,1 @@
+"""Running a net and measuring it: profile() and Profiler."""

@@ -1,0 +1,151 @@
+"""The loss of a profile, and the one backward from it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any
+
+import torch
+import torch.utils.checkpoint
+from torch import Tensor
+
+from initfast.recording.autograd_graph import leaves
+from initfast.recording.gradients import Gradients, scale_of
+from initfast.shared_patch import Counted
+
+NOTHING = object()
+"""No targets."""
+
+
+def check_loss(loss: Any, targets: Any, scaler: Any) -> None:
+    """Raise TypeError unless these go together as arguments of a profile."""
+    if loss is None:
+        if targets is not NOTHING or scaler is not None:
+            name = "scaler" if targets is NOTHING else "targets"
+            raise TypeError(f"profile: {name} is given without a loss; expected loss= as well")
+    elif not callable(loss):
+        raise TypeError(
+            f"profile: loss is a {type(loss).__name__}; expected a function of the net's output"
+        )
+    check_scaler("profile", scaler)
+
+
+def check_scaler(who: str, scaler: Any) -> None:
+    """Raise TypeError unless it can be what multiplies a loss, or None."""
+    if scaler is not None and not callable(getattr(scaler, "scale", None)):
+        raise TypeError(
+            f"{who}: scaler is a {type(scaler).__name__}; expected a torch.amp.GradScaler"
+        )
+
+
+def loss_of(loss: Callable[..., Any], output: Any, targets: Any = NOTHING) -> Tensor:
+    """The scalar that loss makes of a net's output, and of targets if there are any.
+
+    Raises:
+        TypeError: it is no real floating-point tensor.
+        ValueError: it is not one number, or no gradient flows from it.
+        Exception: whatever loss raises, with a note.
+    """
+    try:
+        value = loss(output) if targets is NOTHING else loss(output, targets)
+    except Exception as error:
+        note(error, "initfast.profile: raised in loss")
+        raise
+    if not isinstance(value, Tensor):
+        raise TypeError(
+            f"profile: loss returned a {type(value).__name__}; expected a tensor of one number"
+        )
+    if not value.dtype.is_floating_point:
+        raise TypeError(
+            f"profile: loss returned a tensor of {value.dtype}; expected a real floating-point one"
+        )
+    if value.numel() != 1:
+        raise ValueError(
+            f"profile: loss returned a tensor of shape {list(value.shape)}; expected a scalar, "
+            "such as its mean"
+        )
+    if not value.requires_grad:
+        raise ValueError(
+            "profile: loss returned a tensor without a graph; expected one that depends on a "
+            "parameter or an input that requires a gradient, through neither detach() nor no_grad()"
+        )
+    return value
+
+
+def note(error: Exception, text: str) -> None:
+    """Add a line to what an error says; its type and message stay."""
+    if hasattr(error, "add_note"):
+        error.add_note(text)
+    elif error.args and isinstance(error.args[0], str):
+        error.args = (f"{error.args[0]}\n{text}", *error.args[1:])
+
+
+def run_backward(
+    loss: Tensor,
+    known: Iterable[Tensor],
+    gradients: Gradients,
+    scaler: Any,
+    parameters: Iterable[Tensor] = (),
+) -> None:
+    """Run the backward of a loss for the sake of its hooks: no gradient is kept anywhere.
+
+    A backward may run others within it, as that of a reversible block does, which add to `.grad`:
+    what they have added is measured and taken away.
+
+    Args:
+        loss: a scalar.
+        known: the tensors where the graph of the net ends, such as its parameters and inputs; of
+            none that requires a gradient, the leaves of the whole graph.
+        gradients: what measures.
+        scaler: a GradScaler or None.
+        parameters: what else may get a gradient.
+
+    Raises:
+        Exception: whatever the backward raises, with a note.
+    """
+    ends = [t for t in dict.fromkeys(known) if t.requires_grad] or leaves(loss)
+    kept = [(t, t.grad) for t in dict.fromkeys((*ends, *parameters)) if t.is_leaf]
+    if scaler is not None:
+        gradients.scale = scale_of(scaler, loss.device)
+        loss = loss * gradients.scale
+    gradients.arm(loss)
+    try:
+        for t, grad in kept:
+            if grad is not None:
+                t.grad = None
+        torch.autograd.grad(loss, ends, allow_unused=True)
+        gradients.added()
+    except Exception as error:
+        note(error, "initfast.profile: raised in the backward from the loss")
+        raise
+    finally:
+        gradients.armed = False
+        for t, grad in kept:
+            if t.grad is not grad:
+                t.grad = grad
+
+
+class _Plain:
+    """Takes the place of a reentrant checkpoint, and runs as the others do."""
+
+    @staticmethod
+    def apply(function: Any, preserve: bool, *args: Any) -> Any:
+        return torch.utils.checkpoint.checkpoint(
+            function, *args, use_reentrant=False, preserve_rng_state=preserve
+        )
+
+
+def _replace_checkpoints() -> Callable[[], None]:
+    module: Any = torch.utils.checkpoint
+    reentrant = module.CheckpointFunction
+    module.CheckpointFunction = _Plain
+    return partial(setattr, module, "CheckpointFunction", reentrant)
+
+
+PLAIN_CHECKPOINTS = Counted(_replace_checkpoints)
+"""Lets reentrant activation checkpoints run as the others.
+
+The reentrant ones run their part without a graph and start a backward of their own within the
+backward, which adds to `.grad`.
+"""

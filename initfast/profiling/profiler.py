@@ -1,0 +1,194 @@
+"""Profiler: the calls of a net in a loop, measured and merged while the net does its work."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from functools import reduce
+from types import TracebackType
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from initfast.collectives import local
+from initfast.interception.function_mode import profiling
+from initfast.interception.module_calls import CALL
+from initfast.nets.names import NetNames
+from initfast.nets.pytree import tensors
+from initfast.profiling.backward import check_scaler
+from initfast.profiling.compiled import NOTE, eagerly, is_compiled
+from initfast.profiling.profile import Watch
+from initfast.recording.gradients import Gradients
+from initfast.recording.recorder import Tape
+from initfast.report.report import Report
+
+
+class Profiler:
+    """Measure a net while it is called in a loop, and merge the calls into one report.
+
+    Within the context, the first call of the net and every n-th after it are measured: what the
+    net computes stays the same to the last bit, and so does what it writes and draws, for torch's
+    own functions make every value. The report is that of one batch that holds all measured
+    batches (Chan, Golub & LeVeque 1979); its weights are those of the last. What is kept does
+    not grow with the calls. A call that raises raises what it would, and is not measured.
+
+    Where a measured call makes a graph, the backward through it that the user runs fills each
+    layer's `grad` and `weight_grad`, if it runs before the context ends. One backward may go
+    through several calls, as of a contrastive loss (the last eight that are measured): each then
+    has the gradients at its own outputs, and of each weight that of the whole loss. Several
+    backwards through one call count as several batches; but those that make a graph themselves, as
+    for a penalty on gradients, only where no other follows. Under DistributedDataParallel each rank
+    has the report of its own batches, and `p.report().all_reduce()`, which every rank must call,
+    that of all; the gradients at weights are then the ranks' own, before they are averaged.
+
+    A net that `torch.compile` or `net.compile()` has changed runs eagerly in the calls that are
+    measured, and the report says so.
+
+    Args:
+        net: a module; if compiled or wrapped, that which is called.
+        every: measure one call out of so many.
+        scaler: a torch.amp.GradScaler that the losses are scaled by: gradients are divided by its
+            scale at the time of their backward. None: they are of the loss as it is given.
+
+    Attributes:
+        calls: how many calls of the net there were.
+
+    Raises:
+        TypeError: net is no module, every no whole number, or scaler no GradScaler.
+        ValueError: every is less than 1.
+        RuntimeError: on entering a context that is active already.
+
+    Example:
+        >>> net = nn.Sequential(nn.Linear(8, 8), nn.Tanh())
+        >>> with initfast.Profiler(net, every=2) as p:
+        ...     for x in torch.randn(6, 16, 8):
+        ...         y = net(x)
+        >>> p.report()[0].post.count  # 3 of the 6 batches, 16 x 8 values each
+        384
+    """
+
+    def __init__(self, net: nn.Module, every: int = 1, *, scaler: Any = None) -> None:
+        if not isinstance(net, nn.Module):
+            raise TypeError(f"Profiler: net is a {type(net).__name__}; expected a module")
+        if not isinstance(every, int) or isinstance(every, bool):
+            raise TypeError(f"Profiler: every is {every!r}; expected a whole number")
+        if every < 1:
+            raise ValueError(f"Profiler: every is {every}; expected at least 1")
+        check_scaler("Profiler", scaler)
+        self.calls = 0
+        self._net: nn.Module = local(net)[0]
+        self._every = every
+        self._scaler = scaler
+        self._past: Report | None = None  # of the calls before the open ones
+        self._open: deque[_Measured] = deque()  # their backwards may still come
+        self._running = False
+        self._notes: list[str] = []
+        self._ours: _Call | None = None
+        self._before: Callable[..., Any] | None = None
+
+    def __enter__(self) -> Profiler:
+        if self._ours is not None:
+            raise RuntimeError("Profiler: its context is active already; expected one at a time")
+        self._notes = [NOTE] if is_compiled(self._net.modules()) else []
+        self._before = self._net.__dict__.get(CALL)
+        self._ours = _Call(self._call, self._before)
+        self._net.__dict__[CALL] = self._ours
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        own = self._net.__dict__
+        if own.get(CALL) is self._ours:  # else the user has compiled the net meanwhile
+            del own[CALL]
+            if self._before is not None:
+                own[CALL] = self._before
+        self._ours = self._before = None
+        self._close(0)
+
+    def report(self) -> Report:
+        """The report of the calls measured so far; at any time, also after the context.
+
+        It copies the last calls' numbers from their device.
+        """
+        known = [] if self._past is None else [self._past]
+        reports = known + [call.report() for call in self._open]
+        return reduce(Report.merge, reports) if reports else Report([])
+
+    def _call(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the net, measured if it is its turn."""
+        plain = self._before or self._net._call_impl
+        if self._running or profiling() or torch.compiler.is_compiling():
+            return plain(*args, **kwargs)
+        self.calls += 1
+        if (self.calls - 1) % self._every:
+            return plain(*args, **kwargs)
+        self._close(_OPEN - 1)
+        call = _Measured(self._net, self._notes, self._scaler)
+        self._running = True
+        try:
+            output = call.run(self._net._call_impl, args, kwargs)
+        except BaseException:
+            call.release()
+            raise
+        finally:
+            self._running = False
+        self._open.append(call)
+        return output
+
+    def _close(self, most: int) -> None:
+        """Merge the first calls: those whose backwards have run, and what is more than most."""
+        while self._open and (len(self._open) > most or not self._open[0].awaits_backward()):
+            call = self._open.popleft()
+            call.release()
+            report = call.report()
+            self._past = report if self._past is None else self._past.merge(report)
+
+
+_OPEN = 8
+"""How many measured calls wait for their backwards at a time."""
+
+
+class _Call(NamedTuple):
+    """What is called in the place of a net, and what was before."""
+
+    ours: Callable[..., Any]
+    before: Callable[..., Any] | None
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.ours(*args, **kwargs)
+
+
+class _Measured:
+    """One measured call of a net, and the backwards through its graph."""
+
+    def __init__(self, net: nn.Module, notes: list[str], scaler: Any) -> None:
+        self._is_compiled = bool(notes)
+        self._gradients = Gradients(fuse=False, scaler=scaler)
+        self._gradients.armed = True
+        tape = Tape(gradients=self._gradients)
+        self._watch = Watch(NetNames(net), tape, notes, plain=True)
+
+    def run(self, net: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """What the net returns."""
+        given = [t for _, t in tensors((args, kwargs))]
+        if not self._is_compiled:
+            return self._watch.run(lambda: net(*args, **kwargs), given)
+        with eagerly():
+            return self._watch.run(lambda: net(*args, **kwargs), given)
+
+    def report(self) -> Report:
+        """What was measured so far."""
+        return self._watch.report()
+
+    def awaits_backward(self) -> bool:
+        """Whether there is a graph, and no backward went through it so far."""
+        return self._gradients.awaited()
+
+    def release(self) -> None:
+        """Measure no further backward."""
+        self._gradients.release()

@@ -1,0 +1,1 @@
+"""What a run has measured: rows of moments, and the layers that are made of them."""

@@ -1,0 +1,128 @@
+"""Linear layers and their activations, one after the other, as one node of autograd's graph."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from initfast.nets.activation_calls import Call
+from initfast.ops.activations import ACTIVATIONS
+from initfast.ops.dispatch import CHAIN_BACKWARD, LINEAR_ACT, kernels_of
+
+if TYPE_CHECKING:
+    from initfast.recording.gradients import Gradients
+
+
+_OTHERS = 5  # arguments that are no operands
+
+
+class LinearActChain(torch.autograd.Function):
+    """A chain that measures forwards and, layer by layer inside its operator, backwards.
+
+    Its node has `gradients`, what measures the backward.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        gradients: Gradients,
+        key: Any,
+        calls: Sequence[Call],
+        addresses: Sequence[int],
+        measured: list[tuple[Tensor, Tensor]],
+        x: Tensor,
+        *operands: Tensor | None,
+    ) -> Tensor:
+        """The last layer's result.
+
+        Args:
+            ctx: the node.
+            gradients: is told of the gradients.
+            key: the kernels' dispatch key.
+            calls: the activations.
+            addresses: of each layer's result; its weight's is the next.
+            measured: each layer's moments and mask are appended.
+            x: the first one's input.
+            operands: the weights, then the biases.
+        """
+        inputs, zs, count = [], [], len(calls)
+        layers = zip(operands[:count], operands[count:], calls, strict=True)
+        for weight, bias, (act, alpha, beta, _) in layers:
+            inputs.append(x)
+            x, z, rows, live = LINEAR_ACT(key, x, weight, bias, act, alpha, beta, True)
+            zs.append(z)
+            measured.append((rows, live))
+        ctx.save_for_backward(*inputs, *zs, *operands)
+        ctx.gradients, ctx.key, ctx.calls, ctx.addresses = gradients, key, calls, addresses
+        ctx.has_derivatives = False  # whether a loss may depend on the gradients that it gave
+        return x
+
+    @staticmethod
+    def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
+        """The gradients of x, weights and biases; of a weight only where somebody can see it."""
+        saved, n, gradients = ctx.saved_tensors, len(ctx.calls), ctx.gradients
+        inputs, zs, weights = saved[:n], saved[n : 2 * n], saved[2 * n : 3 * n]
+        ctx.has_derivatives |= torch.is_grad_enabled()
+        if ctx.has_derivatives or kernels_of(grad_y) is not ctx.key:
+            return (*[None] * _OTHERS, *_by_torch(ctx, grad_y, inputs[0], saved[2 * n :]))
+        wants_x, *needed = ctx.needs_input_grad[_OTHERS:]
+        wanted = [
+            gradients.wanted(weight) if need else 0
+            for weight, need in zip(weights, needed, strict=False)
+        ]
+        acts, alphas, betas, _ = zip(*ctx.calls, strict=True)
+        layers = (inputs, weights, zs, acts, alphas, betas)
+        found = CHAIN_BACKWARD(ctx.key, grad_y, *layers, wants_x, wanted, needed[n:])
+        grad_x, grad_weights, grad_biases, rows = found
+        gradients.keep_chain(ctx.addresses, rows, wanted)
+        return (
+            *[None] * _OTHERS,
+            grad_x if wants_x else None,
+            *[grad if what == 2 else None for grad, what in zip(grad_weights, wanted, strict=True)],
+            *[grad if need else None for grad, need in zip(grad_biases, needed[n:], strict=True)],
+        )
+
+
+def _by_torch(
+    ctx: Any, grad_y: Tensor, x: Tensor, operands: Sequence[Tensor | None]
+) -> list[Tensor | None]:
+    """The same gradients as torch's own operators give them: they have derivatives in turn.
+
+    They are asked of aliases. Of the operands themselves they would be more than this node's share,
+    where a weight occurs twice or x depends on it. A loss of these gradients depends on the results
+    within the node as they are computed here: what it brings to them is a part of their gradient.
+    """
+    needed = ctx.needs_input_grad[_OTHERS:]
+    count, gradients = len(ctx.calls), ctx.gradients
+    create_graph = torch.is_grad_enabled()
+    seen: dict[int, Tensor] = {}
+    with torch.enable_grad(), torch._C.DisableTorchFunction():
+        everything: list[Any] = [
+            _alias(t) if need else t for t, need in zip((x, *operands), needed, strict=True)
+        ]
+        y, *own = everything
+        layers = zip(own[:count], own[count:], ctx.calls, ctx.addresses, strict=True)
+        for weight, bias, (act, alpha, beta, _), address in layers:
+            y = ACTIVATIONS[act].value(F.linear(y, weight, bias), alpha, beta)
+            see = gradients.add if create_graph else seen.__setitem__
+            y.register_hook(partial(see, address))
+        ends = [t for t, need in zip(everything, needed, strict=True) if need]
+        found = iter(torch.autograd.grad(y, ends, grad_y, create_graph=create_graph))
+    for address, seen_there in seen.items():
+        gradients.add(address, seen_there)
+    result = [next(found) if need else None for need in needed]
+    weights: Any = zip(operands[:count], result[1:], ctx.addresses, strict=False)
+    for weight, grad, address in weights:
+        if grad is not None and gradients.wanted(weight) == 1:  # no hook of its own measures it
+            gradients.measure(address + 1, grad)
+    return result
+
+
+def _alias(t: Any) -> Tensor:
+    """A view of its own, at the end of the graph that t is in; of a t frozen since, one without."""
+    return t.view_as(t) if t.requires_grad else t.detach().requires_grad_()

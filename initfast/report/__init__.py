@@ -1,0 +1,1 @@
+"""What a profile found, to read, to print and to keep."""

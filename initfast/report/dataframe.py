@@ -1,0 +1,60 @@
+"""A report as a table of plain columns, one row for each layer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from initfast.stats.layer import Layer, Weight
+from initfast.stats.moments import Moments
+
+if TYPE_CHECKING:
+    import pandas
+
+
+def frame_of(layers: Sequence[Layer]) -> pandas.DataFrame:
+    """One row for each layer; of a layer with several weights, columns with each one's name.
+
+    Raises:
+        ImportError: pandas is not installed.
+    """
+    try:
+        import pandas
+    except ImportError as error:
+        raise ImportError(
+            "to_dataframe needs pandas; install it with: pip install 'initfast[frame]'"
+        ) from error
+    rows = [_flat(layer) for layer in layers]
+    several = dict.fromkeys(column for row in rows for column in row if column not in _COLUMNS)
+    return pandas.DataFrame(rows, columns=[*_COLUMNS, *several])
+
+
+_OWN = ("name", "op", "type", "input_shape", "shape", "dtype")
+_OUTPUT = ("mean", "std", "rms", "min", "max", "zeros", "saturated", "nonfinite")
+_DERIVED = ("dead_units", "gain", "grad_to_weight")
+_COLUMNS = (
+    *_OWN,
+    *_OUTPUT,
+    *("pre_mean", "pre_std", "weight_std", "fan_in", "fan_out", "dead_units", "gain"),
+    *("grad_mean", "grad_std", "grad_rms", "weight_grad_std", "weight_grad_rms", "grad_to_weight"),
+)
+
+
+def _flat(layer: Layer) -> dict[str, Any]:
+    row = {name: getattr(layer, name) for name in (*_OWN, *_OUTPUT, *_DERIVED)}
+    row["dtype"] = str(layer.dtype).removeprefix("torch.")
+    row |= _of("pre", layer.pre, ("mean", "std"))
+    row |= _of("grad", layer.grad, ("mean", "std", "rms"))
+    row |= _of("weight", layer.weight, ("std",)) | _of("", layer.weight, ("fan_in", "fan_out"))
+    row |= _of("weight_grad", layer.weight_grad, ("std", "rms"))
+    for name, weight in layer.weights.items():
+        row |= _of(name, weight, ("std", "fan_in", "fan_out"))
+    for name, grad in layer.weight_grads.items():
+        row |= _of(f"{name}_grad", grad, ("std", "rms"))
+    return row
+
+
+def _of(what: str, known: Moments | Weight | None, columns: Iterable[str]) -> dict[str, Any]:
+    if known is None:
+        return {}
+    return {f"{what}_{name}" if what else name: getattr(known, name) for name in columns}

@@ -1,0 +1,1 @@
+"""Statistics of numbers, of layers, and how they merge."""

@@ -1,0 +1,298 @@
+"""Layer: one operator of a net, with what was measured at it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import numpy as np
+import torch
+
+from initfast.stats.moments import Moments
+
+
+@dataclass(frozen=True)
+class Weight:
+    """The weight of a layer.
+
+    Attributes:
+        fan_in: how many inputs each output sums.
+        fan_out: how many outputs each input feeds.
+        moments: of the weight's elements.
+    """
+
+    fan_in: int
+    fan_out: int
+    moments: Moments
+
+    @property
+    def std(self) -> float:
+        """The standard deviation of the weight's elements."""
+        return self.moments.std
+
+    @property
+    def scale(self) -> float:
+        """The fan-in times the variance: by so much a linear layer multiplies the mean square."""
+        return self.fan_in * self.moments.var
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One operator of the net, as it ran once.
+
+    Attributes:
+        name: the path of its module; of a function that stands alone, the module it ran in; ""
+            is the net itself.
+        op: what ran: "linear + tanh", "BatchNorm2d + relu", "add", or the module's type.
+        input_shape: the shape of its input; None where a module was given no tensor.
+        shape: the shape of its output.
+        dtype: the dtype of its output.
+        post: the moments of its output.
+        pre: the moments of the pre-activation; None without an activation.
+        input: the moments of its input; None where they are not known.
+        weight: its weight; None without one, or with several.
+        dead_units: how many units (channels of a convolution or batch norm, else entries of the
+            output's last dimension) are zero over the whole batch; None without an activation, of
+            an empty batch, and where torch alone could run the activation.
+        grad: the moments of the loss's gradient at its output; None where none was measured.
+        weight_grad: the moments of the loss's gradient at its weight, which all calls of that
+            weight share; likewise.
+        type: the type of the module of that name; "" without one.
+        also: the paths of the modules whose output this is too, as of a block that ends with it.
+        also_types: the types of these modules.
+        is_output: whether it is the output of the module of that name; False for what a function
+            has made on the way, as a residual sum within a block.
+        is_returned: whether it is an output of the net, or one of several.
+        has_nan: whether there is a NaN in the output, beside infinities or without; None where that
+            was not looked at: where a weight, an activation or a norm made it, or all is finite.
+        further_inputs: the moments of its other inputs, where it has more than one.
+        nonfinite_parameters: the parameters of its module with a NaN or an infinity, and its
+            buffers with a NaN; looked for only where the layer has one.
+        alpha, beta: the numbers of its activation, as leaky ReLU's slope, in torch's order; None
+            without an activation.
+        parameter: the path of its weight among the net's parameters; "" where it is not one that
+            could be filled anew, but computed, or where the net is a plain callable.
+        units: how many units it has; None where dead_units is.
+        weights: the weights of a layer that has several, as recurrent nets and attention do, by the
+            names of the parameters.
+        weight_grads: the moments of the loss's gradient at each of them, as far as measured.
+        live: which units are not dead, for a merge with other batches; not kept by to_dict.
+    """
+
+    name: str
+    op: str
+    input_shape: tuple[int, ...] | None
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    post: Moments
+    pre: Moments | None = None
+    input: Moments | None = None
+    weight: Weight | None = None
+    dead_units: int | None = None
+    grad: Moments | None = None
+    weight_grad: Moments | None = None
+    type: str = ""
+    also: tuple[str, ...] = ()
+    also_types: tuple[str, ...] = ()
+    is_output: bool = True
+    is_returned: bool = False
+    has_nan: bool | None = None
+    further_inputs: tuple[Moments, ...] = ()
+    nonfinite_parameters: tuple[str, ...] = ()
+    units: int | None = None
+    weights: Mapping[str, Weight] = field(default_factory=dict)
+    weight_grads: Mapping[str, Moments] = field(default_factory=dict)
+    alpha: float | None = None
+    beta: float | None = None
+    parameter: str = ""
+    live: np.ndarray | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Its own name, and those of the modules whose output it is too."""
+        return (self.name, *self.also)
+
+    @property
+    def inputs(self) -> tuple[Moments, ...]:
+        """The moments of all its inputs, as far as they are known."""
+        return (() if self.input is None else (self.input,)) + self.further_inputs
+
+    @property
+    def gain(self) -> float | None:
+        """The standard deviation of the output over that of the input; None where unknown."""
+        return None if self.input is None else _ratio(self.post.std, self.input.std)
+
+    @property
+    def grad_to_weight(self) -> float | None:
+        """The std of the weight's gradient over that of the weight; None where unknown."""
+        if self.weight is None or self.weight_grad is None:
+            return None
+        return _ratio(self.weight_grad.std, self.weight.std)
+
+    @property
+    def mean(self) -> float:
+        """The mean of the output."""
+        return self.post.mean
+
+    @property
+    def std(self) -> float:
+        """The standard deviation of the output."""
+        return self.post.std
+
+    @property
+    def rms(self) -> float:
+        """The root mean square of the output."""
+        return self.post.rms
+
+    @property
+    def min(self) -> float:
+        """The smallest finite value of the output."""
+        return self.post.min
+
+    @property
+    def max(self) -> float:
+        """The largest finite value of the output."""
+        return self.post.max
+
+    @property
+    def zeros(self) -> float:
+        """The share of zeros in the output."""
+        return self.post.zeros
+
+    @property
+    def saturated(self) -> float:
+        """The share of the output where the activation is saturated."""
+        return self.post.saturation
+
+    @property
+    def nonfinite(self) -> float:
+        """The share of NaN and infinity in the output."""
+        return self.post.nonfinite_share
+
+    @property
+    def has_nonfinite(self) -> bool:
+        """Whether a NaN or an infinity is in the output or the pre-activation."""
+        return self.post.nonfinite > 0 or (self.pre is not None and self.pre.nonfinite > 0)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Numbers, strings and lists only; :meth:`from_dict` makes the layer again.
+
+        Returns:
+            The attributes by name, moments with their std, and `gain` and `grad_to_weight`.
+        """
+        return {
+            "name": self.name,
+            "op": self.op,
+            "input_shape": None if self.input_shape is None else list(self.input_shape),
+            "shape": list(self.shape),
+            "dtype": str(self.dtype).removeprefix("torch."),
+            "post": moments_to_dict(self.post),
+            "pre": moments_to_dict(self.pre),
+            "input": moments_to_dict(self.input),
+            "weight": None if self.weight is None else _weight_to_dict(self.weight),
+            "units": self.units,
+            "dead_units": self.dead_units,
+            "gain": self.gain,
+            "grad": moments_to_dict(self.grad),
+            "weight_grad": moments_to_dict(self.weight_grad),
+            "grad_to_weight": self.grad_to_weight,
+            "type": self.type,
+            "also": list(self.also),
+            "also_types": list(self.also_types),
+            "is_output": self.is_output,
+            "is_returned": self.is_returned,
+            "has_nan": self.has_nan,
+            "further_inputs": [moments_to_dict(m) for m in self.further_inputs],
+            "nonfinite_parameters": list(self.nonfinite_parameters),
+            "weights": {name: _weight_to_dict(w) for name, w in self.weights.items()},
+            "weight_grads": {n: moments_to_dict(g) for n, g in self.weight_grads.items()},
+            "alpha": self.alpha,
+            "beta": self.beta,
+            "parameter": self.parameter,
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Layer:
+        """The layer that :meth:`to_dict` wrote, directly or through JSON.
+
+        Args:
+            data: what it returned, or what JSON made of it.
+
+        Raises:
+            KeyError: an attribute that every layer has is missing.
+
+        Example:
+            >>> layer = initfast.profile(nn.Linear(4, 2), torch.ones(3, 4))[0]
+            >>> Layer.from_dict(layer.to_dict()) == layer
+            True
+        """
+        weight, shape, post = data["weight"], data["input_shape"], data["post"]
+        return cls(
+            name=data["name"],
+            op=data["op"],
+            input_shape=None if shape is None else tuple(shape),
+            shape=tuple(data["shape"]),
+            dtype=getattr(torch, data["dtype"]),
+            post=moments_from_dict(post),
+            pre=_perhaps(data["pre"]),
+            input=_perhaps(data["input"]),
+            weight=None if weight is None else _weight_from_dict(weight),
+            dead_units=data["dead_units"],
+            grad=_perhaps(data.get("grad")),
+            weight_grad=_perhaps(data.get("weight_grad")),
+            type=data.get("type", ""),
+            also=tuple(data.get("also", ())),
+            also_types=tuple(data.get("also_types", ())),
+            is_output=data.get("is_output", True),
+            is_returned=data.get("is_returned", False),
+            has_nan=data.get("has_nan"),
+            further_inputs=tuple(map(moments_from_dict, data.get("further_inputs", ()))),
+            nonfinite_parameters=tuple(data.get("nonfinite_parameters", ())),
+            units=data.get("units"),
+            weights={n: _weight_from_dict(w) for n, w in data.get("weights", {}).items()},
+            weight_grads={n: moments_from_dict(g) for n, g in data.get("weight_grads", {}).items()},
+            alpha=data.get("alpha"),
+            beta=data.get("beta"),
+            parameter=data.get("parameter", ""),
+        )
+
+
+def _weight_to_dict(weight: Weight) -> dict[str, Any]:
+    return {
+        "fan_in": weight.fan_in,
+        "fan_out": weight.fan_out,
+        "moments": moments_to_dict(weight.moments),
+    }
+
+
+def _weight_from_dict(data: Mapping[str, Any]) -> Weight:
+    return Weight(data["fan_in"], data["fan_out"], moments_from_dict(data["moments"]))
+
+
+def _ratio(std: float, base: float) -> float:
+    """std / base, where base may be 0."""
+    if base == 0:
+        return math.inf if std > 0 else math.nan
+    return std / base
+
+
+_NOTHING = Moments()
+
+
+def moments_to_dict(moments: Moments | None) -> dict[str, Any] | None:
+    """Its fields and std; None for None."""
+    if moments is None:
+        return None
+    return {f.name: getattr(moments, f.name) for f in fields(Moments)} | {"std": moments.std}
+
+
+def moments_from_dict(data: Mapping[str, Any]) -> Moments:
+    """The moments that :func:`moments_to_dict` wrote, directly or through JSON."""
+    kinds = ((f.name, type(getattr(_NOTHING, f.name))) for f in fields(Moments))
+    return Moments(*(kind(data[name]) for name, kind in kinds))
+
+
+def _perhaps(data: Mapping[str, Any] | None) -> Moments | None:
+    return None if data is None else moments_from_dict(data)

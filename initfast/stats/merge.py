@@ -1,0 +1,129 @@
+"""Reports of several batches, or of several ranks, made one.
+
+Merged are the statistics, exactly (Chan, Golub & LeVeque 1979), and the masks that tell dead units:
+the merged report is that of one batch which holds all the others. A layer's counterpart is the one
+of the same name, operator and call.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+
+from initfast.stats.moments import Moments
+
+if TYPE_CHECKING:
+    from initfast.stats.layer import Layer
+
+Key = tuple[str, str, int]
+T = TypeVar("T")
+
+
+def merge_layers(first: Sequence[Layer], second: Sequence[Layer]) -> list[Layer]:
+    """The layers of both, in execution order, each merged with its counterpart if it has one.
+
+    The weight is the second's, as it is the later one.
+    """
+    merged = dict(_calls(first))
+    new: dict[Key | None, list[Layer]] = {}  # by the counterpart that ran before
+    last = None
+    for key, layer in _calls(second):
+        if key in merged:
+            merged[key], last = merge_layer(merged[key], layer), key
+        else:
+            new.setdefault(last, []).append(layer)
+    layers = new.get(None, [])
+    for key, layer in merged.items():
+        layers += [layer, *new.get(key, ())]
+    return layers
+
+
+def _calls(layers: Sequence[Layer]) -> Iterator[tuple[Key, Layer]]:
+    seen: Counter[tuple[str, str]] = Counter()
+    for layer in layers:
+        what = layer.name, layer.op
+        yield (*what, seen[what]), layer
+        seen[what] += 1
+
+
+def merge_layer(a: Layer, b: Layer) -> Layer:
+    """One layer of the numbers of both: what it would be if both batches had been one."""
+    live = None
+    if a.live is not None and b.live is not None and a.live.shape == b.live.shape:
+        live = a.live | b.live
+    return replace(
+        a,
+        input_shape=_together(a.input_shape, b.input_shape),
+        shape=_together(a.shape, b.shape) or (),
+        post=a.post.merge(b.post),
+        pre=_both(a.pre, b.pre),
+        input=_both(a.input, b.input),
+        weight=b.weight or a.weight,
+        dead_units=None if live is None else int(np.count_nonzero(~live)),
+        live=live,
+        further_inputs=pairwise(a.further_inputs, b.further_inputs),
+        also=tuple(dict.fromkeys(a.also + b.also)),
+        also_types=_also_types(a, b),
+        is_output=a.is_output or b.is_output,
+        is_returned=a.is_returned or b.is_returned,
+        has_nan=a.has_nan or b.has_nan,
+        nonfinite_parameters=a.nonfinite_parameters or b.nonfinite_parameters,
+        grad=_both(a.grad, b.grad),
+        weight_grad=_both(a.weight_grad, b.weight_grad),
+        weights=b.weights or a.weights,
+        weight_grads={
+            name: found
+            for name in {**a.weight_grads, **b.weight_grads}
+            if (found := _both(a.weight_grads.get(name), b.weight_grads.get(name))) is not None
+        },
+    )
+
+
+def _also_types(a: Layer, b: Layer) -> tuple[str, ...]:
+    types = dict(zip(b.also, b.also_types, strict=False))
+    new = [types.get(name, "") for name in b.also if name not in a.also]
+    return a.also_types + tuple(new)
+
+
+def _both(a: Moments | None, b: Moments | None) -> Moments | None:
+    return a.merge(b) if a is not None and b is not None else a or b
+
+
+def pairwise(a: tuple[Moments, ...], b: tuple[Moments, ...]) -> tuple[Moments, ...]:
+    """Each merged with its counterpart; a where there are not as many."""
+    return tuple(map(Moments.merge, a, b)) if len(a) == len(b) else a
+
+
+def _together(a: tuple[int, ...] | None, b: tuple[int, ...] | None) -> tuple[int, ...] | None:
+    """The shape of both along the batch, the first dimension; a where they do not fit."""
+    if not a or not b or a[1:] != b[1:]:
+        return a
+    return (a[0] + b[0], *a[1:])
+
+
+def with_shared_loss(merged: Sequence[Layer], ranks: Sequence[Sequence[Layer]]) -> list[Layer]:
+    """The merged layers of ranks, with the gradients of the mean of the ranks' losses.
+
+    The gradient at an output is the rank's own over the number of ranks. A weight's gradient that
+    all ranks share, as they do under DistributedDataParallel, counts once.
+    """
+    by_rank = [dict(_calls(layers)) for layers in ranks]
+
+    def once(grads: Sequence[T], merged: T) -> T:
+        # By their spelling: no NaN equals another.
+        return grads[0] if len(set(map(repr, grads))) == 1 else merged
+
+    def shared(key: Key, layer: Layer) -> Layer:
+        own = [rank[key] for rank in by_rank if key in rank]
+        return replace(
+            layer,
+            grad=layer.grad and layer.grad.scaled(1 / len(ranks)),
+            weight_grad=once([x.weight_grad for x in own], layer.weight_grad),
+            weight_grads=once([x.weight_grads for x in own], layer.weight_grads),
+        )
+
+    return [shared(key, layer) for key, layer in _calls(merged)]

@@ -1,0 +1,1 @@
+"""What theory predicts for a deep net at initialisation."""

@@ -1,0 +1,329 @@
+"""The build backend, and finding and loading the native library.
+
+.ci/run covers what takes an installation: with and without a compiler, from an sdist, in another
+torch.
+"""
+
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+
+import initfast
+from initfast.ops import library as the_library
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGE = Path(the_library.__file__).parents[1]
+NATIVE = os.environ.get("INITFAST_BACKEND", "") != "reference"
+needs_native = pytest.mark.skipif(not NATIVE, reason="INITFAST_BACKEND=reference")
+
+
+def module_at(path, name):
+    spec = importlib.util.spec_from_file_location(name, path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def library(tmp_path, monkeypatch):
+    """library.py alone in a package directory of its own, with no facts of a build yet."""
+    monkeypatch.delenv("INITFAST_BACKEND", raising=False)
+    package = tmp_path / "initfast" / "ops"
+    package.mkdir(parents=True)
+    shutil.copy(the_library.__file__, package)
+    yield module_at(package / "library.py", "initfast_library_copy")
+    del sys.modules["initfast_library_copy"]
+
+
+def write_facts(module, **facts):
+    facts = {"native": True, "reason": "", "torch": "2.10.0", "cuda": None, **facts}
+    path = Path(module.__file__).parents[1] / module.FACTS_FILE
+    path.write_text(json.dumps(facts))
+    return path.with_name(module.LIBRARY_FILE)
+
+
+def python(code, **environment):
+    """Run code in a fresh interpreter, away from the source tree."""
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, **environment},
+        cwd=os.path.dirname(sys.executable),
+        capture_output=True,
+        text=True,
+    )
+
+
+# What is loaded
+
+
+def test_build_info_says_what_was_asked_for():
+    info = initfast.build_info()
+    assert info.torch_running == torch.__version__
+    if NATIVE:
+        assert info.backend == "native"
+        assert info.isa == os.environ.get("INITFAST_ISA", info.isa)
+        assert info.isa in ("baseline", "avx2", "avx512")
+        assert info.torch_built
+    else:
+        assert (info.backend, info.isa, info.torch_built) == ("reference", None, None)
+
+
+@needs_native
+def test_facts_of_the_build_are_recorded():
+    facts = json.loads((PACKAGE / the_library.FACTS_FILE).read_text())
+    info = initfast.build_info()
+    assert facts["native"] is True
+    assert (facts["torch"], facts["cuda"]) == (info.torch_built, info.cuda)
+    assert facts["compiler"]
+    assert len(facts["sources"]) == 64
+
+
+def test_package_is_typed():
+    assert (PACKAGE / "py.typed").is_file()
+
+
+def test_import_loads_no_heavy_module():
+    code = (
+        "import torch, sys; before = set(sys.modules); import initfast; "
+        "print(*set(sys.modules) - before)"
+    )
+    added = python(code).stdout.split()
+    assert "initfast" in added
+    heavy = {"pandas", "matplotlib", "torch.utils.cpp_extension", "torch._dynamo", "setuptools"}
+    assert not heavy & set(added)
+
+
+# A library that was never built
+
+
+def test_unbuilt_package_warns_and_falls_back(library):
+    with pytest.warns(RuntimeWarning, match=r"^initfast: the native kernels are missing: .*where"):
+        info = library.load()
+    assert (info.backend, info.isa, info.torch_built) == ("reference", None, None)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert library.load() is info
+
+
+def test_missing_compiler_is_the_reason(library):
+    write_facts(library, native=False, reason="no C++ compiler was on PATH")
+    with pytest.warns(RuntimeWarning, match="no C\\+\\+ compiler was on PATH.*pip install"):
+        assert library.load().reason == "no C++ compiler was on PATH"
+
+
+def test_native_demanded_but_not_built(library, monkeypatch):
+    monkeypatch.setenv("INITFAST_BACKEND", "native")
+    with pytest.raises(ImportError, match="INITFAST_BACKEND=native forbids the reference"):
+        library.load()
+
+
+def test_reference_chosen_in_silence(library, monkeypatch):
+    monkeypatch.setenv("INITFAST_BACKEND", "reference")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        info = library.load()
+    assert info.reason == "INITFAST_BACKEND=reference is set"
+
+
+def test_unknown_backend_is_refused(library, monkeypatch):
+    monkeypatch.setenv("INITFAST_BACKEND", "cuda")
+    with pytest.raises(ImportError, match="INITFAST_BACKEND='cuda': expected one of native, ref"):
+        library.load()
+
+
+# A library that was built and does not load
+
+
+def test_lost_library_is_an_error(library):
+    path = write_facts(library)
+    with pytest.raises(ImportError, match=rf"{path} is gone"):
+        library.load()
+
+
+def test_broken_library_is_an_error_with_its_cause(library):
+    write_facts(library).write_bytes(b"not a shared object")
+    with pytest.raises(ImportError, match=r"built against torch 2\.10\.0, into torch") as caught:
+        library.load()
+    assert isinstance(caught.value.__cause__, OSError)
+    assert str(caught.value.__cause__) in str(caught.value)
+
+
+@needs_native
+@pytest.mark.parametrize("isa", ["sse9", "AVX2"])
+def test_unknown_instruction_set_is_refused(isa):
+    run = python("import initfast", INITFAST_ISA=isa)
+    assert run.returncode != 0
+    error = run.stderr.strip().splitlines()[-1]
+    assert error.startswith("ImportError: initfast: ") and isa in error
+
+
+# A clone that shadows the package installed from it
+
+
+@needs_native
+@pytest.mark.parametrize("same_sources", [True, False])
+def test_clone_uses_the_library_built_from_its_sources(tmp_path, same_sources):
+    if json.loads((PACKAGE / the_library.FACTS_FILE).read_text())["sources"] != (
+        the_library.sources_digest(ROOT / "csrc")
+    ):
+        pytest.fail(f"{PACKAGE} was built from other sources than {ROOT / 'csrc'}: install again")
+    shutil.copytree(PACKAGE, tmp_path / "initfast", ignore=shutil.ignore_patterns("_build*", "_C*"))
+    shutil.copytree(ROOT / "csrc", tmp_path / "csrc")
+    if not same_sources:
+        (tmp_path / "csrc" / "new.h").touch()
+    code = "import initfast; print(initfast.__file__); print(initfast.build_info().backend)"
+    run = python(code, PYTHONPATH=str(tmp_path))
+    where, backend = run.stdout.split()
+    assert Path(where).is_relative_to(tmp_path)
+    assert backend == ("native" if same_sources else "reference")
+    assert ("was built from other sources" in run.stderr) is not same_sources
+
+
+def test_digest_sees_names_and_contents(tmp_path):
+    (tmp_path / "a.h").write_text("1")
+    digests = [the_library.sources_digest(tmp_path)]
+    (tmp_path / "a.h").write_text("2")
+    digests.append(the_library.sources_digest(tmp_path))
+    (tmp_path / "a.h").rename(tmp_path / "b.h")
+    digests.append(the_library.sources_digest(tmp_path))
+    (tmp_path / "notes.txt").write_text("not a source")
+    assert len(set(digests)) == 3
+    assert the_library.sources_digest(tmp_path) == digests[-1]
+
+
+# The build backend
+
+
+@pytest.fixture
+def backend(tmp_path, monkeypatch):
+    """The backend, in an environment that names no compiler and no choice."""
+    for name in ("CXX", "INITFAST_NATIVE", "INITFAST_CUDA"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(sys, "path", sys.path.copy())
+    monkeypatch.setenv("PATH", str(tmp_path))
+    return module_at(ROOT / "csrc" / "build_backend.py", "build_backend")
+
+
+def executable(path, defines=""):
+    """A program that tells what a compiler defines."""
+    path.write_text(f"#!/bin/sh\nprintf '{defines}'\n")
+    path.chmod(0o755)
+
+
+def test_compiler_on_path_is_found(backend, tmp_path):
+    executable(tmp_path / "clang++")
+    assert backend.find_compiler() == (["clang++"], "")
+
+
+def test_chosen_compiler_may_have_a_launcher(backend, tmp_path, monkeypatch):
+    executable(tmp_path / "ccache")
+    monkeypatch.setenv("CXX", "ccache g++-13")
+    assert backend.find_compiler() == (["ccache", "g++-13"], "")
+
+
+GCC_11 = "#define __GNUC__ 11\\n"
+CLANG = "#define __GNUC__ 4\\n#define __clang__ 1\\n"
+
+
+def test_a_compiler_that_is_too_old_is_passed_over(backend, tmp_path, monkeypatch):
+    reason = "c++ is GCC 11; the native kernels need GCC 12 or later, or Clang"
+    executable(tmp_path / "c++", GCC_11)
+    executable(tmp_path / "g++", GCC_11)
+    assert backend.choose_compiler() == ([], reason)
+    executable(tmp_path / "clang++", CLANG)
+    assert backend.choose_compiler() == (["clang++"], "")
+    executable(tmp_path / "g++", GCC_11.replace("11", "12"))
+    assert backend.choose_compiler() == (["g++"], "")
+    monkeypatch.setenv("CXX", "c++")
+    assert backend.choose_compiler() == ([], reason)
+    monkeypatch.setenv("INITFAST_NATIVE", "1")
+    with pytest.raises(
+        SystemExit, match=r"INITFAST_NATIVE=1 .* is GCC 11; the native kernels need"
+    ):
+        backend.choose_compiler()
+
+
+def test_the_version_of_a_real_compiler(backend, monkeypatch):
+    monkeypatch.undo()
+    for name, is_gcc in (("g++", sys.platform == "linux"), ("clang++-19", False)):
+        if path := shutil.which(name):
+            version = backend.gcc_version([path])
+            assert (version is not None) == is_gcc and (version or 12) >= 5
+
+
+def test_no_compiler_gives_the_reason_and_asks_for_no_torch(backend):
+    assert backend.choose_compiler() == ([], "no C++ compiler (c++, g++ or clang++) was on PATH")
+    assert backend.get_requires_for_build_wheel() == []
+
+
+def test_native_forced_without_a_compiler_is_an_error(backend, monkeypatch):
+    monkeypatch.setenv("INITFAST_NATIVE", "1")
+    monkeypatch.setenv("CXX", "/nowhere/c++")
+    with pytest.raises(SystemExit, match=r"INITFAST_NATIVE=1 .*CXX='/nowhere/c\+\+'"):
+        backend.get_requires_for_build_wheel()
+
+
+def test_native_forbidden_ignores_the_compiler(backend, tmp_path, monkeypatch):
+    executable(tmp_path / "g++")
+    monkeypatch.setenv("INITFAST_NATIVE", "0")
+    assert backend.choose_compiler() == ([], "INITFAST_NATIVE=0 was set when it was built")
+
+
+def test_switch_refuses_other_words(backend, monkeypatch):
+    monkeypatch.setenv("INITFAST_CUDA", "yes")
+    with pytest.raises(SystemExit, match="INITFAST_CUDA='yes': expected 0 or 1"):
+        backend.switch("INITFAST_CUDA")
+
+
+@pytest.mark.parametrize(
+    ("version", "wanted"),
+    [
+        (None, ["torch>=2.10"]),
+        ("2.9.1+cu128", ["torch>=2.10"]),
+        ("2.10.0", []),
+        ("2.14.1+cu130", []),
+        ("3.0.0a0+git1", []),
+    ],
+)
+def test_torch_is_asked_for_only_where_none_will_do(
+    backend, tmp_path, monkeypatch, version, wanted
+):
+    executable(tmp_path / "c++")
+    site = tmp_path / "site"
+    site.mkdir()
+    if version:
+        metadata = site / f"torch-{version}.dist-info" / "METADATA"
+        metadata.parent.mkdir()
+        metadata.write_text(f"Metadata-Version: 2.1\nName: torch\nVersion: {version}\n")
+    monkeypatch.setattr(sys, "path", [str(site)])
+    monkeypatch.setattr(backend, "see_installed_packages", lambda: None)
+    assert backend.get_requires_for_build_wheel() == wanted
+    assert backend.get_requires_for_build_editable() == wanted
+    assert backend.get_requires_for_build_sdist() == []
+
+
+def test_isolation_is_seen_through(backend, monkeypatch):
+    site = str(Path(torch.__file__).parents[1])
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path != site])
+    monkeypatch.setenv("PYTHONPATH", "/an/isolated/environment")
+    backend.see_installed_packages()
+    assert site in sys.path
+    assert "/an/isolated/environment" not in sys.path
+
+
+def test_intermediate_files_stay_out_of_the_source_tree(backend, monkeypatch):
+    monkeypatch.setenv("DIST_EXTRA_CONFIG", "/the/users/own.cfg")
+    with backend.outside_source_tree():
+        config = Path(os.environ["DIST_EXTRA_CONFIG"])
+        assert f"build_base = {config.parent}" in config.read_text()
+    assert os.environ["DIST_EXTRA_CONFIG"] == "/the/users/own.cfg"
+    assert not config.parent.exists()

@@ -1,0 +1,140 @@
+"""What the tests of the operators share: cases, float64 truth, and comparisons with it."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from initfast.ops import activations
+
+# Each activation with torch's default parameters, and those that have parameters with others.
+ACTIVATIONS = [(name, *entry.defaults) for name, entry in activations.ACTIVATIONS.items()] + [
+    ("leaky_relu", 0.2, 0.0),
+    ("elu", 0.5, 0.0),
+    ("celu", 2.0, 0.0),
+    ("softplus", 2.0, 5.0),
+    ("hardtanh", -0.5, 0.75),
+]
+ACTIVATION_IDS = [f"{name}-{alpha:g}-{beta:g}" for name, alpha, beta in ACTIVATIONS]
+DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+
+
+def plain(name: str, z: Tensor, alpha: float, beta: float) -> Tensor:
+    """The activation by torch alone, under autograd.
+
+    gelu is in the form that keeps its lower tail; torch's hardsigmoid has a slope of a float32 1/6.
+    """
+    if name == "gelu":
+        return 0.5 * z * torch.special.erfc(-z / math.sqrt(2))
+    if name == "hardsigmoid":
+        return F.relu6(z + 3) / 6
+    parameters = {
+        "leaky_relu": (alpha,),
+        "elu": (alpha,),
+        "celu": (alpha,),
+        "softplus": (alpha, beta),
+        "hardtanh": (alpha, beta),
+    }.get(name, ())
+    if name == "identity":
+        return z.clone()
+    if name == "gelu_tanh":
+        return F.gelu(z, approximate="tanh")
+    return getattr(F, name)(z, *parameters)
+
+
+def true_value(name: str, z: Tensor, alpha: float, beta: float) -> Tensor:
+    """act(z) in float64."""
+    return plain(name, z.detach().double(), alpha, beta)
+
+
+def true_slope(name: str, z: Tensor, alpha: float, beta: float) -> Tensor:
+    """act'(z) in float64, by torch's autograd."""
+    wide = z.detach().double().requires_grad_()
+    return torch.autograd.grad(plain(name, wide, alpha, beta).sum(), wide)[0]
+
+
+# Activations with a plateau other than zero; the others never count as saturated.
+SATURATING = {
+    "elu",
+    "selu",
+    "celu",
+    "relu6",
+    "softsign",
+    "sigmoid",
+    "tanh",
+    "hardtanh",
+    "hardsigmoid",
+}
+
+
+def assert_row(row: Tensor, x: Tensor, saturated: int = 0, rtol: float = 1e-6) -> None:
+    """Hold one row of moments to x's own in float64.
+
+    The mean may be off by rtol standard deviations, std by rtol of itself; the rest is exact.
+    """
+    assert row.dtype == torch.float64 and row.shape == (8,)
+    values = x.detach().double().reshape(-1).numpy().astype(np.longdouble)
+    finite = values[np.isfinite(values)]
+    count, nonfinite, zero, counted, mean, m2, low, high = row.tolist()
+    assert (count, nonfinite) == (values.size, values.size - finite.size)
+    assert (zero, counted) == ((values == 0).sum(), saturated)
+    if finite.size == 0:
+        assert (mean, m2, low, high) == (0, 0, math.inf, -math.inf)
+        return
+    assert (low, high) == (finite.min(), finite.max())
+    assert low <= mean <= high
+    centre = finite[0] + (finite - finite[0]).mean()
+    true_m2 = np.square(finite - centre).sum()
+    true_std = math.sqrt(true_m2 / finite.size)
+    assert abs(mean - centre) <= rtol * true_std + 1e-15 * abs(centre)
+    assert abs(math.sqrt(m2 / finite.size) - true_std) <= rtol * true_std
+    if low == high:
+        assert (mean, m2) == (low, 0)
+
+
+def layouts(shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
+    """Normal tensors of one shape that lie in memory in every way that torch knows."""
+
+    def normal(*sizes: int) -> Tensor:
+        return torch.randn(sizes, dtype=torch.float64).to(dtype)
+
+    ways = {"contiguous": normal(*shape)}
+    ways["offset"] = normal(math.prod(shape) + 1)[1:].view(shape)
+    if shape:
+        ways["transposed"] = normal(*shape[::-1]).permute(*reversed(range(len(shape))))
+        ways["every other"] = normal(*shape[:-1], 2 * shape[-1])[..., ::2]
+        ways["rows apart"] = normal(*shape[:-1], shape[-1] + 3)[..., 2 : shape[-1] + 2]
+        ways["expanded"] = normal(1, *shape[1:]).expand(shape)
+        ways["one number"] = normal(*[1] * len(shape)).expand(shape)
+    if len(shape) > 1:
+        ways["first two swapped"] = normal(shape[1], shape[0], *shape[2:]).transpose(0, 1)
+        ways["last expanded"] = normal(*shape[:-1], 1).expand(shape)
+    if len(shape) == 4:
+        ways["channels last"] = normal(*shape).contiguous(memory_format=torch.channels_last)
+        ways["channels last, cropped"] = normal(*shape[:2], shape[2] + 2, shape[3] + 1).contiguous(
+            memory_format=torch.channels_last
+        )[:, :, 1:-1, 1:]
+    assert all(t.shape == shape for t in ways.values())
+    return ways
+
+
+SHAPES = (
+    (),
+    (0,),
+    (1,),
+    (7,),
+    (3, 0),
+    (0, 5),
+    (4, 1),
+    (5, 17),
+    (2, 0, 3),
+    (2, 3, 33),
+    (3, 5, 4, 6),
+    (1, 2, 1, 3, 1),
+    (4097,),
+    (65, 129),
+)

@@ -1,0 +1,23 @@
+"""Layers and nets for the tests of reports."""
+
+import torch
+from torch import nn
+
+from initfast.report import table
+from initfast.report.report import Layer
+from initfast.stats.moments import Moments
+
+
+def layer(name="0", op="linear", std=1.0, shape=(16, 8), **more):
+    n = 128
+    post = Moments(n, 0, 3, 0, 0.5, std * std * (n - 1), -2.0, 2.0)
+    return Layer(name, op, shape, shape, torch.float32, post, **more)
+
+
+def fold(layers):
+    return table.fold(layers, [one.name for one in layers])
+
+
+def mlp(depth, width=16, act=nn.Tanh):
+    torch.manual_seed(0)
+    return nn.Sequential(*[m for _ in range(depth) for m in (nn.Linear(width, width), act())])

@@ -1,0 +1,84 @@
+"""The command line of ``python -m initfast``."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from initfast import experiments
+from initfast.cli.main import main
+from initfast.experiments import EXPERIMENTS
+from initfast.ops.library import load
+
+
+def test_without_arguments_every_experiment_runs_and_prints(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "initfast"], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert done.stderr == ""
+    expected = "\n\n".join(str(function(0)) for function in EXPERIMENTS.values())
+    assert [line.split("  ")[0] for line in done.stdout.splitlines()] == [
+        line.split("  ")[0] for line in expected.splitlines()
+    ]
+    assert max(map(len, done.stdout.splitlines())) <= 100
+
+
+def test_a_reader_that_leaves_early_meets_no_traceback():
+    process = subprocess.Popen(
+        [sys.executable, "-m", "initfast", "sigmoid", "gain"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    assert process.wait() == 1
+    process.stderr.close()
+
+
+def test_named_experiments_run_in_the_order_given(capsys):
+    assert main(["sigmoid", "gain", "--seed", "7"]) == 0
+    assert capsys.readouterr().out == f"{experiments.sigmoid()}\n\n{experiments.gain(7)}\n"
+
+
+def test_list_names_every_experiment(capsys):
+    assert main(["--list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == list(EXPERIMENTS)
+    assert all(line.endswith(".") and len(line) <= 100 for line in lines)
+
+
+def test_info_prints_what_is_loaded(capsys):
+    assert main(["info"]) == 0
+    facts = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    assert facts["backend"] == load().backend
+    assert facts["torch_running"] == torch.__version__
+
+
+def test_threads_hold_for_the_run_only(monkeypatch):
+    seen = []
+    monkeypatch.setitem(EXPERIMENTS, "gain", lambda seed: seen.append(torch.get_num_threads()))
+    before = torch.get_num_threads()
+    main(["gain", "--threads", str(before + 1)])
+    assert seen == [before + 1]
+    assert torch.get_num_threads() == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nosuch"], "no experiment 'nosuch'; expected one of exploding, steady,"),
+        (["gain", "info"], "no experiment 'info'"),
+        (["--seed", "-1"], "'-1' is not an integer from 0 to"),
+        (["--seed", "1e3"], "'1e3' is not an integer"),
+        (["--seed", str(2**63)], "is not an integer from 0 to 2^63 - 1"),
+        (["--threads", "0"], "'0' is not an integer from 1 to 1024"),
+        (["--nosuch"], "unrecognized arguments: --nosuch"),
+    ],
+)
+def test_wrong_arguments_are_an_error_with_status_2(arguments, message, capsys):
+    with pytest.raises(SystemExit) as raised:
+        main(arguments)
+    assert raised.value.code == 2
+    output = capsys.readouterr()
+    assert message in output.err and output.out == ""

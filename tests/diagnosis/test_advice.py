@@ -1,0 +1,117 @@
+"""Which initialiser a weight was filled by, and which one it should be."""
+
+import json
+
+import pytest
+import torch
+from nets.labelled import ACTS
+from torch import nn
+
+import initfast
+from initfast import profile
+from initfast.diagnosis.advice import Act, activation_in, behaviour, call, needed, recognise
+from initfast.diagnosis.net import Net
+from initfast.report.report import Report
+from initfast.thresholds import limits
+
+
+def fan(shape):
+    return nn.init._calculate_fan_in_and_fan_out(torch.empty(shape))
+
+
+@pytest.mark.parametrize(
+    "fill, name",
+    [
+        (lambda w: nn.init.kaiming_uniform_(w, 5**0.5), "torch's default"),
+        (lambda w: nn.init.kaiming_normal_(w, nonlinearity="relu"), "kaiming"),
+        (nn.init.xavier_uniform_, "Xavier"),
+        (initfast.init.lecun_normal_, "LeCun"),
+        (lambda w: nn.init.normal_(w, 0, 0.02), "normal of std 0.02"),
+        (nn.init.orthogonal_, "fan_out"),
+    ],
+)
+def test_initialisers_are_recognised(fill, name):
+    torch.manual_seed(0)
+    w = torch.empty(300, 190)
+    fill(w)
+    known = recognise(w.var().item(), *fan(w.shape), "relu", 1, 0.02)
+    assert known is not None and name in known.name
+
+
+def test_needed_scale():
+    assert needed("relu") == 2 and needed("tanh") == needed(None) == 1
+    assert needed("leaky_relu") == pytest.approx(2 / (1 + 0.01**2), rel=1e-4)
+    for act, (module, _) in ACTS.items():
+        if act in ("relu", "gelu", "elu"):
+            z = torch.randn(1_000_000, dtype=torch.float64)
+            assert needed(act) == pytest.approx(1 / module()(z).square().mean().item(), rel=0.01)
+
+
+@pytest.mark.parametrize("act", [None, "relu", "leaky_relu", "tanh", "gelu", "silu", "selu"])
+def test_the_initialiser_advised_gives_the_variance_needed(act):
+    w = torch.empty(400, 300)
+    exec(call(act), {"initfast": initfast, "w": w})
+    assert 300 * w.var().item() == pytest.approx(needed(act), rel=0.03)
+
+
+@pytest.mark.parametrize(
+    "module, act",
+    [
+        (nn.LeakyReLU(0.5), Act("leaky_relu", 0.5, 0.0)),
+        (nn.ELU(2.0), Act("elu", 2.0, 0.0)),
+        (nn.CELU(3.0), Act("celu", 3.0, 0.0)),
+        (nn.Softplus(2.0), Act("softplus", 2.0, 20.0)),
+        (nn.SiLU(), Act.named("silu")),
+    ],
+    ids=str,
+)
+def test_an_activations_own_numbers_count(module, act):
+    torch.manual_seed(0)
+    z = torch.randn(1_000_000, dtype=torch.float64, requires_grad=True)
+    y = module(z)
+    (slope,) = torch.autograd.grad(y.sum(), z)
+    square = y.square().mean().item()
+    assert needed(act) == pytest.approx(1 / square, rel=0.02)
+    assert behaviour(act).passes == pytest.approx(slope.square().mean().item() / square, rel=0.03)
+    drifts = (z * y * slope).mean().item() / square
+    assert behaviour(act).drifts == pytest.approx(drifts, rel=0.02)
+    w = torch.empty(300, 400)
+    exec(call(act), {"initfast": initfast, "w": w})
+    assert 400 * w.var().item() == pytest.approx(needed(act), rel=0.03)
+
+
+def test_a_layer_tells_its_activations_numbers():
+    pairs = [(nn.Linear(4, 4), act) for act in (nn.LeakyReLU(0.5), nn.ELU(2.0), nn.ReLU())]
+    net = nn.Sequential(*[m for pair in pairs for m in pair], nn.Conv1d(3, 3, 1), nn.ELU(3.0))
+    net.append(nn.Linear(4, 4))
+    x = torch.randn(2, 3, 4)
+    for report in (profile(net, x), profile(net, x, loss=torch.sum)):
+        assert [layer.alpha for layer in report] == [0.5, 2.0, 0.0, 3.0, None]
+        assert [layer.parameter for layer in report] == [f"{i}.weight" for i in (0, 2, 4, 6, 8)]
+        again = Report.from_dict(json.loads(report.to_json()))
+        assert [(x.alpha, x.parameter) for x in again] == [(x.alpha, x.parameter) for x in report]
+
+
+def test_torchs_default_is_recognised_in_a_transposed_convolution():
+    torch.manual_seed(0)
+    net = nn.Sequential(*[nn.ConvTranspose2d(16, 48, 4, 2)])
+    report = profile(net, torch.randn(2, 16, 5, 5))
+    assert "torch's default" in Net(report.layers, report.inputs, limits()).initialiser(0)
+
+
+@pytest.mark.parametrize(
+    "op, act",
+    [
+        ("linear + tanh", "tanh"),
+        ("tanh", "tanh"),
+        ("linear", None),
+        ("BatchNorm2d + relu", "relu"),
+        ("Conv2d", None),
+    ],
+)
+def test_the_activation_of_an_operator(op, act):
+    assert activation_in(op) == act
+
+
+def test_no_initialiser_fits():
+    assert recognise(1.0, 256, 256, "relu", 1, 0.1) is None

@@ -1,0 +1,94 @@
+"""Thresholds: where their lines come from, and that others can be drawn."""
+
+import math
+
+import pytest
+import torch
+from cases.findings import report_of, said
+from nets.labelled import BATCH, WIDTH, Log, changed, he, kill, mlp, normal, torch_default
+from torch import nn
+
+import initfast
+from initfast import profile
+from initfast.diagnosis.diagnosing import diagnose
+from initfast.report.report import Report
+from initfast.thresholds import THRESHOLDS
+
+
+def test_thresholds_can_be_replaced():
+    _, report = report_of(mlp(nn.Tanh, normal(2.0), 3))
+    assert not said(*report, rule="saturation")
+    strict = diagnose(report, {"saturation_early": 0.01}).findings
+    assert [f.threshold for f in strict if f.rule == "saturation"] == [0.01]
+    _, deep = report_of(mlp(nn.ReLU, torch_default, 40, bias=None))
+    relaxed = diagnose(deep, {"gradient_vanishing": 1e-30}).findings
+    assert "vanishing" not in {f.rule for f in relaxed if f.severity != "info"}
+
+
+def test_unknown_thresholds_are_refused():
+    report = Report([])
+    with pytest.raises(ValueError, match="no threshold is named 'saturation'; expected one"):
+        diagnose(report, {"saturation": 1.0})
+    for value in (-1.0, math.nan, "1", True):
+        with pytest.raises(ValueError, match="threshold 'unit_std' is"):
+            diagnose(report, {"unit_std": value})
+
+
+def test_every_threshold_has_a_source_and_a_use():
+    _, report = report_of(he())
+    assert all(t.what and t.source for t in THRESHOLDS.values())
+    assert report.findings == diagnose(report).findings == initfast.diagnose(report).findings
+    assert diagnose(Report([])).findings == []
+
+
+@pytest.fixture(scope="module")
+def unsound():
+    """Reports of which some check speaks, with gradients and without."""
+    nets = [mlp(nn.ReLU, torch_default, 20, bias=None), mlp(nn.Tanh, normal(25.0), 12)]
+    nets += [changed(he(4), kill(0.95)), mlp(nn.ReLU, normal(1e9), 12)]
+    found = [report_of(build)[1] for build in nets]
+    torch.manual_seed(0)
+    x = torch.randn(BATCH, WIDTH)
+    return found + [profile(build(), x, loss=lambda y: y.square().mean()) for build in nets[:2]]
+
+
+@pytest.mark.parametrize("value", [0, 0.5, 1, 1e9, math.inf])
+def test_any_line_may_be_drawn_anywhere(unsound, value):
+    for report in unsound:
+        assert all(map(str, diagnose(report, dict.fromkeys(THRESHOLDS, value)).findings))
+    for name in THRESHOLDS:
+        assert all(map(str, diagnose(unsound[2], {name: value}).findings))
+
+
+def test_each_line_changes_what_is_said(unsound):
+    torch.manual_seed(0)
+    odd = he(3)()
+    with torch.no_grad():
+        odd[2].weight.mul_(0.7)
+        odd[4].bias.fill_(-9.0)
+    small = nn.Sequential(nn.Linear(32, 4), nn.Tanh(), nn.Linear(4, 4))
+    with torch.no_grad():
+        small[0].bias.fill_(9.0)
+    log = nn.Sequential(nn.Linear(32, 32), Log())
+    clamped = mlp(nn.Hardtanh, normal(30.0), 2)()
+    half = mlp(nn.ReLU, lambda w: nn.init.normal_(w, 0, 1e-3), 6)().half()
+    more = [profile(odd, torch.randn(BATCH, WIDTH)), profile(small, torch.randn(64, 32))]
+    more += [profile(log, torch.randn(64, 32)), profile(clamped, torch.randn(BATCH, WIDTH))]
+    more += [profile(half, torch.randn(BATCH, WIDTH).half())]
+    more += [profile(he()(), torch.randn(2, WIDTH))]
+    reports = [*more, *unsound]
+    usual = [said_by(report) for report in reports]
+
+    def is_heard(name):
+        return any(
+            said_by(report, {name: value}) != before
+            for report, before in zip(reports, usual, strict=True)
+            for value in (1e12, 1e-6, 1.0)
+        )
+
+    assert [name for name in THRESHOLDS if not is_heard(name)] == []
+
+
+def said_by(report, thresholds=None):
+    found = diagnose(report, thresholds).findings
+    return [(f.rule, f.severity, f.first, f.last) for f in found]

@@ -1,0 +1,104 @@
+"""What profiles put back where they overlap: in a forward, or in threads."""
+
+import copy
+import threading
+
+import pytest
+import torch
+from cases.profiles import batch
+from torch import nn
+
+from initfast.interception.module_calls import CALL
+from initfast.profiling.compiled import eagerly
+from initfast.profiling.profile import profile
+from initfast.profiling.restore import unchanged
+
+
+class Overlapping(nn.Module):
+    """Writes to its buffers, and replaces one; waits in the middle for what the test does."""
+
+    def __init__(self, wait):
+        super().__init__()
+        self.norm, self.drop, self.wait = nn.BatchNorm1d(8), nn.Dropout(), wait
+        self.register_buffer("count", torch.zeros(()))
+
+    def forward(self, x):
+        self.count = self.count + 1
+        self.norm.running_mean = self.norm.running_mean + 1
+        x = self.drop(self.norm(x))
+        self.wait()
+        return self.drop(self.norm(x))
+
+
+def shown(net):
+    keys = [sorted(vars(module)) for module in net.modules()]
+    return (
+        keys,
+        {k: t.tolist() for k, t in net.state_dict().items()},
+        torch.get_rng_state().tolist(),
+    )
+
+
+@pytest.mark.parametrize("first_ends", [0, 1])
+def test_two_threads_that_profile_one_net(first_ends):
+    ends, middles = [threading.Event(), threading.Event()], [threading.Event(), threading.Event()]
+
+    def wait():
+        i = int(threading.current_thread().name)
+        middles[i].set()
+        ends[i].wait(30)
+
+    net, x = Overlapping(wait), batch(4, 8)
+    before = shown(net)
+    threads = [
+        threading.Thread(target=profile, args=(net, x), name=str(i), daemon=True) for i in (0, 1)
+    ]
+    for thread, middle in zip(threads, middles, strict=True):
+        thread.start()
+        assert middle.wait(30)
+    for i in (first_ends, 1 - first_ends):
+        ends[i].set()
+        threads[i].join(30)
+    assert shown(net) == before
+
+
+def test_a_profile_in_a_forward_leaves_that_forward_what_it_found():
+    inside = []
+
+    def wait():
+        if not inside:
+            inside.append(shown(net))
+            profile(net, batch(4, 8))
+            inside.append(shown(net))
+
+    net = Overlapping(wait)
+    assert CALL not in vars(net.norm)
+    before = copy.deepcopy(shown(net))
+    profile(net, batch(4, 8))
+    assert inside[0] == inside[1] and shown(net) == before
+
+
+def overlap(make, shown):
+    """What is shown while two contexts last, while the second does, and after both."""
+    first, second = make(), make()
+    first.__enter__()
+    torch.rand(1)
+    second.__enter__()
+    both = shown()
+    first.__exit__(None, None, None)
+    one = shown()
+    second.__exit__(None, None, None)
+    return both, one, shown()
+
+
+def test_compiled_code_runs_eagerly_until_the_last_profile_ends():
+    dynamo = pytest.importorskip("torch._dynamo")
+    before = dynamo.eval_frame._stance.stance
+    stances = overlap(eagerly, lambda: dynamo.eval_frame._stance.stance)
+    assert stances == ("force_eager", "force_eager", before)
+
+
+def test_the_random_state_is_that_before_all():
+    before = torch.get_rng_state().tolist()
+    *_, after = overlap(lambda: unchanged([]), lambda: torch.get_rng_state().tolist())
+    assert after == before
