@@ -1,7 +1,17 @@
 """See and repair how signals propagate through a neural net at initialisation.
 
-report = initfast.profile(net, x)   # one forward, the statistics of every layer
-print(report)
+    report = initfast.profile(net, x)               # one forward, the statistics of every layer
+    report = initfast.profile(net, x, loss=fn)      # and one backward, the gradients of every layer
+    print(report)                                   # a table, then what is wrong and what to do
+    report["encoder.0"].std, report.findings        # one layer; the findings, worst first
+    with initfast.Profiler(net) as p: train()       # the same over the calls of a loop: p.report()
+    initfast.init.kaiming_normal_(w)                # torch.nn.init's functions, fast, the same bits
+    initfast.build_info()                           # which kernels run
+
+What is what: `profile` and `Profiler` measure; a `Report` holds a `Layer` for each operator, whose
+numbers are `Moments`, and a `Finding` for each fault; `diagnose` judges a report by other
+`thresholds`. `init` has the initialisers, `ops` the operators, `experiments` the classic
+experiments, which ``python -m initfast`` runs.
 """
 
 from __future__ import annotations
@@ -9,10 +19,10 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from initfast import init, ops
+from initfast import init, ops, thresholds
 from initfast.diagnosis.findings import Finding
 from initfast.ops.library import LibraryInfo
-from initfast.ops.schemas import LIBRARY
+from initfast.ops.schemas import LIBRARY as _LIBRARY
 from initfast.profiling.profile import profile
 from initfast.profiling.profiler import Profiler
 from initfast.report.report import Layer, Report
@@ -36,8 +46,12 @@ __all__ = [
     "init",
     "ops",
     "profile",
+    "thresholds",
 ]
 __version__ = "0.1.0"
+
+_LATER = {"Diagnosis": "diagnosis.diagnosing", "diagnose": "diagnosis.diagnosing"}
+"""Names that few programs use, and the modules that are imported when they are."""
 
 
 def build_info() -> LibraryInfo:
@@ -51,23 +65,16 @@ def build_info() -> LibraryInfo:
         >>> initfast.build_info().backend in ("native", "reference")
         True
     """
-    return LIBRARY
-
-
-_LATER = {
-    "Diagnosis": "diagnosis.diagnosing",
-    "diagnose": "diagnosis.diagnosing",
-    "experiments": "experiments",
-}
-"""Names that few programs use, and the modules that are imported when they are."""
+    return _LIBRARY
 
 
 def __getattr__(name: str) -> Any:
+    if name == "experiments":
+        return importlib.import_module("initfast.experiments")
     if name not in _LATER:
         raise AttributeError(f"module 'initfast' has no attribute {name!r}")
-    module = importlib.import_module(f"initfast.{_LATER[name]}")
-    return module if name == _LATER[name] else getattr(module, name)
+    return getattr(importlib.import_module(f"initfast.{_LATER[name]}"), name)
 
 
 def __dir__() -> list[str]:
-    return sorted(globals() | _LATER)
+    return list(__all__)

@@ -1,0 +1,62 @@
+"""What a user sees of the package: its names, their documentation, and nothing else."""
+
+import importlib
+import pkgutil
+import pydoc
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import initfast
+
+PACKAGES = ["experiments", "init", "ops", "thresholds"]
+
+
+def test_dir_is_all():
+    assert dir(initfast) == sorted(initfast.__all__)
+    assert all(hasattr(initfast, name) for name in initfast.__all__)
+
+
+@pytest.mark.parametrize("name", PACKAGES)
+def test_public_packages_are_attributes_and_importable(name):
+    assert getattr(initfast, name) is importlib.import_module(f"initfast.{name}")
+    alone = f"import initfast.{name}; print(initfast.{name}.__name__)"
+    run = subprocess.run([sys.executable, "-c", alone], capture_output=True, text=True)
+    assert run.stdout.strip() == f"initfast.{name}", run.stderr
+
+
+def test_every_package_that_is_public_says_what_it_has():
+    for name in ("init", "ops", "experiments"):
+        package = getattr(initfast, name)
+        assert package.__all__ == sorted(package.__all__)
+        assert all(hasattr(package, each) for each in package.__all__)
+
+
+def test_help_begins_with_what_one_does():
+    text = pydoc.plain(pydoc.render_doc(initfast))
+    head = text[: text.index("PACKAGE CONTENTS")]
+    assert head.index("See and repair") < head.index("initfast.profile(net, x)")
+
+
+def test_no_module_is_named_as_a_function_beside_it():
+    """Importing it would put the module in the function's place."""
+    modules = {m.name for m in pkgutil.iter_modules(initfast.__path__)} - set(PACKAGES)
+    assert modules.isdisjoint(initfast.__all__)
+
+
+def test_what_the_readme_names_is_there():
+    text = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    names = set(re.findall(r"(?<![\w.])initfast((?:\.[A-Za-z_]+)+)", text))
+    assert len(names) > 8
+    for name in names:
+        found = initfast
+        for part in name[1:].split("."):
+            found = getattr(found, part)
+
+
+def test_what_is_not_there_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = initfast.nothing
