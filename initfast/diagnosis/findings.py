@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, NamedTuple
 
-from initfast.report.table import WIDTH, shorten
+from initfast.stats.text import WIDTH, shorten
 
 Severity = Literal["error", "warning", "info"]
 

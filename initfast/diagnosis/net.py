@@ -8,8 +8,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import NamedTuple
 
-import torch
-
 from initfast.diagnosis import advice, topology
 from initfast.diagnosis.advice import Act, activation_of
 from initfast.diagnosis.findings import Finding, Severity, SkippedCheck
@@ -278,8 +276,3 @@ def stretches(indices: Iterable[int]) -> Iterator[tuple[int, int]]:
 def largest(m: Moments) -> float:
     """The largest finite magnitude; 0 where there is none."""
     return max(abs(m.min), abs(m.max)) if m.finite else 0.0
-
-
-def spell(dtype: torch.dtype) -> str:
-    """A dtype without its module."""
-    return str(dtype).removeprefix("torch.")

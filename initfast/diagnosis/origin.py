@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from initfast.ops.dispatch import MOMENTS, has_memory, kernels_of
-from initfast.report.table import number, shorten
 from initfast.stats.layer import Layer
 from initfast.stats.moments import Moments
+from initfast.stats.text import number, shorten
 
 
 def origin(layers: Sequence[Layer], inputs: Sequence[Moments], at: int | None = None) -> str:

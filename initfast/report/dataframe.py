@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from initfast.stats.layer import Layer, Weight
 from initfast.stats.moments import Moments
+from initfast.stats.text import dtype_name
 
 if TYPE_CHECKING:
     import pandas
@@ -42,7 +43,7 @@ _COLUMNS = (
 
 def _flat(layer: Layer) -> dict[str, Any]:
     row = {name: getattr(layer, name) for name in (*_OWN, *_OUTPUT, *_DERIVED)}
-    row["dtype"] = str(layer.dtype).removeprefix("torch.")
+    row["dtype"] = dtype_name(layer.dtype)
     row |= _of("pre", layer.pre, ("mean", "std"))
     row |= _of("grad", layer.grad, ("mean", "std", "rms"))
     row |= _of("weight", layer.weight, ("std",)) | _of("", layer.weight, ("fan_in", "fan_out"))

@@ -16,10 +16,11 @@ from initfast.diagnosis.findings import Finding, SkippedCheck, summary, summary_
 from initfast.diagnosis.origin import origin
 from initfast.report.dataframe import frame_of
 from initfast.report.select import Pattern, named
-from initfast.report.table import WIDTH, Table, tree_rows
+from initfast.report.table import Table, tree_rows
 from initfast.stats.layer import Layer, Weight, moments_from_dict, moments_to_dict
 from initfast.stats.merge import merge_layers, pairwise, with_shared_loss
 from initfast.stats.moments import Moments
+from initfast.stats.text import WIDTH
 
 if TYPE_CHECKING:
     import pandas

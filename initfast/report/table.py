@@ -6,36 +6,13 @@ import html
 import math
 import re
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-if TYPE_CHECKING:
-    from initfast.stats.layer import Layer
-
-WIDTH = 100
-"""The most columns of text that a table takes."""
+from initfast.stats.layer import Layer
+from initfast.stats.text import WIDTH, number, share, shorten
 
 MAX_PERIOD = 32
 """The longest block of layers whose repetition is looked for."""
-
-
-def number(value: float | None) -> str:
-    """Four significant digits; nothing for None."""
-    if value is None:
-        return ""
-    return f"{value:#.4g}".rstrip(".") if value else "0"
-
-
-def share(value: float | None) -> str:
-    """A share in per cent."""
-    return "" if value is None else f"{100 * value:.4g}%" if value else "0"
-
-
-def shorten(text: str, most: int) -> str:
-    """The text with its middle left out where it is too long."""
-    if len(text) <= most:
-        return text
-    left = (most - 3) // 2
-    return f"{text[:left]}...{text[left + 3 - most :]}"
 
 
 def _count(value: int | None) -> str:

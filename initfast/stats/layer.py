@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from initfast.stats.moments import Moments
+from initfast.stats.text import dtype_name
 
 
 @dataclass(frozen=True)
@@ -187,7 +188,7 @@ class Layer:
             "op": self.op,
             "input_shape": None if self.input_shape is None else list(self.input_shape),
             "shape": list(self.shape),
-            "dtype": str(self.dtype).removeprefix("torch."),
+            "dtype": dtype_name(self.dtype),
             "post": moments_to_dict(self.post),
             "pre": moments_to_dict(self.pre),
             "input": moments_to_dict(self.input),

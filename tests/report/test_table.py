@@ -13,8 +13,9 @@ from torch import nn
 import initfast
 from initfast.profiling.profile import profile
 from initfast.report.report import Layer, Report
-from initfast.report.table import Fold, Table, number, share
+from initfast.report.table import Fold, Table
 from initfast.stats.moments import Moments
+from initfast.stats.text import number, share
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,8 @@ from initfast.diagnosis.causes import batch_norms, cause_and_cure
 from initfast.diagnosis.findings import Finding, Severity, SkippedCheck
 from initfast.diagnosis.net import Net, Outcome, dense, stretches
 from initfast.diagnosis.topology import LEAST_POINTS, MOST_IN_ONE_STEP, Trend, trends
-from initfast.report.table import number
 from initfast.stats.layer import Layer
+from initfast.stats.text import number
 from initfast.theory.mean_field import expectation
 
 

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 import torch
 
 from initfast.diagnosis.findings import Finding
-from initfast.diagnosis.net import Net, Outcome, largest, spell
-from initfast.report.table import number, share
+from initfast.diagnosis.net import Net, Outcome, largest
 from initfast.stats.layer import Layer
 from initfast.stats.moments import Moments
+from initfast.stats.text import dtype_name, number, share
 
 RANGES = (torch.float16, torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2)
 
@@ -39,7 +39,7 @@ def _other_ranges(net: Net, floating: list[tuple[int, Layer]]) -> Iterator[Findi
         bad |= {*over, *lost}
         part = max([part, *(under[i] for i in lost)])
         lines.append(
-            f"{spell(dtype)} ({number(finfo.smallest_normal)} to {number(finfo.max)}) would "
+            f"{dtype_name(dtype)} ({number(finfo.smallest_normal)} to {number(finfo.max)}) would "
             f"overflow at {len(over)} layers and lose most values at {len(lost)}, worst at "
             f"layer {worst}"
         )
@@ -56,7 +56,7 @@ def _other_ranges(net: Net, floating: list[tuple[int, Layer]]) -> Iterator[Findi
 
 
 def _own_range(net: Net, i: int, layer: Layer) -> Iterator[Finding]:
-    finfo, name = torch.finfo(layer.dtype), spell(layer.dtype)
+    finfo, name = torch.finfo(layer.dtype), dtype_name(layer.dtype)
     is_narrow = finfo.max < torch.finfo(torch.bfloat16).max
     wider = "bfloat16 or float32" if is_narrow else "float64"  # bfloat16's range is float32's
     for what, moments in (("output", layer.post), ("gradient", layer.grad)):

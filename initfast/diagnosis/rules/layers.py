@@ -16,9 +16,9 @@ from initfast.diagnosis.net import (
     stretches,
     units_of,
 )
-from initfast.report.table import number, share
 from initfast.stats.layer import Layer, Weight
 from initfast.stats.moments import Moments
+from initfast.stats.text import number, share
 
 CLAMPS = frozenset(("hardtanh", "hardsigmoid", "relu6"))
 """Activations that are flat from a point on, where a standard normal already reaches."""

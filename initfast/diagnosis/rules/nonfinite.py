@@ -7,10 +7,10 @@ import math
 import torch
 
 from initfast.diagnosis.masks import HEADROOM, reach
-from initfast.diagnosis.net import DEVIATIONS, Net, Outcome, dense, spell, stretches
+from initfast.diagnosis.net import DEVIATIONS, Net, Outcome, dense, stretches
 from initfast.diagnosis.origin import origin
-from initfast.report.table import number, share
 from initfast.stats.layer import Layer
+from initfast.stats.text import dtype_name, number, share
 
 
 def non_finite(net: Net) -> Outcome:
@@ -76,7 +76,7 @@ def _nonfinite_gradient(net: Net) -> Outcome:
         bad[i].nonfinite_share,
         f"{share(bad[i].nonfinite_share)} of the gradient at its output is NaN or infinite, while "
         f"all outputs are finite{but}; {len(bad) - 1} layers before it have such gradients too",
-        f"what comes back exceeds {spell(dtype)}, or an operator after it has no "
+        f"what comes back exceeds {dtype_name(dtype)}, or an operator after it has no "
         "finite slope there, such as a square root at 0",
         "keep the scale of signal and gradient; in float16 lower the GradScaler's scale",
     )
@@ -87,7 +87,7 @@ def _why_nonfinite(layer: Layer) -> tuple[str, str]:
         return "its input has such values already", "look at the data, or at the code before it"
     if layer.nonfinite_parameters or (layer.weight and layer.weight.moments.nonfinite):
         return "its parameters have such values already", "initialise or load them anew"
-    limit, dtype = torch.finfo(layer.dtype).max, spell(layer.dtype)
+    limit, dtype = torch.finfo(layer.dtype).max, dtype_name(layer.dtype)
     top = reach(layer)
     if layer.weight is not None and layer.input is not None and dense(layer):
         top = max(top, DEVIATIONS * math.sqrt(layer.weight.scale) * layer.input.rms)

@@ -6,8 +6,8 @@ from initfast.diagnosis.advice import call, needed
 from initfast.diagnosis.findings import Finding
 from initfast.diagnosis.net import RECTIFIERS, Net, Outcome, dense, is_constant, stretches
 from initfast.diagnosis.topology import parents
-from initfast.report.table import number
 from initfast.stats.layer import Layer
+from initfast.stats.text import number
 
 
 def symmetric_units(net: Net) -> Outcome:

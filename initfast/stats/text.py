@@ -1,0 +1,33 @@
+"""Numbers, shares, names and dtypes as text, the same in tables and in sentences."""
+
+from __future__ import annotations
+
+import torch
+
+WIDTH = 100
+"""The most columns of text that a report takes."""
+
+
+def number(value: float | None) -> str:
+    """Four significant digits; nothing for None."""
+    if value is None:
+        return ""
+    return f"{value:#.4g}".rstrip(".") if value else "0"
+
+
+def share(value: float | None) -> str:
+    """A share in per cent."""
+    return "" if value is None else f"{100 * value:.4g}%" if value else "0"
+
+
+def shorten(text: str, most: int) -> str:
+    """The text with its middle left out where it is too long."""
+    if len(text) <= most:
+        return text
+    left = (most - 3) // 2
+    return f"{text[:left]}...{text[left + 3 - most :]}"
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """A dtype without its module: "float32"."""
+    return str(dtype).removeprefix("torch.")
