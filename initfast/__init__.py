@@ -25,7 +25,8 @@ from initfast.ops.library import LibraryInfo
 from initfast.ops.schemas import LIBRARY as _LIBRARY
 from initfast.profiling.profile import profile
 from initfast.profiling.profiler import Profiler
-from initfast.report.report import Layer, Report
+from initfast.report.report import Report
+from initfast.stats.layer import Layer
 from initfast.stats.moments import Moments
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from initfast.nets.names import NetNames
 from initfast.nets.pytree import leaves, tensors
 from initfast.ops.dispatch import kernels_of
 from initfast.recording.recorder import Source, Tape
-from initfast.report.report import Skipped
+from initfast.stats.layer import Skipped
 from initfast.torch_state import is_traced, transforms
 
 PADDED = (

@@ -1,4 +1,4 @@
-"""Report and Layer: what a profile found, to read, to print and to keep."""
+"""Report: what a profile found, to read, to print and to keep."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property, reduce
 from pathlib import Path
 from textwrap import fill
-from typing import TYPE_CHECKING, Any, NamedTuple, SupportsIndex, TypeAlias, overload
+from typing import TYPE_CHECKING, Any, SupportsIndex, TypeAlias, overload
 
 from initfast.collectives import gather
 from initfast.diagnosis.findings import Finding, SkippedCheck, summary, summary_html
@@ -17,7 +17,7 @@ from initfast.diagnosis.origin import origin
 from initfast.report.dataframe import frame_of
 from initfast.report.select import Pattern, named
 from initfast.report.table import Table, tree_rows
-from initfast.stats.layer import Layer, Weight, moments_from_dict, moments_to_dict
+from initfast.stats.layer import Layer, Skipped, moments_from_dict, moments_to_dict
 from initfast.stats.merge import merge_layers, pairwise, with_shared_loss
 from initfast.stats.moments import Moments
 from initfast.stats.text import WIDTH
@@ -28,22 +28,6 @@ if TYPE_CHECKING:
     from initfast.diagnosis.diagnosing import Diagnosis
 
 Name: TypeAlias = "str | tuple[str, int] | tuple[str, int, int]"
-
-__all__ = ["Layer", "Report", "Skipped", "Weight"]
-
-
-class Skipped(NamedTuple):
-    """An output that was not measured.
-
-    Attributes:
-        name: the path of the module.
-        op: the module's type, and which of its outputs where it has several.
-        reason: why not: its dtype, or what it is.
-    """
-
-    name: str
-    op: str
-    reason: str
 
 
 class Report:

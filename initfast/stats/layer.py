@@ -1,11 +1,11 @@
-"""Layer: one operator of a net, with what was measured at it."""
+"""Layer: one operator of a net, with what was measured at it; Skipped: what was not."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -258,6 +258,20 @@ class Layer:
             beta=data.get("beta"),
             parameter=data.get("parameter", ""),
         )
+
+
+class Skipped(NamedTuple):
+    """An output that was not measured.
+
+    Attributes:
+        name: the path of the module.
+        op: the module's type, and which of its outputs where it has several.
+        reason: why not: its dtype, or what it is.
+    """
+
+    name: str
+    op: str
+    reason: str
 
 
 def _weight_to_dict(weight: Weight) -> dict[str, Any]:

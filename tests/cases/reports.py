@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from initfast.report import table
-from initfast.report.report import Layer
+from initfast.stats.layer import Layer
 from initfast.stats.moments import Moments
 
 

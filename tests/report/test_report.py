@@ -12,7 +12,8 @@ from cases.reports import layer, mlp
 from torch import nn
 
 from initfast.profiling.profile import profile
-from initfast.report.report import Layer, Report, Skipped, Weight
+from initfast.report.report import Report
+from initfast.stats.layer import Layer, Skipped, Weight
 from initfast.stats.moments import Moments
 
 

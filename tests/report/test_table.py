@@ -12,8 +12,9 @@ from torch import nn
 
 import initfast
 from initfast.profiling.profile import profile
-from initfast.report.report import Layer, Report
+from initfast.report.report import Report
 from initfast.report.table import Fold, Table
+from initfast.stats.layer import Layer
 from initfast.stats.moments import Moments
 from initfast.stats.text import number, share
 
