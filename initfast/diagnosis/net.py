@@ -12,6 +12,7 @@ from initfast.diagnosis import advice, topology
 from initfast.diagnosis.advice import Act, activation_of
 from initfast.diagnosis.findings import Finding, Severity, SkippedCheck
 from initfast.diagnosis.masks import harmless
+from initfast.diagnosis.trends import LEAST_POINTS
 from initfast.ops.activations import ACTIVATIONS
 from initfast.stats.layer import Layer
 from initfast.stats.moments import Moments
@@ -100,7 +101,7 @@ class Net:
                 found.append(run)
                 run = []
             found.append(run)
-        return [run for run in found if len(run) >= topology.LEAST_POINTS]
+        return [run for run in found if len(run) >= LEAST_POINTS]
 
     @cached_property
     def normed(self) -> set[int]:
@@ -132,7 +133,7 @@ class Net:
         Before a norm the scale, of signal and gradient, is each weight's own and passed on to none.
         """
         roles = [[i for i in role if i not in self.normed] for role in topology.roles(self.sound)]
-        return self.runs + [role for role in roles if len(role) >= topology.LEAST_POINTS]
+        return self.runs + [role for role in roles if len(role) >= LEAST_POINTS]
 
     @cached_property
     def blocks(self) -> dict[int, int]:

@@ -1,7 +1,6 @@
-"""Which layers follow which, and the trend of a number along them."""
+"""Which layers follow which."""
 
 import itertools
-import math
 
 import pytest
 import torch
@@ -12,42 +11,6 @@ from initfast import profile
 from initfast.diagnosis import topology
 
 
-@pytest.mark.parametrize("rate", [0.5, 0.9, 1.05, 1.2, 3.0])
-def test_a_trend_is_found_among_outliers(rate):
-    torch.manual_seed(0)
-    values = [rate**i * math.exp(0.05 * torch.randn(()).item()) for i in range(40)]
-    values[7] *= 30.0
-    values[20] = 0.0
-    whole = next(topology.trends(values))
-    assert (whole.first, whole.last) == (0, 39)
-    assert whole.rate == pytest.approx(rate, rel=0.01)
-
-
-def test_growth_as_a_root_of_the_depth_is_no_trend():
-    for length in (6, 12, 24, 100):
-        found = list(topology.trends([math.sqrt(i + 1) for i in range(length)]))
-        assert all(t.steps < 8 and 2 * t.log_ratio < math.log(10) for t in found)
-    assert list(topology.trends([1.0] * 30)) == []
-    assert list(topology.trends([])) == list(topology.trends([math.nan, 0.0, 1.0, 2.0])) == []
-
-
-def test_a_steep_stretch_is_found_within_a_flat_net():
-    values = [1.0] * 10 + [2.0**i for i in range(1, 11)] + [1024.0] * 10
-    stretch = next(t for t in topology.trends(values) if t.rate > 1)
-    assert (stretch.first, stretch.last) == (9, 19)
-    assert stretch.rate == pytest.approx(2.0)
-
-
-def test_a_jump_is_no_trend():
-    assert list(topology.trends([1.0] * 8 + [1.1, 1e5, 1.2e5] + [1.2e5] * 8)) == []
-    assert list(topology.trends([1.0, 1.2, 1e-5])) == []
-
-
-def test_long_sequences_are_quick():
-    trend = next(topology.trends([1.01**i for i in range(5000)]))
-    assert trend.rate == pytest.approx(1.01)
-
-
 def test_chains_follow_tensors_and_not_the_order():
     net = Residual(3)
     report = profile(net, torch.randn(BATCH, WIDTH))
@@ -56,11 +19,3 @@ def test_chains_follow_tensors_and_not_the_order():
             assert report[after].input.std == pytest.approx(report[before].post.std, rel=1e-5)
     plain = profile(he(6)(), torch.randn(BATCH, WIDTH))
     assert topology.chains(plain.layers)[0] == list(range(7))
-
-
-@pytest.mark.parametrize("start", [0.001, 0.03, 0.1])
-def test_a_stream_that_begins_small_grows_as_a_root_and_is_no_trend(start):
-    """As CLIP's does: embeddings of std 0.03, and branches of 0.2."""
-    stream = [(start**2 + 0.04 * k) ** 0.5 for k in range(24)]
-    assert not [t for t in topology.trends(stream) if 2 * t.log_ratio > math.log(10)]
-    assert [t for t in topology.trends([start * 1.3**k for k in range(24)]) if t.log_ratio > 5]

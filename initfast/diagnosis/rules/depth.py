@@ -10,7 +10,7 @@ from initfast.diagnosis.advice import activation_of
 from initfast.diagnosis.causes import batch_norms, cause_and_cure
 from initfast.diagnosis.findings import Finding, Severity, SkippedCheck
 from initfast.diagnosis.net import Net, Outcome, dense, stretches
-from initfast.diagnosis.topology import LEAST_POINTS, MOST_IN_ONE_STEP, Trend, trends
+from initfast.diagnosis.trends import LEAST_POINTS, MOST_IN_ONE_STEP, Trend, trends
 from initfast.stats.layer import Layer
 from initfast.stats.text import number
 from initfast.theory.mean_field import expectation
