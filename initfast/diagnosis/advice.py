@@ -1,25 +1,16 @@
-"""The scale that a weight has: which initialiser gave it, and which scale its activation needs."""
+"""Which scale the weights need before an activation, and the initialiser that gives it."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from functools import cache
 from typing import NamedTuple
 
 from torch import Tensor
 
-from initfast.init.fans import calculate_gain
 from initfast.ops.activations import ACTIVATIONS
 from initfast.stats.layer import Layer
 from initfast.theory.mean_field import expectation
-
-
-class Known(NamedTuple):
-    """An initialiser and the variance that it gives one weight."""
-
-    name: str
-    variance: float
 
 
 def activation_in(op: str) -> str | None:
@@ -151,40 +142,3 @@ def call(act: Act | str | None, by_fan: bool = False, std: float = 1.0) -> str:
     if scale == 1:
         return "initfast.init.lecun_normal_(w)"
     return f"initfast.init.variance_scaling_(w, {scale:.3g})"
-
-
-def candidates(fan_in: int, fan_out: int, act: Act | str | None, blocks: int) -> Iterator[Known]:
-    """What the usual initialisers give a weight.
-
-    Args:
-        fan_in, fan_out: of the weight.
-        act: the activation that follows.
-        blocks: how many layers of the net play the same role, for GPT-2's 0.02 / √(2 blocks).
-    """
-    act = Act.named(act) if isinstance(act, str) else act
-    name_of_act = None if act is None else act.name
-    yield Known("torch's default, kaiming_uniform_(a=√5)", 1 / (3 * fan_in))
-    gains = {"": 1.0, 'nonlinearity="relu"': 2.0, 'nonlinearity="tanh"': 25 / 9}
-    if act is not None and act.name in ("selu", "leaky_relu"):
-        gains[f'nonlinearity="{act.name}"'] = calculate_gain(act.name, act.alpha) ** 2
-    for name, square in gains.items():
-        # Also what orthogonal weights have, with max(fan_in, fan_out) for the fan.
-        yield Known(f"kaiming({name})" if name else "LeCun", square / fan_in)
-        yield Known(f'kaiming({name or "linear"}, mode="fan_out")', square / fan_out)
-        yield Known(f"Xavier({name})", 2 * square / (fan_in + fan_out))
-    if name_of_act == "sigmoid":
-        yield Known("Xavier(gain=4)", 32 / (fan_in + fan_out))
-    yield Known(f"kaiming for {name_of_act}", needed(act) / fan_in)
-    yield Known("normal of std 0.02", 4e-4)
-    yield Known("normal of std 0.02 / √(2 blocks)", 4e-4 / (2 * max(blocks, 1)))
-    yield Known("normal of std 0.01", 1e-4)
-    yield Known("small init, √(2 / (5 fan_in))", 2 / (5 * fan_in))
-
-
-def recognise(
-    variance: float, fan_in: int, fan_out: int, act: Act | str | None, blocks: int, tolerance: float
-) -> Known | None:
-    """The initialiser whose variance is nearest, if it is within the relative tolerance."""
-    known = candidates(fan_in, fan_out, act, blocks)
-    best = min(known, key=lambda k: abs(math.log(variance / k.variance)))
-    return best if abs(variance / best.variance - 1) <= tolerance else None

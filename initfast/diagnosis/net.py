@@ -11,6 +11,7 @@ from typing import NamedTuple
 from initfast.diagnosis import advice, topology
 from initfast.diagnosis.advice import Act, activation_of
 from initfast.diagnosis.findings import Finding, Severity, SkippedCheck
+from initfast.diagnosis.initialisers import recognise
 from initfast.diagnosis.masks import harmless
 from initfast.diagnosis.trends import LEAST_POINTS
 from initfast.ops.activations import ACTIVATIONS
@@ -175,7 +176,7 @@ class Net:
         act, blocks = self.activation(i), self.blocks.get(i, 1)
         if weight.moments.mean**2 > tolerance * weight.std**2:
             return None
-        found = (advice.recognise(weight.std**2, *f, act, blocks, tolerance) for f in fans)
+        found = (recognise(weight.std**2, *f, act, blocks, tolerance) for f in fans)
         return next((known.name for known in found if known), None)
 
     def refill(self, first: int, last: int, act: Act | None, std: float = 1.0) -> str:

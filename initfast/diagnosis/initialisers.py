@@ -1,0 +1,54 @@
+"""Which initialiser a weight was filled by, told by its variance."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from initfast.diagnosis.advice import Act, needed
+from initfast.init.fans import calculate_gain
+
+
+class Known(NamedTuple):
+    """An initialiser and the variance that it gives one weight."""
+
+    name: str
+    variance: float
+
+
+def candidates(fan_in: int, fan_out: int, act: Act | str | None, blocks: int) -> Iterator[Known]:
+    """What the usual initialisers give a weight.
+
+    Args:
+        fan_in, fan_out: of the weight.
+        act: the activation that follows.
+        blocks: how many layers of the net play the same role, for GPT-2's 0.02 / √(2 blocks).
+    """
+    act = Act.named(act) if isinstance(act, str) else act
+    name_of_act = None if act is None else act.name
+    yield Known("torch's default, kaiming_uniform_(a=√5)", 1 / (3 * fan_in))
+    gains = {"": 1.0, 'nonlinearity="relu"': 2.0, 'nonlinearity="tanh"': 25 / 9}
+    if act is not None and act.name in ("selu", "leaky_relu"):
+        gains[f'nonlinearity="{act.name}"'] = calculate_gain(act.name, act.alpha) ** 2
+    for name, square in gains.items():
+        # Also what orthogonal weights have, with max(fan_in, fan_out) for the fan.
+        yield Known(f"kaiming({name})" if name else "LeCun", square / fan_in)
+        yield Known(f'kaiming({name or "linear"}, mode="fan_out")', square / fan_out)
+        yield Known(f"Xavier({name})", 2 * square / (fan_in + fan_out))
+    if name_of_act == "sigmoid":
+        yield Known("Xavier(gain=4)", 32 / (fan_in + fan_out))
+    yield Known(f"kaiming for {name_of_act}", needed(act) / fan_in)
+    yield Known("normal of std 0.02", 4e-4)
+    yield Known("normal of std 0.02 / √(2 blocks)", 4e-4 / (2 * max(blocks, 1)))
+    yield Known("normal of std 0.01", 1e-4)
+    yield Known("small init, √(2 / (5 fan_in))", 2 / (5 * fan_in))
+
+
+def recognise(
+    variance: float, fan_in: int, fan_out: int, act: Act | str | None, blocks: int, tolerance: float
+) -> Known | None:
+    """The initialiser whose variance is nearest, if it is within the relative tolerance."""
+    known = candidates(fan_in, fan_out, act, blocks)
+    best = min(known, key=lambda k: abs(math.log(variance / k.variance)))
+    return best if abs(variance / best.variance - 1) <= tolerance else None
