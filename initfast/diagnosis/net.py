@@ -262,7 +262,7 @@ def is_constant(layer: Layer) -> bool:
     return weight is not None and weight.moments.count > 1 and weight.moments.m2 == 0
 
 
-def stretches(indices: Iterable[int]) -> Iterator[tuple[int, int]]:
+def spans(indices: Iterable[int]) -> Iterator[tuple[int, int]]:
     """The first and last of each group of neighbouring places, at most two apart."""
     first = last = -9
     for i in sorted(indices):

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from initfast.diagnosis.advice import activation_of
 from initfast.diagnosis.causes import batch_norms, cause_and_cure
 from initfast.diagnosis.findings import Finding, Severity, SkippedCheck
-from initfast.diagnosis.net import Net, Outcome, dense, stretches
+from initfast.diagnosis.net import Net, Outcome, dense, spans
 from initfast.diagnosis.trends import LEAST_POINTS, MOST_IN_ONE_STEP, Trend, trends
 from initfast.stats.layer import Layer
 from initfast.stats.text import number
@@ -228,7 +228,7 @@ def _gradients(net: Net, rule: str, sign: int) -> Outcome:
 
 def _without_gradient(net: Net, rule: str) -> Outcome:
     judged = {i for members in net.sequences for i in members if dense(net.layers[i])}
-    for first, last in stretches(i for i in judged if net.layers[i].grad is None):
+    for first, last in spans(i for i in judged if net.layers[i].grad is None):
         names = net.layers[first].name, net.layers[last].name
         which = f"layers {first} to {last} ({names[0]!r} to {names[1]!r}) are"
         which = f"layer {first} ({names[0]!r}) is" if first == last else which

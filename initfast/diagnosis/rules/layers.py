@@ -13,7 +13,7 @@ from initfast.diagnosis.net import (
     Outcome,
     dense,
     is_constant,
-    stretches,
+    spans,
     units_of,
 )
 from initfast.stats.layer import Layer, Weight
@@ -42,7 +42,7 @@ def saturation(net: Net) -> Outcome:
             and layer.saturated > net.limits[early]
             and not net.is_prior(i)
         ]
-        for first, last in stretches(bad):
+        for first, last in spans(bad):
             members = [i for i in bad if first <= i <= last]
             worst = max(members, key=lambda i: net.layers[i].saturated)
             most = net.layers[worst].saturated
@@ -201,7 +201,7 @@ def mean_drift(net: Net) -> Outcome:
         if drift > max(net.limits["mean_shift"], 4 / math.sqrt(units)):
             if not (net.is_prior(i) and _is_bias(layer, z)):
                 bad[i] = drift
-    for first, last in stretches(bad):
+    for first, last in spans(bad):
         worst = max((i for i in bad if first <= i <= last), key=bad.__getitem__)
         layer = net.layers[worst]
         z = layer.pre or layer.post

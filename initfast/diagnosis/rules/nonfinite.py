@@ -7,7 +7,7 @@ import math
 import torch
 
 from initfast.diagnosis.masks import HEADROOM, reach
-from initfast.diagnosis.net import DEVIATIONS, Net, Outcome, dense, stretches
+from initfast.diagnosis.net import DEVIATIONS, Net, Outcome, dense, spans
 from initfast.diagnosis.origin import origin
 from initfast.stats.layer import Layer
 from initfast.stats.text import dtype_name, number, share
@@ -42,7 +42,7 @@ def _masks(net: Net) -> Outcome:
 
 
 def _ended(net: Net, places: set[int], what: str) -> Outcome:
-    for first, last in stretches(places):
+    for first, last in spans(places):
         members = [i for i in places if first <= i <= last]
         most = max(members, key=lambda i: net.layers[i].nonfinite)
         yield net.finding(

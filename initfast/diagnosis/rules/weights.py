@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from initfast.diagnosis.advice import call, needed
 from initfast.diagnosis.findings import Finding
-from initfast.diagnosis.net import RECTIFIERS, Net, Outcome, dense, is_constant, stretches
+from initfast.diagnosis.net import RECTIFIERS, Net, Outcome, dense, is_constant, spans
 from initfast.diagnosis.topology import parents
 from initfast.stats.layer import Layer
 from initfast.stats.text import number
@@ -70,7 +70,7 @@ def weight_scale(net: Net) -> Outcome:
             large[i] = off
         else:
             odd.append(i)
-    for first, last in stretches(large):
+    for first, last in spans(large):
         worst = max((i for i in large if first <= i <= last), key=large.__getitem__)
         act = net.activation(worst)
         yield net.finding(
