@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from initfast.collectives import WRAPPED
 from initfast.diagnosis.findings import SEVERITIES, Finding, SkippedCheck
 from initfast.diagnosis.net import Net, Rule
-from initfast.diagnosis.rules import depth, dtype_range, layers, nonfinite, weights
+from initfast.diagnosis.rules import depth, dtype_range, gradients, layers, nonfinite, weights
 from initfast.nets.callables import NOTE as CALLABLE
 from initfast.thresholds import limits
 
@@ -21,8 +21,8 @@ RULES: dict[str, Rule] = {
         nonfinite.non_finite,
         depth.explosion,
         depth.vanishing,
-        depth.gradient_explosion,
-        depth.gradient_vanishing,
+        gradients.gradient_explosion,
+        gradients.gradient_vanishing,
         weights.symmetric_units,
         layers.collapse,
         layers.dead_units,

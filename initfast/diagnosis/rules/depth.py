@@ -1,4 +1,4 @@
-"""Checks along the depth: does the signal, or its gradient, explode or vanish?"""
+"""Checks along the depth: does the signal explode or vanish?"""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from initfast.diagnosis.advice import activation_of
-from initfast.diagnosis.causes import batch_norms, cause_and_cure
-from initfast.diagnosis.findings import Finding, Severity, SkippedCheck
-from initfast.diagnosis.net import Net, Outcome, dense, spans
+from initfast.diagnosis.causes import cause_and_cure
+from initfast.diagnosis.findings import Severity, SkippedCheck
+from initfast.diagnosis.net import Net, Outcome, dense
 from initfast.diagnosis.trends import LEAST_POINTS, MOST_IN_ONE_STEP, Trend, trends
 from initfast.stats.layer import Layer
 from initfast.stats.text import number
@@ -45,15 +45,15 @@ def vanishing(net: Net) -> Outcome:
 
 def _scale(net: Net, rule: str, sign: int) -> Outcome:
     if net.idle_norm is not None:
-        yield _idle(net, rule, net.idle_norm)
+        yield idle(net, rule, net.idle_norm)
         return
     if len(net.sequences) == 0:
-        yield _short(rule)
+        yield too_short(rule)
         return
     least = net.log_limit("variance_ratio") / 2
     graded = [
         (_severity(net, s.trend), s)
-        for s in _stretches(net, lambda x: x.std, sign)
+        for s in stretches(net, lambda x: x.std, sign)
         if sign * _log_ends(*(net.layers[i].std for i in s.span)) > least
     ]
     taken: list[tuple[int, int]] = []
@@ -63,11 +63,13 @@ def _scale(net: Net, rule: str, sign: int) -> Outcome:
     yield from _trending(net, rule, [(g, s) for g, s in graded if g == "info"], taken)
 
 
-def _short(rule: str) -> SkippedCheck:
+def too_short(rule: str) -> SkippedCheck:
+    """Of a net in which no trend can be looked for."""
     return SkippedCheck(rule, f"no {LEAST_POINTS} layers of one kind follow one another")
 
 
-def _idle(net: Net, rule: str, norm: int) -> SkippedCheck:
+def idle(net: Net, rule: str, norm: int) -> SkippedCheck:
+    """Of a net whose norm does not yet do its work."""
     return SkippedCheck(
         rule,
         f"layer {norm} ({net.layers[norm].name!r}) is a batch norm in evaluation mode that has "
@@ -83,7 +85,7 @@ def _trending(
 ) -> Outcome:
     """A finding for each stretch that does not overlap one before; adds what it takes."""
     for severity, stretch in graded:
-        if severity is None or _overlaps(stretch.span, taken):
+        if severity is None or overlaps(stretch.span, taken):
             continue
         taken.append(stretch.span)
         first, last = (net.layers[i].std for i in stretch.span)
@@ -112,7 +114,7 @@ def _severity(net: Net, trend: Trend) -> Severity | None:
     return "error" if log_ratio > net.log_limit("severe_variance_ratio") else "warning"
 
 
-def _stretches(net: Net, measure: Callable[[Layer], float], sign: int) -> list[Stretch]:
+def stretches(net: Net, measure: Callable[[Layer], float], sign: int) -> list[Stretch]:
     """Where the measure grows (sign +1) or falls (-1) along any sequence, the worst first."""
     found = []
     for members in net.sequences:
@@ -132,7 +134,8 @@ def _log_ends(first: float, last: float) -> float:
     return math.log(last / first) if first > 0 and last > 0 else math.nan
 
 
-def _overlaps(span: tuple[int, int], taken: Sequence[tuple[int, int]]) -> bool:
+def overlaps(span: tuple[int, int], taken: Sequence[tuple[int, int]]) -> bool:
+    """Whether a span has a layer in common with one of those taken."""
     return any(a <= span[1] and span[0] <= b for a, b in taken)
 
 
@@ -141,12 +144,12 @@ def _overlaps(span: tuple[int, int], taken: Sequence[tuple[int, int]]) -> bool:
 
 def _lost_differences(net: Net, taken: list[tuple[int, int]]) -> Outcome:
     for run in net.runs:
-        logs = [_log_slope(net.layers[i]) for i in run[1:]]
+        logs = [log_slope(net.layers[i]) for i in run[1:]]
         log_ratio = sum(logs) / 2
         is_jump = min(logs) < MOST_IN_ONE_STEP * sum(logs)  # a dead layer: no matter of the depth
         if log_ratio > net.log_limit("gradient_vanishing") or is_jump:
             continue
-        if _overlaps((run[0], run[-1]), taken):
+        if overlaps((run[0], run[-1]), taken):
             continue
         taken.append((run[0], run[-1]))
         rate = math.exp(log_ratio / len(logs))
@@ -162,7 +165,7 @@ def _lost_differences(net: Net, taken: list[tuple[int, int]]) -> Outcome:
         )
 
 
-def _log_slope(layer: Layer) -> float:
+def log_slope(layer: Layer) -> float:
     """The logarithm of fan_in Var(w) E[act'(z)^2], z normal with the moments measured."""
     if layer.weight is None:
         return 0.0
@@ -172,96 +175,3 @@ def _log_slope(layer: Layer) -> float:
         mean, std, slope = layer.pre.mean, layer.pre.std, act.slope
         square = expectation(lambda z: slope(mean + std * z).square())
     return math.log(max(layer.weight.scale * square, 1e-300))
-
-
-# ---- gradients ----
-
-
-def gradient_explosion(net: Net) -> Outcome:
-    """Gradients grow by a factor at every layer on the way back."""
-    yield from _gradients(net, "gradient_explosion", +1)
-
-
-def gradient_vanishing(net: Net) -> Outcome:
-    """Gradients fall by a factor at every layer on the way back."""
-    yield from _gradients(net, "gradient_vanishing", -1)
-
-
-def _gradients(net: Net, rule: str, sign: int) -> Outcome:
-    if all(layer.grad is None for layer in net.layers):
-        how = "predicted from the weights only" if sign > 0 else "see vanishing for what weights do"
-        yield SkippedCheck(rule, f"no gradients were measured ({how}): pass loss= to profile")
-        if sign > 0:
-            yield from _chaos(net)
-        return
-    if net.idle_norm is not None:
-        yield _idle(net, rule, net.idle_norm)
-        return
-    if len(net.sequences) == 0:
-        yield _short(rule)
-        return
-    yield from _without_gradient(net, rule)
-    taken: list[tuple[int, int]] = []
-    for stretch in _stretches(net, _gradient_norm, -sign):
-        log_ratio = -stretch.trend.log_ratio  # first over last
-        bad = sign * log_ratio > sign * net.log_limit(rule)
-        if not bad or _overlaps(stretch.span, taken):
-            continue
-        taken.append(stretch.span)
-        first, last = (_gradient_norm(net.layers[i]) for i in stretch.span)
-        rate = 1 / stretch.trend.rate
-        by_norms = sign > 0 and all(
-            net.layers[i].op.startswith("BatchNorm") for i in stretch.members
-        )
-        yield net.finding(
-            rule,
-            "error" if sign * log_ratio > 2 * sign * net.log_limit(rule) else "warning",
-            stretch.span,
-            rule,
-            math.exp(max(min(log_ratio, 700), -700)),
-            f"on the way back the gradient's norm {'grows' if sign > 0 else 'falls'} by "
-            f"{rate:.3g} a layer over {len(stretch.members)} layers, from {number(last)} to "
-            f"{number(first)}",
-            *(batch_norms() if by_norms else cause_and_cure(net, stretch.members, sign)),
-        )
-
-
-def _without_gradient(net: Net, rule: str) -> Outcome:
-    judged = {i for members in net.sequences for i in members if dense(net.layers[i])}
-    for first, last in spans(i for i in judged if net.layers[i].grad is None):
-        names = net.layers[first].name, net.layers[last].name
-        which = f"layers {first} to {last} ({names[0]!r} to {names[1]!r}) are"
-        which = f"layer {first} ({names[0]!r}) is" if first == last else which
-        yield SkippedCheck(
-            rule,
-            f"{which} not judged: no gradient comes there, as where weights are frozen, under "
-            "no_grad() or before detach()",
-        )
-
-
-def _gradient_norm(layer: Layer) -> float:
-    """Of the gradient at the output, over all its elements."""
-    grad = layer.grad
-    return grad.rms * math.sqrt(grad.finite) if grad is not None and grad.finite else math.nan
-
-
-def _chaos(net: Net) -> Outcome:
-    told = [f for f in explosion(net) if isinstance(f, Finding) and f.severity != "info"]
-    for run in net.runs:
-        if _overlaps((run[0], run[-1]), [(f.first, f.last) for f in told]):
-            continue  # the signal grows with it: one finding is enough
-        logs = [_log_slope(net.layers[i]) for i in run[1:]]
-        log_ratio = sum(logs) / 2
-        if log_ratio <= net.log_limit("gradient_explosion"):
-            continue
-        rate = math.exp(log_ratio / len(logs))
-        yield net.finding(
-            "gradient_explosion",
-            "warning",
-            (run[0], run[-1]),
-            "gradient_explosion",
-            math.exp(min(log_ratio, 700)),
-            f"by their weights and slopes, these layers multiply a gradient on its way back by "
-            f"{rate:.3g} each, predicted: {math.exp(min(log_ratio, 700)):.2g} over all",
-            *cause_and_cure(net, run, +1),
-        )

@@ -1,0 +1,109 @@
+"""Checks along the depth, on the way back: does the gradient explode or vanish?"""
+
+from __future__ import annotations
+
+import math
+
+from initfast.diagnosis.causes import batch_norms, cause_and_cure
+from initfast.diagnosis.findings import Finding, SkippedCheck
+from initfast.diagnosis.net import Net, Outcome, dense, spans
+from initfast.diagnosis.rules.depth import (
+    explosion,
+    idle,
+    log_slope,
+    overlaps,
+    stretches,
+    too_short,
+)
+from initfast.stats.layer import Layer
+from initfast.stats.text import number
+
+
+def gradient_explosion(net: Net) -> Outcome:
+    """Gradients grow by a factor at every layer on the way back."""
+    yield from _gradients(net, "gradient_explosion", +1)
+
+
+def gradient_vanishing(net: Net) -> Outcome:
+    """Gradients fall by a factor at every layer on the way back."""
+    yield from _gradients(net, "gradient_vanishing", -1)
+
+
+def _gradients(net: Net, rule: str, sign: int) -> Outcome:
+    if all(layer.grad is None for layer in net.layers):
+        how = "predicted from the weights only" if sign > 0 else "see vanishing for what weights do"
+        yield SkippedCheck(rule, f"no gradients were measured ({how}): pass loss= to profile")
+        if sign > 0:
+            yield from _chaos(net)
+        return
+    if net.idle_norm is not None:
+        yield idle(net, rule, net.idle_norm)
+        return
+    if len(net.sequences) == 0:
+        yield too_short(rule)
+        return
+    yield from _without_gradient(net, rule)
+    taken: list[tuple[int, int]] = []
+    for stretch in stretches(net, _gradient_norm, -sign):
+        log_ratio = -stretch.trend.log_ratio  # first over last
+        bad = sign * log_ratio > sign * net.log_limit(rule)
+        if not bad or overlaps(stretch.span, taken):
+            continue
+        taken.append(stretch.span)
+        first, last = (_gradient_norm(net.layers[i]) for i in stretch.span)
+        rate = 1 / stretch.trend.rate
+        by_norms = sign > 0 and all(
+            net.layers[i].op.startswith("BatchNorm") for i in stretch.members
+        )
+        yield net.finding(
+            rule,
+            "error" if sign * log_ratio > 2 * sign * net.log_limit(rule) else "warning",
+            stretch.span,
+            rule,
+            math.exp(max(min(log_ratio, 700), -700)),
+            f"on the way back the gradient's norm {'grows' if sign > 0 else 'falls'} by "
+            f"{rate:.3g} a layer over {len(stretch.members)} layers, from {number(last)} to "
+            f"{number(first)}",
+            *(batch_norms() if by_norms else cause_and_cure(net, stretch.members, sign)),
+        )
+
+
+def _without_gradient(net: Net, rule: str) -> Outcome:
+    judged = {i for members in net.sequences for i in members if dense(net.layers[i])}
+    for first, last in spans(i for i in judged if net.layers[i].grad is None):
+        names = net.layers[first].name, net.layers[last].name
+        which = f"layers {first} to {last} ({names[0]!r} to {names[1]!r}) are"
+        which = f"layer {first} ({names[0]!r}) is" if first == last else which
+        yield SkippedCheck(
+            rule,
+            f"{which} not judged: no gradient comes there, as where weights are frozen, under "
+            "no_grad() or before detach()",
+        )
+
+
+def _gradient_norm(layer: Layer) -> float:
+    """Of the gradient at the output, over all its elements."""
+    grad = layer.grad
+    return grad.rms * math.sqrt(grad.finite) if grad is not None and grad.finite else math.nan
+
+
+def _chaos(net: Net) -> Outcome:
+    told = [f for f in explosion(net) if isinstance(f, Finding) and f.severity != "info"]
+    for run in net.runs:
+        if overlaps((run[0], run[-1]), [(f.first, f.last) for f in told]):
+            continue  # the signal grows with it: one finding is enough
+        logs = [log_slope(net.layers[i]) for i in run[1:]]
+        log_ratio = sum(logs) / 2
+        if log_ratio <= net.log_limit("gradient_explosion"):
+            continue
+        rate = math.exp(log_ratio / len(logs))
+        yield net.finding(
+            "gradient_explosion",
+            "warning",
+            (run[0], run[-1]),
+            "gradient_explosion",
+            math.exp(min(log_ratio, 700)),
+            f"by their weights and slopes, these layers multiply a gradient on its way back by "
+            f"{rate:.3g} each, predicted: {math.exp(min(log_ratio, 700)):.2g} over all",
+            *cause_and_cure(net, run, +1),
+        )
