@@ -44,11 +44,8 @@ def vanishing(net: Net) -> Outcome:
 
 
 def _scale(net: Net, rule: str, sign: int) -> Outcome:
-    if net.idle_norm is not None:
-        yield idle(net, rule, net.idle_norm)
-        return
-    if len(net.sequences) == 0:
-        yield too_short(rule)
+    if (unfit := without_trend(net, rule)) is not None:
+        yield unfit
         return
     least = net.log_limit("variance_ratio") / 2
     graded = [
@@ -63,18 +60,18 @@ def _scale(net: Net, rule: str, sign: int) -> Outcome:
     yield from _trending(net, rule, [(g, s) for g, s in graded if g == "info"], taken)
 
 
-def too_short(rule: str) -> SkippedCheck:
-    """Of a net in which no trend can be looked for."""
-    return SkippedCheck(rule, f"no {LEAST_POINTS} layers of one kind follow one another")
-
-
-def idle(net: Net, rule: str, norm: int) -> SkippedCheck:
-    """Of a net whose norm does not yet do its work."""
-    return SkippedCheck(
-        rule,
-        f"layer {norm} ({net.layers[norm].name!r}) is a batch norm in evaluation mode that has "
-        "seen no data and passes its input on: profile the net after net.train()",
-    )
+def without_trend(net: Net, rule: str) -> SkippedCheck | None:
+    """Why no trend can be looked for in a net; None where one can."""
+    if net.idle_norm is not None:
+        return SkippedCheck(
+            rule,
+            f"layer {net.idle_norm} ({net.layers[net.idle_norm].name!r}) is a batch norm in "
+            "evaluation mode that has seen no data and passes its input on: profile the net after "
+            "net.train()",
+        )
+    if not net.sequences:
+        return SkippedCheck(rule, f"no {LEAST_POINTS} layers of one kind follow one another")
+    return None
 
 
 def _trending(

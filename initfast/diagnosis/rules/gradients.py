@@ -9,11 +9,10 @@ from initfast.diagnosis.findings import Finding, SkippedCheck
 from initfast.diagnosis.net import Net, Outcome, dense, spans
 from initfast.diagnosis.rules.depth import (
     explosion,
-    idle,
     log_slope,
     overlaps,
     stretches,
-    too_short,
+    without_trend,
 )
 from initfast.stats.layer import Layer
 from initfast.stats.text import number
@@ -36,11 +35,8 @@ def _gradients(net: Net, rule: str, sign: int) -> Outcome:
         if sign > 0:
             yield from _chaos(net)
         return
-    if net.idle_norm is not None:
-        yield idle(net, rule, net.idle_norm)
-        return
-    if len(net.sequences) == 0:
-        yield too_short(rule)
+    if (unfit := without_trend(net, rule)) is not None:
+        yield unfit
         return
     yield from _without_gradient(net, rule)
     taken: list[tuple[int, int]] = []
