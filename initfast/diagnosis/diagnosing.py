@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Protocol
 
-from initfast.collectives import WRAPPED
 from initfast.diagnosis.findings import SEVERITIES, Finding, SkippedCheck
 from initfast.diagnosis.net import Net, Rule
 from initfast.diagnosis.rules import depth, dtype_range, gradients, layers, nonfinite, weights
-from initfast.nets.callables import NOTE as CALLABLE
+from initfast.stats.layer import Layer
+from initfast.stats.moments import Moments
 from initfast.thresholds import limits
-
-if TYPE_CHECKING:
-    from initfast.report.report import Report
 
 RULES: dict[str, Rule] = {
     check.__name__: Rule((check.__doc__ or "").splitlines()[0], check)
@@ -51,7 +48,23 @@ class Diagnosis(NamedTuple):
     skipped: list[SkippedCheck]
 
 
-def diagnose(report: Report, thresholds: Mapping[str, float] | None = None) -> Diagnosis:
+class Profiled(Protocol):
+    """What is diagnosed: a report, or whatever else has its layers."""
+
+    @property
+    def layers(self) -> Sequence[Layer]:
+        """In execution order."""
+
+    @property
+    def inputs(self) -> Sequence[Moments]:
+        """The moments of the net's own inputs."""
+
+    @property
+    def root(self) -> str:
+        """What the layers' names are paths in, as code; "" where nothing has them all."""
+
+
+def diagnose(report: Profiled, thresholds: Mapping[str, float] | None = None) -> Diagnosis:
     """Check a report; ``report.findings`` is this with the usual thresholds.
 
     Args:
@@ -71,9 +84,7 @@ def diagnose(report: Report, thresholds: Mapping[str, float] | None = None) -> D
         >>> [finding.rule for finding in diagnose(report).findings][:1]
         ['saturation']
     """
-    root = "net.module" if WRAPPED in report.notes else "net"
-    root = "" if CALLABLE in report.notes else root
-    net = Net(report.layers, report.inputs, limits(thresholds), root)
+    net = Net(report.layers, report.inputs, limits(thresholds), report.root)
     findings: list[Finding] = []
     skipped: list[SkippedCheck] = []
     for name, rule in RULES.items():

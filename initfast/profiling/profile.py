@@ -164,7 +164,9 @@ def _run(
     notes = [compiled.NOTE] if compiled.is_compiled(names.modules) else []
     notes += [] if group is None else [WRAPPED]
     notes += [CALLABLE] if names.modules and not is_module else []
-    watch = Watch(names, Tape(stop_at_nonfinite, gradients), notes)
+    root_name = "net" if group is None else "net.module"
+    root_name = "" if CALLABLE in notes else root_name
+    watch = Watch(names, Tape(stop_at_nonfinite, gradients), notes, root=root_name)
     stack.enter_context(compiled.eagerly())
     stack.enter_context(unchanged(names.modules))
     if gradients is None:
@@ -202,11 +204,18 @@ class Watch:
         tape: records it.
         notes: what a reader must know of how the net runs.
         plain: torch's own functions make every value, so that not a bit of them differs.
+        root: what the names are paths in, as :class:`initfast.Report` has it.
     """
 
     def __init__(
-        self, names: NetNames, tape: Tape, notes: Iterable[str] = (), plain: bool = False
+        self,
+        names: NetNames,
+        tape: Tape,
+        notes: Iterable[str] = (),
+        plain: bool = False,
+        root: str = "net",
     ) -> None:
+        self._root = root
         self._names = names
         self._notes = list(notes)
         self._tape = tape
@@ -260,9 +269,9 @@ class Watch:
         recording = self._tape.read(names.paths(), names.modules)
         notes, skipped = [*self._notes, *self._outputs.notes], list(self._outputs.skipped)
         if not recording.copies.nonfinite():
-            return Report(recording.read, skipped=skipped, notes=notes)
+            return Report(recording.read, skipped=skipped, notes=notes, root=self._root)
         layers, inputs = recording.read()
-        return Report(with_parameters(layers, names.module), inputs, skipped, notes)
+        return Report(with_parameters(layers, names.module), inputs, skipped, notes, self._root)
 
 
 def _call(net: Callable[..., Any], x: Any) -> Any:

@@ -38,6 +38,8 @@ class Report:
         inputs: the moments of the net's own inputs.
         skipped: what was not measured, and why.
         notes: what else a reader must know of how the net ran.
+        root: what the layers' names are paths in, as code: "net", or "net.module" of a net that
+            is wrapped; "" where nothing has them all, as of a plain callable.
 
     Example:
         >>> net, x = torch.nn.Linear(4, 2), torch.randn(8, 4)
@@ -51,10 +53,12 @@ class Report:
         inputs: Sequence[Moments] = (),
         skipped: Sequence[Skipped] = (),
         notes: Sequence[str] = (),
+        root: str = "net",
     ) -> None:
         self._source = layers if callable(layers) else lambda: (layers, inputs)
         self.skipped = list(skipped)
         self.notes = list(notes)
+        self.root = root
 
     @cached_property
     def _contents(self) -> tuple[list[Layer], tuple[Moments, ...]]:
@@ -130,7 +134,7 @@ class Report:
         fits = Pattern(name, type, depth).fits
         layers = [x for x in self if fits(x.names, (x.type, x.op, *x.also_types))]
         skipped = [item for item in self.skipped if fits([item.name], [item.op])]
-        return Report(layers, self.inputs, skipped, self.notes)
+        return Report(layers, self.inputs, skipped, self.notes, self.root)
 
     @property
     def first_nonfinite(self) -> Layer | None:
@@ -147,9 +151,7 @@ class Report:
 
     @cached_property
     def _diagnosis(self) -> Diagnosis:
-        from initfast.diagnosis.diagnosing import (
-            diagnose,  # a third of this package, where it is asked for
-        )
+        from initfast.diagnosis.diagnosing import diagnose  # a third of this package, when asked
 
         return diagnose(self)
 
@@ -185,6 +187,7 @@ class Report:
             pairwise(self.inputs, other.inputs),
             list(dict.fromkeys([*self.skipped, *other.skipped])),
             list(dict.fromkeys([*self.notes, *other.notes])),
+            self.root if self.root == other.root else "",
         )
 
     def all_reduce(self, group: Any = None) -> Report:
@@ -206,7 +209,7 @@ class Report:
             return self
         whole = reduce(Report.merge, ranks)
         layers = with_shared_loss(whole.layers, [rank.layers for rank in ranks])
-        return Report(layers, whole.inputs, whole.skipped, whole.notes)
+        return Report(layers, whole.inputs, whole.skipped, whole.notes, whole.root)
 
     def __repr__(self) -> str:
         return f"Report({len(self)} layers)"
@@ -247,6 +250,7 @@ class Report:
             "inputs": [moments_to_dict(m) for m in self.inputs],
             "skipped": [list(item) for item in self.skipped],
             "notes": self.notes,
+            "root": self.root,
             "findings": [finding.to_dict() for finding in self.findings],
             "skipped_checks": [list(check) for check in self.skipped_checks],
         }
@@ -271,6 +275,7 @@ class Report:
             list(map(moments_from_dict, data.get("inputs", ()))),
             [Skipped(*item) for item in data.get("skipped", ())],
             data.get("notes", ()),
+            data.get("root", "net"),
         )
 
     def to_json(self, path: str | Path | None = None) -> str:

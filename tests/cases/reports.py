@@ -8,9 +8,9 @@ from initfast.stats.layer import Layer
 from initfast.stats.moments import Moments
 
 
-def layer(name="0", op="linear", std=1.0, shape=(16, 8), **more):
+def layer(name="0", op="linear", std=1.0, shape=(16, 8), post=None, **more):
     n = 128
-    post = Moments(n, 0, 3, 0, 0.5, std * std * (n - 1), -2.0, 2.0)
+    post = post or Moments(n, 0, 3, 0, 0.5, std * std * (n - 1), -2.0, 2.0)
     return Layer(name, op, shape, shape, torch.float32, post, **more)
 
 

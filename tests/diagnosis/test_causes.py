@@ -8,7 +8,6 @@ from torch import nn
 
 import initfast
 from initfast import profile
-from initfast.collectives import WRAPPED
 from initfast.diagnosis.advice import needed
 
 
@@ -110,7 +109,7 @@ def test_the_code_for_a_net_within_another():
     torch.manual_seed(0)
     net = deep(nn.ReLU)()
     report = profile(net, torch.randn(NOISE))
-    report.notes.append(WRAPPED)
+    report.root = "net.module"
     exec(report.findings[0].code, {"net": Wrapper(net), "report": report, "initfast": initfast})
     assert "vanishing" not in rules_of(profile(net, torch.randn(NOISE)))
 
@@ -118,8 +117,14 @@ def test_the_code_for_a_net_within_another():
 def test_there_is_no_code_where_none_would_do_anything():
     torch.manual_seed(0)
     net = deep(nn.ReLU, 20)()
-    plain = profile(lambda x: net(x), torch.randn(NOISE)).findings[0]
-    assert plain.rule == "vanishing" and "kaiming_normal_" in plain.advice and not plain.code
+    report = profile(lambda x: net(x), torch.randn(NOISE))
+    plain = report.findings[0]
+    assert (
+        report.root == ""
+        and plain.rule == "vanishing"
+        and "kaiming_normal_" in plain.advice
+        and not plain.code
+    )
     for normed in (nn.utils.parametrizations.weight_norm, nn.utils.parametrizations.spectral_norm):
         torch.manual_seed(0)
         net = deep(nn.ReLU, 20)()

@@ -251,5 +251,6 @@ def test_distributed_data_parallel(tmp_path):
         ours = profile(nn.parallel.DistributedDataParallel(net), x)
         plain = profile(net, x)
         assert [(one.op, one.post) for one in ours] == [(one.op, one.post) for one in plain]
+        assert (ours.root, plain.root) == ("net.module", "net")
     finally:
         torch.distributed.destroy_process_group()

@@ -36,21 +36,26 @@ def test_a_unit_is_dead_where_no_batch_wakes_it():
 
 
 def test_new_layers_come_where_they_ran():
-    a = [row("a"), row("b"), row("b"), row("d")]
-    b = [row("z"), row("a"), row("b"), row("c"), row("d"), row("e")]
+    a = [layer_of("a"), layer_of("b"), layer_of("b"), layer_of("d")]
+    b = [layer_of("z"), layer_of("a"), layer_of("b"), layer_of("c"), layer_of("d"), layer_of("e")]
     merged = Report(a).merge(Report(b))
     assert [layer.name for layer in merged] == ["z", "a", "b", "c", "b", "d", "e"]
     assert [layer.post.count for layer in merged] == [4, 8, 8, 4, 4, 8, 4]
 
 
-def row(name, shape=(2, 2)):
+def test_names_in_two_nets_are_those_of_neither():
+    assert Report([], root="net.module").merge(Report([], root="net.module")).root == "net.module"
+    assert Report([], root="net.module").merge(Report([])).root == ""
+
+
+def layer_of(name, shape=(2, 2)):
     post = Moments(4, mean=0.0, m2=3.0, min=-1.0, max=1.0)
     return initfast.Layer(name, "linear", shape, shape, torch.float32, post)
 
 
 def test_shapes_add_along_the_batch():
     def shape_of(a, b):
-        return Report([row("", a)]).merge(Report([row("", b)]))[0].shape
+        return Report([layer_of("", a)]).merge(Report([layer_of("", b)]))[0].shape
 
     assert shape_of((2, 5), (3, 5)) == (5, 5)
     assert shape_of((2, 5), (3, 6)) == (2, 5)
@@ -70,7 +75,7 @@ def test_without_a_group_nothing_is_exchanged():
     moments = Moments(2, mean=1.0, m2=2.0, min=0.0, max=2.0)
     assert moments.all_reduce() == moments
     assert gather(3) == [3]
-    report = Report([row("a")])
+    report = Report([layer_of("a")])
     assert report.all_reduce().layers == report.layers
 
 
