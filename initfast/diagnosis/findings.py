@@ -25,7 +25,7 @@ class Finding:
     """One thing that is wrong with a net, why, and what to do about it.
 
     Attributes:
-        rule: the name of the check, a key of :data:`initfast.diagnosis.diagnosing.RULES`.
+        rule: the name of the check, a key of :data:`initfast.diagnosis.RULES`.
         severity: "error", "warning" or "info".
         first, last: the range of layers, both ends included, as places in ``report.layers``.
         names: the names of the first and the last of these layers.

@@ -1,7 +1,10 @@
 """Findings in words."""
 
+import pytest
 from cases.findings import layer, moments
 
+import initfast
+from initfast.diagnosis import diagnosing
 from initfast.diagnosis.findings import MOST_SHOWN, Finding
 from initfast.report.report import Report
 
@@ -51,3 +54,11 @@ def test_only_the_worst_findings_are_spelled_out():
     assert str(report).count("error: saturation") == MOST_SHOWN
     assert "also in report.findings: 8 error saturation" in str(report)
     assert "error: saturation" in report._repr_html_()
+
+
+def test_the_checks_are_where_a_finding_says():
+    assert initfast.diagnosis.RULES is diagnosing.RULES
+    assert initfast.diagnosis.diagnose is initfast.diagnose is diagnosing.diagnose
+    assert dir(initfast.diagnosis) == ["RULES", "diagnose"]
+    with pytest.raises(AttributeError, match="has no attribute 'rule'"):
+        initfast.diagnosis.rule  # noqa: B018
