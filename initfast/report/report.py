@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import html
-import json
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property, reduce
 from pathlib import Path
@@ -16,8 +14,10 @@ from initfast.diagnosis.findings import Finding, SkippedCheck, summary, summary_
 from initfast.diagnosis.origin import origin
 from initfast.report.dataframe import frame_of
 from initfast.report.select import Pattern, named
-from initfast.report.table import Table, tree_rows
-from initfast.stats.layer import Layer, Skipped, moments_from_dict, moments_to_dict
+from initfast.report.table import Table, remarks
+from initfast.report.tree import tree_lines
+from initfast.stats.as_dict import as_plain, json_text, moments_from_dict
+from initfast.stats.layer import Layer, Skipped
 from initfast.stats.merge import merge_layers, pairwise, with_shared_loss
 from initfast.stats.moments import Moments
 from initfast.stats.text import WIDTH
@@ -215,9 +215,9 @@ class Report:
         return f"Report({len(self)} layers)"
 
     def __str__(self) -> str:
-        remarks = [fill(remark, WIDTH) for remark in self._remarks()]
+        below = [fill(text, WIDTH) for text in remarks(self.notes, self.skipped)]
         found = [""] * bool(self.findings) + [summary(self.findings)]
-        return "\n".join([Table(self.layers).text(), *remarks, *found]).rstrip()
+        return "\n".join([Table(self.layers).text(), *below, *found]).rstrip()
 
     def tree(self) -> str:
         """The table with the layers below the modules that contain them, as they nest.
@@ -228,31 +228,22 @@ class Report:
             >>> [line[:5].rstrip() for line in tree.splitlines()[2:]]
             ['(net)', '0', '  0', '  1']
         """
-        return Table(*tree_rows(self.layers)).text()
+        return Table(*tree_lines(self.layers)).text()
 
     def _repr_html_(self) -> str:
-        remarks = "".join(f"<p>{html.escape(remark)}</p>" for remark in self._remarks())
-        return Table(self.layers).html() + remarks + summary_html(self.findings)
-
-    def _remarks(self) -> list[str]:
-        """What stands below the table."""
-        remarks = list(self.notes)
-        if self.skipped:
-            first = self.skipped[0]
-            more = f" and {len(self.skipped) - 1} more" if len(self.skipped) > 1 else ""
-            remarks.append(f"Not measured: {first.op} at {first.name!r} ({first.reason}){more}.")
-        return remarks
+        below = "".join(f"<p>{html.escape(text)}</p>" for text in remarks(self.notes, self.skipped))
+        return Table(self.layers).html() + below + summary_html(self.findings)
 
     def to_dict(self) -> dict[str, Any]:
         """Everything in the report as numbers, strings, lists and dicts."""
         return {
             "layers": [layer.to_dict() for layer in self.layers],
-            "inputs": [moments_to_dict(m) for m in self.inputs],
-            "skipped": [list(item) for item in self.skipped],
+            "inputs": as_plain(self.inputs),
+            "skipped": as_plain(self.skipped),
             "notes": self.notes,
             "root": self.root,
             "findings": [finding.to_dict() for finding in self.findings],
-            "skipped_checks": [list(check) for check in self.skipped_checks],
+            "skipped_checks": as_plain(self.skipped_checks),
         }
 
     @classmethod
@@ -266,6 +257,7 @@ class Report:
             KeyError: it has no layers, or a layer lacks what every layer has.
 
         Example:
+            >>> import json
             >>> report = initfast.profile(nn.Linear(4, 2), torch.ones(3, 4))
             >>> Report.from_dict(json.loads(report.to_json())).layers == report.layers
             True
@@ -290,7 +282,7 @@ class Report:
         Raises:
             OSError: the file cannot be written.
         """
-        text = json.dumps(_spell_nonfinite(self.to_dict()), indent=1, allow_nan=False)
+        text = json_text(self.to_dict())
         if path is not None:
             Path(path).write_text(text + "\n", encoding="utf-8")
         return text
@@ -305,13 +297,3 @@ class Report:
             ImportError: pandas is not installed.
         """
         return frame_of(self.layers)
-
-
-def _spell_nonfinite(value: Any) -> Any:
-    if isinstance(value, float) and not math.isfinite(value):
-        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
-    if isinstance(value, dict):
-        return {key: _spell_nonfinite(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_spell_nonfinite(item) for item in value]
-    return value

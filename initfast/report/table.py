@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from initfast.stats.layer import Layer
+from initfast.stats.layer import Layer, Skipped
 from initfast.stats.text import WIDTH, number, share, shorten
 
 MAX_PERIOD = 32
@@ -44,21 +44,19 @@ class Column(NamedTuple):
 
 
 COLUMNS = (
-    Column("layer", lambda row: row.name, 9, text=True),
-    Column("op", lambda row: shorten(row.op, 24), 8, text=True),
-    Column("shape", lambda row: "x".join(map(str, row.shape)) or "scalar", 3, text=True),
-    Column("mean", lambda row: number(row.mean), 5),
-    Column("std", lambda row: number(row.std), 9),
-    Column("min", lambda row: number(_finite(row, row.min)), 1),
-    Column("max", lambda row: number(_finite(row, row.max)), 2),
-    Column("gain", lambda row: number(row.gain), 6),
-    Column(
-        "grad rms", lambda row: number(_grad_rms(row)), 6, shown=lambda row: row.grad is not None
-    ),
-    Column("zero", lambda row: share(row.zeros), 4, shown=lambda row: row.zeros > 0),
-    Column("saturated", lambda row: share(row.saturated), 7, shown=lambda row: row.saturated > 0),
-    Column("dead", lambda row: _count(row.dead_units), 7, shown=lambda row: bool(row.dead_units)),
-    Column("non-finite", lambda row: share(row.nonfinite), 8, shown=lambda row: row.nonfinite > 0),
+    Column("layer", lambda x: x.name, 9, text=True),
+    Column("op", lambda x: shorten(x.op, 24), 8, text=True),
+    Column("shape", lambda x: "x".join(map(str, x.shape)) or "scalar", 3, text=True),
+    Column("mean", lambda x: number(x.mean), 5),
+    Column("std", lambda x: number(x.std), 9),
+    Column("min", lambda x: number(_finite(x, x.min)), 1),
+    Column("max", lambda x: number(_finite(x, x.max)), 2),
+    Column("gain", lambda x: number(x.gain), 6),
+    Column("grad rms", lambda x: number(_grad_rms(x)), 6, shown=lambda x: x.grad is not None),
+    Column("zero", lambda x: share(x.zeros), 4, shown=lambda x: x.zeros > 0),
+    Column("saturated", lambda x: share(x.saturated), 7, shown=lambda x: x.saturated > 0),
+    Column("dead", lambda x: _count(x.dead_units), 7, shown=lambda x: bool(x.dead_units)),
+    Column("non-finite", lambda x: share(x.nonfinite), 8, shown=lambda x: x.nonfinite > 0),
 )
 
 
@@ -75,7 +73,7 @@ class Fold(NamedTuple):
 
 
 class Table:
-    """Rows and columns of a report, ready to be set as text or HTML.
+    """Lines and columns of a report, ready to be set as text or HTML.
 
     Args:
         layers: the layers, in the order in which they are shown; None for a line of its own name.
@@ -83,14 +81,14 @@ class Table:
     """
 
     def __init__(self, layers: Sequence[Layer | None], names: Sequence[str] | None = None) -> None:
-        names = names or [row.name if row else "" for row in layers]
+        names = names or [layer.name if layer else "" for layer in layers]
         self._layers = layers
-        self._rows = fold(layers, names)
-        shown = [row for row in self._rows if isinstance(row, int)]
+        self._lines = fold(layers, names)
+        shown = [i for i in self._lines if isinstance(i, int)]
         present = [layer for layer in layers if layer is not None]
         self._columns = [c for c in COLUMNS if any(map(c.shown, present))]
-        self._cells = {c: [_cell(c, layers[row]) for row in shown] for c in self._columns}
-        self._cells[COLUMNS[0]] = [shorten(names[row] or "(net)", 32) for row in shown]
+        self._cells = {c: [_cell(c, layers[i]) for i in shown] for c in self._columns}
+        self._cells[COLUMNS[0]] = [shorten(names[i] or "(net)", 32) for i in shown]
         while self._width() > WIDTH:
             self._columns.remove(min(self._columns, key=lambda c: c.rank))
 
@@ -100,14 +98,14 @@ class Table:
     def _width(self) -> int:
         return sum(self._widths()) + 2 * (len(self._columns) - 1)
 
-    def _lines(self) -> list[list[str] | str]:
-        """The cells of each row; for a fold one sentence."""
+    def _texts(self) -> list[list[str] | str]:
+        """The cells of each line; for a fold one sentence."""
         cells = iter(zip(*(self._cells[c] for c in self._columns), strict=True))
-        return [list(next(cells)) if isinstance(r, int) else self._sentence(r) for r in self._rows]
+        return [list(next(cells)) if isinstance(i, int) else self._sentence(i) for i in self._lines]
 
     def _sentence(self, fold: Fold) -> str:
-        rows = self._layers[fold.start : fold.stop]
-        stds = [row.std for row in rows if row is not None and math.isfinite(row.std)]
+        folded = [layer for layer in self._layers[fold.start : fold.stop] if layer is not None]
+        stds = [layer.std for layer in folded if math.isfinite(layer.std)]
         count = fold.stop - fold.start
         what = "like these" if fold.period == 1 else f"in blocks of {fold.period} like these"
         scale = f", std {number(min(stds))} to {number(max(stds))}" if stds else ""
@@ -126,18 +124,18 @@ class Table:
             ]
             return "  ".join(aligned).rstrip()
 
-        rows = [row[:WIDTH] if isinstance(row, str) else line(row) for row in self._lines()]
-        return "\n".join([line([c.heading for c in self._columns]), "-" * self._width(), *rows])
+        lines = [text[:WIDTH] if isinstance(text, str) else line(text) for text in self._texts()]
+        return "\n".join([line([c.heading for c in self._columns]), "-" * self._width(), *lines])
 
     def html(self) -> str:
         """An HTML table."""
         head = "".join(f"<th>{html.escape(c.heading)}</th>" for c in self._columns)
         body = []
-        for row in self._lines():
-            if isinstance(row, str):
-                cells = f'<td colspan="{len(self._columns)}">{html.escape(row)}</td>'
+        for text in self._texts():
+            if isinstance(text, str):
+                cells = f'<td colspan="{len(self._columns)}">{html.escape(text)}</td>'
             else:
-                cells = "".join(f"<td>{html.escape(cell)}</td>" for cell in row)
+                cells = "".join(f"<td>{html.escape(cell)}</td>" for cell in text)
             body.append(f"<tr>{cells}</tr>")
         return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>"
 
@@ -146,30 +144,30 @@ def fold(layers: Sequence[Layer | None], names: Sequence[str]) -> list[int | Fol
     """Which layers to show, by index, and which to fold because blocks of layers repeat.
 
     Layers are alike where they differ only in the numbers of their names and in what was measured.
-    Of a run, the first rows or the first block are shown, and the last. The first layer with a
+    Of a run, the first layers or the first block are shown, and the last. The first layer with a
     non-finite value is always shown.
     """
     kinds: list[object] = [
-        (re.sub(r"\d+", "#", name), row and (row.op, row.input_shape, row.shape))
-        for name, row in zip(names, layers, strict=True)
+        (re.sub(r"\d+", "#", name), layer and (layer.op, layer.input_shape, layer.shape))
+        for name, layer in zip(names, layers, strict=True)
     ]
-    special = next((i for i, row in enumerate(layers) if row and row.has_nonfinite), -1)
-    rows: list[int | Fold] = []
+    special = next((i for i, layer in enumerate(layers) if layer and layer.has_nonfinite), -1)
+    lines: list[int | Fold] = []
     start = 0
     while start < len(layers):
         period, head, tail, stop = _run(kinds, start)
-        rows += range(start, head)
+        lines += range(start, head)
         for a, b in _without(special, head, tail):
-            rows += [Fold(a, b, period)] if b - a > 2 else range(a, b)
-        rows += range(tail, stop)
+            lines += [Fold(a, b, period)] if b - a > 2 else range(a, b)
+        lines += range(tail, stop)
         start = stop
-    return rows
+    return lines
 
 
 def _run(kinds: Sequence[object], start: int) -> tuple[int, int, int, int]:
     """The shortest block that repeats from start, long enough to fold.
 
-    Returns its period, the end of the rows shown first, the start of those shown last, the end.
+    Returns its period, the end of the layers shown first, the start of those shown last, the end.
     """
     for period in range(1, MAX_PERIOD + 1):
         stop = start + period
@@ -189,44 +187,9 @@ def _without(index: int, start: int, stop: int) -> list[tuple[int, int]]:
     return [(start, index), (index, index + 1), (index + 1, stop)]
 
 
-# ---- the tree ----
-
-
-class _Node:
-    """A module: the layers whose output is its own, and the modules in it."""
-
-    def __init__(self) -> None:
-        self.layers: list[Layer | None] = []
-        self.children: dict[str, _Node] = {}
-
-    def at(self, path: str) -> _Node:
-        """The module of that path."""
-        node = self
-        for name in path.split(".") if path else ():
-            node = node.children.setdefault(name, _Node())
-        return node
-
-
-def tree_rows(layers: Sequence[Layer]) -> tuple[list[Layer | None], list[str]]:
-    """The lines of the layers as a tree: each module, then what is in it.
-
-    Returns:
-        For each line its layer, or None for a module without an output of its own, and its name,
-        indented.
-    """
-    root = _Node()
-    for layer in layers:
-        for name in layer.names:
-            root.at(name).layers.append(layer)
-    rows: list[Layer | None] = []
-    names: list[str] = []
-
-    def show(node: _Node, name: str, depth: int) -> None:
-        if node is not root or node.layers:
-            rows.extend(node.layers or [None])
-            names.extend(["  " * depth + name] * (len(node.layers) or 1))
-        for child_name, child in node.children.items():
-            show(child, child_name, depth if node is root else depth + 1)
-
-    show(root, "", 0)
-    return rows, names
+def remarks(notes: Sequence[str], skipped: Sequence[Skipped]) -> list[str]:
+    """What stands below the table of a report."""
+    if not skipped:
+        return list(notes)
+    first, more = skipped[0], f" and {len(skipped) - 1} more" if len(skipped) > 1 else ""
+    return [*notes, f"Not measured: {first.op} at {first.name!r} ({first.reason}){more}."]

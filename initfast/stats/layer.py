@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
+from initfast.stats.as_dict import as_plain, moments_from_dict
 from initfast.stats.moments import Moments
-from initfast.stats.text import dtype_name
 
 
 @dataclass(frozen=True)
@@ -183,36 +183,7 @@ class Layer:
         Returns:
             The attributes by name, moments with their std, and `gain` and `grad_to_weight`.
         """
-        return {
-            "name": self.name,
-            "op": self.op,
-            "input_shape": None if self.input_shape is None else list(self.input_shape),
-            "shape": list(self.shape),
-            "dtype": dtype_name(self.dtype),
-            "post": moments_to_dict(self.post),
-            "pre": moments_to_dict(self.pre),
-            "input": moments_to_dict(self.input),
-            "weight": None if self.weight is None else _weight_to_dict(self.weight),
-            "units": self.units,
-            "dead_units": self.dead_units,
-            "gain": self.gain,
-            "grad": moments_to_dict(self.grad),
-            "weight_grad": moments_to_dict(self.weight_grad),
-            "grad_to_weight": self.grad_to_weight,
-            "type": self.type,
-            "also": list(self.also),
-            "also_types": list(self.also_types),
-            "is_output": self.is_output,
-            "is_returned": self.is_returned,
-            "has_nan": self.has_nan,
-            "further_inputs": [moments_to_dict(m) for m in self.further_inputs],
-            "nonfinite_parameters": list(self.nonfinite_parameters),
-            "weights": {name: _weight_to_dict(w) for name, w in self.weights.items()},
-            "weight_grads": {n: moments_to_dict(g) for n, g in self.weight_grads.items()},
-            "alpha": self.alpha,
-            "beta": self.beta,
-            "parameter": self.parameter,
-        }
+        return {name: as_plain(getattr(self, name)) for name in _KEPT}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Layer:
@@ -229,35 +200,8 @@ class Layer:
             >>> Layer.from_dict(layer.to_dict()) == layer
             True
         """
-        weight, shape, post = data["weight"], data["input_shape"], data["post"]
-        return cls(
-            name=data["name"],
-            op=data["op"],
-            input_shape=None if shape is None else tuple(shape),
-            shape=tuple(data["shape"]),
-            dtype=getattr(torch, data["dtype"]),
-            post=moments_from_dict(post),
-            pre=_perhaps(data["pre"]),
-            input=_perhaps(data["input"]),
-            weight=None if weight is None else _weight_from_dict(weight),
-            dead_units=data["dead_units"],
-            grad=_perhaps(data.get("grad")),
-            weight_grad=_perhaps(data.get("weight_grad")),
-            type=data.get("type", ""),
-            also=tuple(data.get("also", ())),
-            also_types=tuple(data.get("also_types", ())),
-            is_output=data.get("is_output", True),
-            is_returned=data.get("is_returned", False),
-            has_nan=data.get("has_nan"),
-            further_inputs=tuple(map(moments_from_dict, data.get("further_inputs", ()))),
-            nonfinite_parameters=tuple(data.get("nonfinite_parameters", ())),
-            units=data.get("units"),
-            weights={n: _weight_from_dict(w) for n, w in data.get("weights", {}).items()},
-            weight_grads={n: moments_from_dict(g) for n, g in data.get("weight_grads", {}).items()},
-            alpha=data.get("alpha"),
-            beta=data.get("beta"),
-            parameter=data.get("parameter", ""),
-        )
+        names = {f.name for f in fields(cls)} & data.keys() | _ALWAYS_KEPT
+        return cls(**{name: _read(name, data[name]) for name in names})
 
 
 class Skipped(NamedTuple):
@@ -274,18 +218,6 @@ class Skipped(NamedTuple):
     reason: str
 
 
-def _weight_to_dict(weight: Weight) -> dict[str, Any]:
-    return {
-        "fan_in": weight.fan_in,
-        "fan_out": weight.fan_out,
-        "moments": moments_to_dict(weight.moments),
-    }
-
-
-def _weight_from_dict(data: Mapping[str, Any]) -> Weight:
-    return Weight(data["fan_in"], data["fan_out"], moments_from_dict(data["moments"]))
-
-
 def _ratio(std: float, base: float) -> float:
     """std / base, where base may be 0."""
     if base == 0:
@@ -293,21 +225,39 @@ def _ratio(std: float, base: float) -> float:
     return std / base
 
 
-_NOTHING = Moments()
+_KEPT = (
+    *("name", "op", "input_shape", "shape", "dtype", "post", "pre", "input", "weight"),
+    *("units", "dead_units", "gain", "grad", "weight_grad", "grad_to_weight"),
+    *("type", "also", "also_types", "is_output", "is_returned", "has_nan"),
+    *("further_inputs", "nonfinite_parameters", "weights", "weight_grads"),
+    *("alpha", "beta", "parameter"),
+)
+"""What :meth:`Layer.to_dict` writes, in this order."""
 
 
-def moments_to_dict(moments: Moments | None) -> dict[str, Any] | None:
-    """Its fields and std; None for None."""
-    if moments is None:
-        return None
-    return {f.name: getattr(moments, f.name) for f in fields(Moments)} | {"std": moments.std}
+_ALWAYS_KEPT = frozenset(_KEPT[:9]) | {"dead_units"}
+"""What every dict of a layer has, also one that was written before there was more."""
 
 
-def moments_from_dict(data: Mapping[str, Any]) -> Moments:
-    """The moments that :func:`moments_to_dict` wrote, directly or through JSON."""
-    kinds = ((f.name, type(getattr(_NOTHING, f.name))) for f in fields(Moments))
-    return Moments(*(kind(data[name]) for name, kind in kinds))
+def _read(name: str, value: Any) -> Any:
+    """An attribute of a layer from what :meth:`Layer.to_dict` made of it."""
+    if value is None or name not in _READERS:
+        return value
+    return _READERS[name](value)
 
 
-def _perhaps(data: Mapping[str, Any] | None) -> Moments | None:
-    return None if data is None else moments_from_dict(data)
+def _weight(data: Mapping[str, Any]) -> Weight:
+    return Weight(data["fan_in"], data["fan_out"], moments_from_dict(data["moments"]))
+
+
+_READERS: dict[str, Callable[[Any], Any]] = {
+    **dict.fromkeys(("input_shape", "shape", "also", "also_types", "nonfinite_parameters"), tuple),
+    **dict.fromkeys(("post", "pre", "input", "grad", "weight_grad"), moments_from_dict),
+    **dict.fromkeys(("alpha", "beta"), float),  # through JSON an infinity is a string
+    "dtype": lambda name: getattr(torch, name),
+    "weight": _weight,
+    "further_inputs": lambda items: tuple(map(moments_from_dict, items)),
+    "weights": lambda items: {name: _weight(item) for name, item in items.items()},
+    "weight_grads": lambda items: {name: moments_from_dict(m) for name, m in items.items()},
+}
+"""How each attribute is read that is not kept as it is."""

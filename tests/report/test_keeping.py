@@ -1,6 +1,7 @@
 """A report kept: as JSON, as a dict, as a data frame."""
 
 import json
+import math
 import sys
 
 import pytest
@@ -57,7 +58,8 @@ def test_a_dict_that_does_not_say_where_the_names_are():
 
 def test_json_spells_what_json_lacks():
     nothing = Moments(3, 3)
-    report = Report([Layer("a", "linear", None, (3,), torch.bfloat16, nothing)])
+    ends = {"alpha": 0.0, "beta": math.inf}
+    report = Report([Layer("a", "linear + hardtanh", None, (3,), torch.bfloat16, nothing, **ends)])
     entry = strict(report.to_json())["layers"][0]
     assert entry["post"]["mean"] == "NaN" and entry["post"]["max"] == "-Infinity"
     assert entry["gain"] is None and entry["dtype"] == "bfloat16"

@@ -1,0 +1,49 @@
+"""Statistics as the numbers, strings, lists and dicts of which JSON is made, and back."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+import torch
+
+from initfast.stats.moments import Moments
+from initfast.stats.text import dtype_name
+
+_NOTHING = Moments()
+
+
+def as_plain(value: Any) -> Any:
+    """A value, and what is in it: dataclasses as dicts, moments with their std."""
+    if is_dataclass(value):
+        plain = {f.name: as_plain(getattr(value, f.name)) for f in fields(value)}
+        return plain | {"std": value.std} if isinstance(value, Moments) else plain
+    if isinstance(value, Mapping):
+        return {name: as_plain(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [as_plain(item) for item in value]
+    return dtype_name(value) if isinstance(value, torch.dtype) else value
+
+
+def moments_from_dict(data: Mapping[str, Any]) -> Moments:
+    """The moments that were made plain, directly or through JSON."""
+    kinds = ((f.name, type(getattr(_NOTHING, f.name))) for f in fields(Moments))
+    return Moments(*(kind(data[name]) for name, kind in kinds))
+
+
+def json_text(plain: Any) -> str:
+    """As JSON; NaN and infinities, which it lacks, are "NaN", "Infinity" and "-Infinity"."""
+    return json.dumps(_spell_nonfinite(plain), indent=1, allow_nan=False)
+
+
+def _spell_nonfinite(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    if isinstance(value, dict):
+        return {key: _spell_nonfinite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_spell_nonfinite(item) for item in value]
+    return value
