@@ -1,8 +1,8 @@
-"""Reports of several batches, or of several ranks, made one.
+"""The layers of several batches, or of several ranks, made one.
 
 Merged are the statistics, exactly (Chan, Golub & LeVeque 1979), and the masks that tell dead units:
-the merged report is that of one batch which holds all the others. A layer's counterpart is the one
-of the same name, operator and call.
+the merged layers are those of one batch which holds all the others. A layer's counterpart is the
+one of the same name, operator and call.
 """
 
 from __future__ import annotations
@@ -10,16 +10,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
+from initfast.stats.layer import Layer
 from initfast.stats.moments import Moments
 
-if TYPE_CHECKING:
-    from initfast.stats.layer import Layer
-
 Key = tuple[str, str, int]
+"""Of a layer: its name, its operator, and which of their calls it is."""
+
 T = TypeVar("T")
 
 
