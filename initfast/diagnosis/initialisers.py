@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from initfast.diagnosis.advice import Act, needed
 from initfast.init.fans import calculate_gain
+from initfast.stats.layer import Layer
 
 
 class Known(NamedTuple):
@@ -52,3 +53,24 @@ def recognise(
     known = candidates(fan_in, fan_out, act, blocks)
     best = min(known, key=lambda k: abs(math.log(variance / k.variance)))
     return best if abs(variance / best.variance - 1) <= tolerance else None
+
+
+def initialiser_of(layer: Layer, act: Act | None, blocks: int, tolerance: float) -> str | None:
+    """What a layer's weight was filled by, in words; None where nothing fits.
+
+    Args:
+        layer: may have no weight.
+        act, blocks: as in :func:`candidates`.
+        tolerance: of the variance, relative; of few weights chance explains more.
+    """
+    weight = layer.weight
+    if weight is None or not weight.std > 0:
+        return None
+    fans = [(weight.fan_in, weight.fan_out)]
+    if layer.op.startswith("ConvTranspose"):
+        fans.insert(0, fans[0][::-1])  # torch's initialisers take these fans for the other way
+    tolerance = max(tolerance, 4 * math.sqrt(2 / max(weight.moments.finite, 1)))
+    if weight.moments.mean**2 > tolerance * weight.std**2:
+        return None
+    found = (recognise(weight.std**2, *f, act, blocks, tolerance) for f in fans)
+    return next((known.name for known in found if known), None)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from initfast.diagnosis import advice, topology
 from initfast.diagnosis.advice import Act, activation_of
 from initfast.diagnosis.findings import Finding, Severity, SkippedCheck
-from initfast.diagnosis.initialisers import recognise
+from initfast.diagnosis.initialisers import initialiser_of
 from initfast.diagnosis.masks import harmless
 from initfast.diagnosis.trends import LEAST_POINTS
 from initfast.ops.activations import ACTIVATIONS
@@ -165,19 +165,8 @@ class Net:
 
     def initialiser(self, i: int) -> str | None:
         """What layer i's weight was filled by, in words; None where nothing fits."""
-        layer = self.layers[i]
-        if layer.weight is None or not layer.weight.std > 0:
-            return None
-        weight, fans = layer.weight, [(layer.weight.fan_in, layer.weight.fan_out)]
-        if layer.op.startswith("ConvTranspose"):
-            fans.insert(0, fans[0][::-1])  # torch's initialisers take these fans for the other way
-        n = max(weight.moments.finite, 1)
-        tolerance = max(self.limits["initialiser"], 4 * math.sqrt(2 / n))
         act, blocks = self.activation(i), self.blocks.get(i, 1)
-        if weight.moments.mean**2 > tolerance * weight.std**2:
-            return None
-        found = (recognise(weight.std**2, *f, act, blocks, tolerance) for f in fans)
-        return next((known.name for known in found if known), None)
+        return initialiser_of(self.layers[i], act, blocks, self.limits["initialiser"])
 
     def refill(self, first: int, last: int, act: Act | None, std: float = 1.0) -> str:
         """Code that fills the weights of the linear layers and convolutions first to last anew.

@@ -81,49 +81,55 @@ def _too_wide(net: Net, i: int, span: tuple[int, int]) -> tuple[str, str, str]:
 
 def dead_units(net: Net) -> Outcome:
     """Most units of a layer are zero over the whole batch."""
-    few: dict[int, int] = {}
+    too_few: list[int] = []  # the samples of layers on which they tell nothing
     for i, layer in enumerate(net.sound):
-        act = activation_in(layer.op)
-        if layer.dead_units is None or act is None or not layer.units:
-            continue
-        if act not in RECTIFIERS and layer.pre and layer.pre.zero >= layer.post.zero:
-            continue  # of zeros alone, where its slope is not zero: they learn
-        n = layer.units or 1
-        samples = layer.post.count // n
-        if not samples or layer.dead_units <= n * net.limits["dead_units"]:
+        n, dead = layer.units or 0, layer.dead_units or 0
+        samples = layer.post.count // (n or 1)
+        limit = n * net.limits["dead_units"]
+        if not _may_die(layer) or not samples or dead <= limit:
             continue
         active = _least_active(layer)
         if active > net.limits["unit_activity"]:
-            few[i] = samples
+            too_few.append(samples)
             continue
-        limit = n * net.limits["dead_units"]
-        if layer.dead_units < n and layer.dead_units < limit + DEVIATIONS * math.sqrt(n) / 2:
+        if dead < n and dead < limit + DEVIATIONS * math.sqrt(n) / 2:
             continue
-        part = layer.dead_units / n
         yield net.finding(
             "dead_units",
-            "error" if part > net.limits["dead_units_severe"] else "warning",
+            "error" if dead / n > net.limits["dead_units_severe"] else "warning",
             (i, i),
             "dead_units",
-            part,
-            f"{layer.dead_units} of {n} units are zero on all {samples} samples: each is active "
+            dead / n,
+            f"{dead} of {n} units are zero on all {samples} samples: each is active "
             f"on under {share(round(active, 4))} of inputs",
             _why_dead(layer),
             "start its bias at zero and its weight with mean zero; a leaky ReLU cannot die",
             _start_anew(net, i),
         )
-    if few:
-        samples = max(few.values())
-        rare = net.limits["unit_activity"]
-        cure = "no batch tells that a unit is never active"
-        if rare > 0:
-            need = math.ceil(math.log(1 - CONFIDENCE) / math.log(1 - rare))
-            cure = f"pass a batch of {need} or more"
-        yield SkippedCheck(
-            "dead_units",
-            f"{len(few)} layers have most units at zero, but {samples} samples tell too little: "
-            f"{cure}",
-        )
+    if too_few:
+        yield _too_few_samples(net, too_few)
+
+
+def _may_die(layer: Layer) -> bool:
+    """Whether a unit of it that is always zero learns nothing."""
+    act = activation_in(layer.op)
+    if layer.dead_units is None or act is None or not layer.units:
+        return False
+    # Of zeros alone, where its slope is not zero, a unit learns.
+    return act in RECTIFIERS or not layer.pre or layer.pre.zero < layer.post.zero
+
+
+def _too_few_samples(net: Net, samples: list[int]) -> SkippedCheck:
+    rare = net.limits["unit_activity"]
+    cure = "no batch tells that a unit is never active"
+    if rare > 0:
+        need = math.ceil(math.log(1 - CONFIDENCE) / math.log(1 - rare))
+        cure = f"pass a batch of {need} or more"
+    return SkippedCheck(
+        "dead_units",
+        f"{len(samples)} layers have most units at zero, but {max(samples)} samples tell too "
+        f"little: {cure}",
+    )
 
 
 def _least_active(layer: Layer) -> float:
