@@ -3,8 +3,8 @@
 
 #include <algorithm>
 
-#include "math/kernel_arguments.h"
 #include "binding/tensors.h"
+#include "math/work.h"
 
 namespace initfast {
 

@@ -3,8 +3,8 @@
 
 #include <array>
 
-#include "math/kernel_arguments.h"
 #include "binding/tensors.h"
+#include "math/work.h"
 
 namespace initfast {
 

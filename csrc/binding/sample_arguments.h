@@ -1,8 +1,8 @@
 // The arguments of sample_ and zero_rows_, checked and in the kernels' form.
 #pragma once
 
-#include "math/kernel_arguments.h"
 #include "binding/tensors.h"
+#include "math/work.h"
 
 namespace initfast {
 

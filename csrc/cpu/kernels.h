@@ -4,8 +4,8 @@
 // a slot of its own, and the slots are merged in order: the bits do not depend on who ran what.
 #pragma once
 
-#include "math/kernel_arguments.h"
 #include "math/moments.h"
+#include "math/work.h"
 
 namespace initfast::cpu {
 

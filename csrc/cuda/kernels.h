@@ -11,8 +11,8 @@
 #include <cuda_runtime_api.h>
 #endif
 
-#include "math/kernel_arguments.h"
 #include "math/moments.h"
+#include "math/work.h"
 
 namespace initfast::cuda {
 
