@@ -1,4 +1,5 @@
-// What the way back through a chain of linear layers takes and gives, on any device.
+// The way back through a chain of linear layers and their activations: the operator on any device,
+// but for what the device's kernels do within one layer.
 #pragma once
 
 #include <array>
@@ -59,28 +60,7 @@ inline std::vector<ChainLayer> chain_layers(const Tensor& grad_y, const std::vec
   return layers;
 }
 
-// Room for the gradients that are wanted; empty tensors for the others.
-struct ChainGradients {
-  std::vector<Tensor> weights, biases;
-
-  ChainGradients(const std::vector<ChainLayer>& layers, const Tensor& like) {
-    for (const ChainLayer& layer : layers) {
-      const LinearOperands& in = layer.in;
-      weights.push_back(layer.wants_weight ? new_tensor({in.cols, in.depth}, like.scalar_type(), like)
-                                           : new_tensor({0}, like.scalar_type(), like));
-      biases.push_back(new_tensor({layer.wants_bias ? in.cols : 0}, like.scalar_type(), like));
-    }
-  }
-};
-
-// The gradients of x, of weights and of biases; the moments of the gradient at each result and weight.
-using ChainResults = std::tuple<Tensor, std::vector<Tensor>, std::vector<Tensor>, Tensor>;
-
-// The gradient at the last result, as its layer sees it.
-inline Tensor first_gradient(const Tensor& grad_y, const std::vector<ChainLayer>& layers) {
-  const LinearOperands& last = layers.back().in;
-  return torch::stable::view(torch::stable::contiguous(grad_y), {last.rows, last.cols});
-}
+// ---- one layer, by the library's products ----
 
 inline void mm_out(const Tensor& a, const Tensor& b, const Tensor& out) {
   std::array<StableIValue, 3> stack{torch::stable::detail::from(a), torch::stable::detail::from(b),
@@ -90,28 +70,69 @@ inline void mm_out(const Tensor& a, const Tensor& b, const Tensor& out) {
   (void)torch::stable::detail::to<Tensor>(stack[0]);
 }
 
-// ---- the library's products ----
+// Room for a layer's gradients, empty where they are not wanted.
+struct LayerGradients {
+  Tensor weight, bias;
+};
 
-// grad_z^T x: in `found` where it is wanted itself, else in memory of its own.
-inline Tensor weight_gradient(const ChainLayer& layer, const Tensor& grad_z, const Tensor& found) {
+// From the gradient at z to those that are wanted; measure(weight's gradient, or nothing) is called
+// while it is in the cache. Returns the gradient at the layer's input where it goes further.
+template <class Measure>
+Tensor backward_by_products(const ChainLayer& layer, Tensor grad_z, bool further,
+                            LayerGradients found, Measure measure) {
   const LinearOperands& in = layer.in;
-  const Tensor weight =
-      layer.wants_weight ? found : new_tensor({in.cols, in.depth}, grad_z.scalar_type(), grad_z);
-  Tensor rows = grad_z;  // transpose takes a reference it may change
-  mm_out(torch::stable::transpose(rows, 0, 1), in.x, weight);
-  return weight;
-}
-
-inline void bias_gradient(const Tensor& grad_z, Tensor& found) {
-  const int64_t over_rows[] = {0};
-  torch::stable::copy_(found, torch::stable::sum(grad_z, over_rows));
-}
-
-inline Tensor input_gradient(const ChainLayer& layer, const Tensor& grad_z) {
-  const Tensor grad_x =
-      new_tensor({layer.in.rows, layer.in.depth}, grad_z.scalar_type(), grad_z);
-  mm_out(grad_z, layer.in.weight, grad_x);
+  const auto room = [&](int64_t rows, int64_t cols) {
+    return new_tensor({rows, cols}, grad_z.scalar_type(), grad_z);
+  };
+  if (layer.wants_weight_moments) {
+    if (!layer.wants_weight) found.weight = room(in.cols, in.depth);
+    mm_out(torch::stable::transpose(grad_z, 0, 1), in.x, found.weight);
+  }
+  measure(found.weight);
+  if (layer.wants_bias) {
+    const int64_t over_rows[] = {0};
+    torch::stable::copy_(found.bias, torch::stable::sum(grad_z, over_rows));
+  }
+  if (!further) return grad_z;
+  Tensor grad_x = room(in.rows, in.depth);
+  mm_out(grad_z, in.weight, grad_x);
   return grad_x;
+}
+
+// ---- the operator ----
+
+// The gradients of x, of weights and of biases; the moments of the gradient at each result and weight.
+using ChainResults = std::tuple<Tensor, std::vector<Tensor>, std::vector<Tensor>, Tensor>;
+
+// The Chain of a device is made of the layers, their dtype and grad_y. It has
+// - backward(i, grad, further, found): takes the gradient at the result of layer i to its input, where
+//   it goes further, and finds the layer's own; called from the last layer to the first;
+// - moments() of what it has found.
+template <class Chain>
+ChainResults linear_act_chain_backward(
+    Tensor grad_y, std::vector<Tensor> inputs, std::vector<Tensor> weights, std::vector<Tensor> zs,
+    std::vector<std::string> names, std::vector<double> alphas, std::vector<double> betas,
+    bool wants_x, std::vector<int64_t> weights_wanted, std::vector<bool> biases_wanted) {
+  const Dtype dtype = dtype_of(grad_y, "linear_act_chain_backward", "grad_y");
+  const std::vector<ChainLayer> layers = chain_layers(grad_y, inputs, weights, zs, names, alphas, betas,
+                                                      weights_wanted, biases_wanted);
+  Chain chain(layers, dtype, grad_y);
+  const auto room = [&](const std::vector<int64_t>& sizes) {
+    return new_tensor(sizes, grad_y.scalar_type(), grad_y);
+  };
+  std::vector<Tensor> grad_weights, grad_biases;
+  for (const ChainLayer& layer : layers) {
+    const LinearOperands& in = layer.in;
+    grad_weights.push_back(layer.wants_weight ? room({in.cols, in.depth}) : room({0}));
+    grad_biases.push_back(room({layer.wants_bias ? in.cols : 0}));
+  }
+  const LinearOperands& last = layers.back().in;
+  Tensor grad = torch::stable::view(torch::stable::contiguous(grad_y), {last.rows, last.cols});
+  for (size_t i = layers.size(); i-- > 0;) {
+    grad = chain.backward(i, grad, i > 0 || wants_x, {grad_weights[i], grad_biases[i]});
+  }
+  Tensor grad_x = wants_x ? torch::stable::view(grad, to_vector(inputs[0].sizes())) : room({0});
+  return {grad_x, grad_weights, grad_biases, chain.moments()};
 }
 
 }  // namespace initfast

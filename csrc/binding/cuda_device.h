@@ -58,18 +58,18 @@ class Device {
   int capability_ = 0;
 };
 
-// Live units and a ticket, zeroed by one memset; the rows of the result; partial moments.
+// Live units and a ticket, zeroed by one memset; the moments of the result; partial moments.
 class Statistics {
  public:
-  Statistics(const Device& device, const Tensor& like, int64_t units, std::vector<int64_t> rows_sizes)
+  Statistics(const Device& device, const Tensor& like, int64_t units, std::vector<int64_t> moments_sizes)
       : zeroed_(new_tensor({ticket_place(units) + kTicketBytes}, ScalarType::Bool, like)),
         partial_(new_tensor({0}, ScalarType::Byte, like)),
-        rows_(new_tensor(rows_sizes, ScalarType::Double, like)),
+        moments_(new_tensor(moments_sizes, ScalarType::Double, like)),
         units_(units) {
     device.zero(zeroed_.mutable_data_ptr(), size_t(zeroed_.numel()));
   }
 
-  Tensor rows() const { return rows_; }
+  Tensor moments() const { return moments_; }
   Tensor live() { return torch::stable::narrow(zeroed_, 0, 0, units_); }
   uint8_t* live_flags(int64_t unit = 0) {
     return static_cast<uint8_t*>(zeroed_.mutable_data_ptr()) + unit;
@@ -81,14 +81,14 @@ class Statistics {
     if (partial_.numel() < bytes) partial_ = new_tensor({bytes}, ScalarType::Byte, partial_);
     return {static_cast<Moments*>(partial_.mutable_data_ptr()),
             reinterpret_cast<unsigned*>(live_flags(ticket_place(units_))),
-            static_cast<double*>(rows_.mutable_data_ptr()) + 8 * row};
+            static_cast<double*>(moments_.mutable_data_ptr()) + 8 * row};
   }
 
  private:
   static constexpr int64_t kTicketBytes = 4;
   static int64_t ticket_place(int64_t units) { return (units + 3) / 4 * 4; }
 
-  Tensor zeroed_, partial_, rows_;
+  Tensor zeroed_, partial_, moments_;
   int64_t units_;
 };
 

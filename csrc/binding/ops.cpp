@@ -47,8 +47,8 @@ std::tuple<Tensor, Tensor, Tensor> act(Tensor z, std::string name, double alpha,
   const ActOperands in = act_operands(z, name, alpha, beta, unit_dim, "act");
   z = as_dense(z);
   Tensor y = new_like(z);
-  auto [rows, live] = act_into(in, z, y);
-  return {y, rows, live};
+  auto [moments, live] = act_into(in, z, y);
+  return {y, moments, live};
 }
 
 std::tuple<Tensor, Tensor> act_(Tensor z, std::string name, double alpha, double beta,

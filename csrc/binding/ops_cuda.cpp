@@ -66,7 +66,7 @@ Tensor moments(Tensor x) {
   const Device device(x, "moments", "x");
   Statistics statistics(device, x, 0, {8});
   launch_moments(device, x, dtype, statistics.reduction(1));
-  return statistics.rows();
+  return statistics.moments();
 }
 
 // z, read as the layout says, activated into the dense y, which may be z.
@@ -76,7 +76,7 @@ std::tuple<Tensor, Tensor> act_into(const Device& device, const ActOperands& in,
   const cuda::ActArgs args{in.work(z, y, statistics.live_flags()), layout, nullptr, nullptr,
                            statistics.reduction(2)};
   device.check(cuda::act(args, device.stream()), "the launch of act");
-  return {statistics.rows(), statistics.live()};
+  return {statistics.moments(), statistics.live()};
 }
 
 std::tuple<Tensor, Tensor, Tensor> act(Tensor z, std::string name, double alpha, double beta,
@@ -85,8 +85,8 @@ std::tuple<Tensor, Tensor, Tensor> act(Tensor z, std::string name, double alpha,
   const Device device(z, "act", "z");
   cuda::Layout layout{};
   const Tensor y = dense_like(z, layout);
-  auto [rows, live] = act_into(device, in, z, layout, y);
-  return {y, rows, live};
+  auto [moments, live] = act_into(device, in, z, layout, y);
+  return {y, moments, live};
 }
 
 std::tuple<Tensor, Tensor> act_(Tensor z, std::string name, double alpha, double beta,
@@ -100,17 +100,6 @@ std::tuple<Tensor, Tensor> act_(Tensor z, std::string name, double alpha, double
   auto results = act_into(device, in, read, layout, y);
   torch::stable::copy_(z, y);
   return results;
-}
-
-std::tuple<Tensor, Tensor> act_backward(Tensor grad_y, Tensor z, std::string name, double alpha,
-                                        double beta) {
-  ActBackwardOperands in = act_backward_operands(grad_y, z, name, alpha, beta);
-  const Device device(z, "act_backward", "z");
-  const Tensor grad_z = in.lay_out();
-  Statistics statistics(device, z, 0, {2, 8});
-  const cuda::ActBackwardArgs args{in.work(grad_z), statistics.reduction(2)};
-  device.check(cuda::act_backward(args, device.stream()), "the launch of act_backward");
-  return {grad_z, statistics.rows()};
 }
 
 // ---- linear_act ----
@@ -130,7 +119,7 @@ bool small_batch(const Device& device, const LinearOperands& in, Dtype dtype) {
          in.weight.stride(0) < kMostDepth;
 }
 
-// Where a layer's statistics go: its first unit, and the first of its three rows.
+// Where a layer's statistics go: its first unit, and the first of its three rows of moments.
 struct Place {
   Statistics& statistics;
   int64_t unit, row;
@@ -189,7 +178,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> linear_act(Tensor x, Tensor weight,
   Statistics statistics(device, x, in.cols, {3, 8});
   linear_act_rows(device, in, dtype, activation, y_rows, save_z ? &z_rows : nullptr,
                   {statistics, 0, 0});
-  return {y, z, statistics.rows(), statistics.live()};
+  return {y, z, statistics.moments(), statistics.live()};
 }
 
 // A chain of them, each the next one's input: one memset, and no more kernels than layers where
@@ -213,7 +202,7 @@ std::tuple<Tensor, Tensor, Tensor> linear_act_chain(Tensor x, std::vector<Tensor
     unit += in.cols;
     x = y;
   }
-  return {x, statistics.rows(), statistics.live()};
+  return {x, statistics.moments(), statistics.live()};
 }
 
 }  // namespace
@@ -223,7 +212,6 @@ STABLE_TORCH_LIBRARY_IMPL(initfast, CUDA, m) {
   m.impl("moments", TORCH_BOX(&initfast::moments));
   m.impl("act", TORCH_BOX(&initfast::act));
   m.impl("act_", TORCH_BOX(&initfast::act_));
-  m.impl("act_backward", TORCH_BOX(&initfast::act_backward));
   m.impl("linear_act", TORCH_BOX(&initfast::linear_act));
   m.impl("linear_act_chain", TORCH_BOX(&initfast::linear_act_chain));
 }

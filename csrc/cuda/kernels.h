@@ -30,9 +30,9 @@ struct Layout {
 #endif
 constexpr int64_t kMaxBlocks = INITFAST_CUDA_MAX_BLOCKS;
 struct Reduction {
-  Moments* partial;  // kMaxBlocks (linear_act: its blocks) for each row of the result
+  Moments* partial;  // kMaxBlocks (linear_act: its blocks) for each row of moments
   unsigned* ticket;  // 0 before the first launch; a launch leaves 0 behind
-  double* rows;      // [rows, 8], as initfast/ops/functions.py describes a row
+  double* moments;   // rows of eight, as initfast/ops/functions.py describes a row
 };
 
 struct MomentsArgs : MomentsWork {

@@ -191,10 +191,10 @@ __device__ __forceinline__ void merge_blocks(const Reduction& out) {
   if (row >= kRows) return;
   Moments m = merged[row * kShares];
   for (int share = 1; share < kShares; ++share) merge(m, merged[row * kShares + share]);
-  write_row(m, out.rows + 8 * row);
+  write_row(m, out.moments + 8 * row);
 }
 
-// The end of a kernel: warp_total[row][warp] of every block to out.rows.
+// The end of a kernel: warp_total[row][warp] of every block to out.moments.
 template <int kRows>
 __device__ __forceinline__ void reduce_grid(const Moments (&warp_total)[kRows * kWarps],
                                             const Reduction& out) {
