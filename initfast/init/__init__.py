@@ -14,10 +14,11 @@ values. The key comes from `key`, from `generator`, or from torch's default CPU 
 
 from __future__ import annotations
 
+from initfast.errors import ArgumentError
 from initfast.init.distributions import constant_, normal_, ones_, trunc_normal_, uniform_, zeros_
 from initfast.init.fans import calculate_gain, fan_in_and_fan_out
 from initfast.init.identity import dirac_, eye_, identity_
-from initfast.init.keys import ArgumentError, derive_key
+from initfast.init.keys import derive_key
 from initfast.init.orthogonal import delta_orthogonal_, orthogonal_
 from initfast.init.patch import patch_torch
 from initfast.init.sparse import sparse_

@@ -8,8 +8,8 @@ import warnings
 import torch
 from torch import Tensor
 
+from initfast.errors import ArgumentError, TensorError
 from initfast.init import filling
-from initfast.init.keys import ArgumentError, TensorError
 
 
 @filling.initialiser

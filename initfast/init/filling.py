@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 from torch.overrides import handle_torch_function, has_torch_function_variadic
 
-from initfast.init.keys import ArgumentError, TensorError, as_key, draw_key
+from initfast.errors import ArgumentError, TensorError
+from initfast.init.keys import as_key, draw_key
 from initfast.init.placement import Shard, agree_on_key, shard_of
 from initfast.ops.functions import count_write
 from initfast.ops.quantile_tables import truncated_normal
@@ -114,7 +115,7 @@ def uniform(tensor: Tensor, a: float, b: float, key: int) -> Tensor:
     if 0 < b - a < math.ldexp(torch.finfo(dtype).tiny, bits):
         lift = 2 * bits
         a, b, top = (math.ldexp(x, lift) for x in (a, b, top))
-    _draw(tensor, "uniform", None, math.ldexp(b - a, -bits), (a + b) / 2, a, top, key)
+    _draw(tensor, Distribution("uniform", None, math.ldexp(b - a, -bits), (a + b) / 2, a, top), key)
     if lift:
         shard_of(tensor).local.data.mul_(math.ldexp(1.0, -lift))
     return tensor
@@ -127,11 +128,11 @@ def normal(tensor: Tensor, mean: float, std: float, key: int) -> Tensor:
     """
     table = truncated_normal(-math.inf, math.inf, _computed(tensor)).coefficients
     if tensor.is_complex():
-        _draw(tensor, "symmetric", table, std / math.sqrt(2), 0.0, -math.inf, math.inf, key)
+        _draw(tensor, Distribution("symmetric", table, std / math.sqrt(2), 0.0), key)
         if mean != 0:
             shard_of(tensor).local.data.add_(mean)  # the draw has counted the change already
     else:
-        _draw(tensor, "symmetric", table, std, mean, -math.inf, math.inf, key)
+        _draw(tensor, Distribution("symmetric", table, std, mean), key)
     return tensor
 
 
@@ -175,7 +176,7 @@ def truncated(tensor: Tensor, mean: float, std: float, bounds: Bounds, key: int)
         return uniform(tensor, a, b, key)
     table, shape, origin = truncated_normal(low, high, _computed(tensor))
     location = {"low": a, "high": b, "mean": mean}[origin]
-    _draw(tensor, shape, table, std, location, a, b, key)
+    _draw(tensor, Distribution(shape, table, std, location, a, b), key)
     return tensor
 
 
@@ -204,16 +205,18 @@ def _computed(tensor: Tensor) -> torch.dtype:
     return torch.float64 if tensor.dtype in (torch.float64, torch.complex128) else torch.float32
 
 
-def _draw(
-    tensor: Tensor,
-    shape: str,
-    table: Tensor | None,
-    scale: float,
-    location: float,
-    low: float,
-    high: float,
-    key: int,
-) -> None:
+class Distribution(NamedTuple):
+    """What a number is drawn from: :func:`initfast.ops.sample_` says what each part means."""
+
+    shape: str
+    table: Tensor | None
+    scale: float
+    location: float
+    low: float = -math.inf
+    high: float = math.inf
+
+
+def _draw(tensor: Tensor, distribution: Distribution, key: int) -> None:
     def into(shard: Shard) -> None:
         local, offset, strides = shard.local, shard.offset, shard.strides
         # The sampler writes through strides: not through conjugate or negative bits, nor too many.
@@ -223,8 +226,7 @@ def _draw(
         if tensor.is_complex():
             out, offset = torch.view_as_real(drawn), 2 * offset
             strides = (*(2 * s for s in strides), 1)
-        numbers = (scale, location, low, high)
-        torch.ops.initfast.sample_(out, shape, table, *numbers, key, offset, list(strides))
+        torch.ops.initfast.sample_(out, *distribution, key, offset, list(strides))
         if not direct:
             local.copy_(drawn)
 

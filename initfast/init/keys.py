@@ -7,15 +7,8 @@ import operator
 
 import torch
 
+from initfast.errors import ArgumentError
 from initfast.ops.reference_sampling import philox
-
-
-class ArgumentError(ValueError, RuntimeError):
-    """A bad argument: torch.nn.init raises ValueError for some, RuntimeError for others."""
-
-
-class TensorError(ArgumentError, NotImplementedError):
-    """A tensor of a dtype or layout that cannot be filled: torch raises NotImplementedError."""
 
 
 def draw_key(generator: torch.Generator | None, device: torch.device) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -91,19 +93,13 @@ def orthogonal_(
             "Only tensors with 2 or more dimensions are supported; "
             f"the shape is {tuple(tensor.shape)}"
         )
-    filling.check(tensor, "orthogonal_")
-    filling.finite("orthogonal_", gain=gain)
-    if tensor.numel() == 0 or filling.has_no_data(tensor):
+    if not _can_be_filled(tensor, "orthogonal_", gain):
         return tensor
-    stream = filling.next_key(tensor, generator, key)
     shape, rows = tensor.shape, tensor.shape[0]
-    cols = tensor.numel() // rows
-
-    wide = torch.promote_types(tensor.dtype, torch.float32)
+    matrix = _matrix(tensor, tensor.numel() // rows, gain, generator, key)
 
     def into(shard: Shard) -> None:
-        whole = haar(rows, cols, stream, wide, shard.local.device).mul_(gain).reshape(shape)
-        shard.local.copy_(shard.cut(whole))
+        shard.local.copy_(shard.cut(matrix(shard.local.device).reshape(shape)))
 
     return filling.write(tensor, into)
 
@@ -145,16 +141,32 @@ def delta_orthogonal_(
             f"delta_orthogonal_: the weight has {tensor.shape[1]} inputs and {tensor.shape[0]} "
             "outputs; expected no more inputs than outputs"
         )
-    filling.check(tensor, "delta_orthogonal_")
-    filling.finite("delta_orthogonal_", gain=gain)
-    if tensor.numel() == 0 or filling.has_no_data(tensor):
+    if not _can_be_filled(tensor, "delta_orthogonal_", gain):
         return tensor
-    stream = filling.next_key(tensor, generator, key)
-    rows, cols = tensor.shape[:2]
-    wide = torch.promote_types(tensor.dtype, torch.float32)
+    matrix = _matrix(tensor, tensor.shape[1], gain, generator, key)
 
     def entries(out: Tensor, inputs: Tensor) -> Tensor:
-        return haar(rows, cols, stream, wide, out.device).mul_(gain)[out, inputs]
+        return matrix(out.device)[out, inputs]
 
     centre = tuple((k - 1) // 2 for k in tensor.shape[2:])
     return fill_centre(tensor, "delta_orthogonal_", centre, entries)
+
+
+def _can_be_filled(tensor: Tensor, name: str, gain: float) -> bool:
+    """Whether there is anything to fill; raises ArgumentError where an argument is wrong."""
+    filling.check(tensor, name)
+    filling.finite(name, gain=gain)
+    return tensor.numel() > 0 and not filling.has_no_data(tensor)
+
+
+def _matrix(
+    tensor: Tensor, cols: int, gain: float, generator: torch.Generator | None, key: int | None
+) -> Callable[[torch.device], Tensor]:
+    """Draws gain times an orthogonal matrix of as many rows as the tensor, on a device.
+
+    The key is drawn now, once: on whatever device and however often, the matrix is the same.
+    """
+    stream = filling.next_key(tensor, generator, key)
+    wide = torch.promote_types(tensor.dtype, torch.float32)
+    rows = tensor.shape[0]
+    return lambda device: haar(rows, cols, stream, wide, device).mul_(gain)

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from initfast.init.keys import ArgumentError
+from initfast.errors import ArgumentError
 
 
 class Shard(NamedTuple):

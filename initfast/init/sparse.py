@@ -7,8 +7,9 @@ import math
 import torch
 from torch import Tensor
 
+from initfast.errors import ArgumentError
 from initfast.init import filling
-from initfast.init.keys import ArgumentError, derive_key
+from initfast.init.keys import derive_key
 from initfast.init.placement import shard_of
 
 

@@ -8,9 +8,9 @@ import warnings
 import torch
 from torch import Tensor
 
+from initfast.errors import ArgumentError
 from initfast.init import filling
 from initfast.init.fans import FAN_MODES, calculate_gain, fan_in_and_fan_out
-from initfast.init.keys import ArgumentError
 
 TRUNCATED_STD = 0.87962566103423978
 """The standard deviation of the standard normal distribution truncated to [-2, 2]."""
@@ -45,8 +45,7 @@ def xavier_uniform_(
     Example:
         >>> w = xavier_uniform_(torch.empty(3, 5), gain=calculate_gain("tanh"))
     """
-    fan_in, fan_out = fan_in_and_fan_out(tensor, groups, transposed)
-    std = gain * math.sqrt(2.0 / float(fan_in + fan_out))
+    std = _xavier_std(tensor, gain, groups, transposed)
     return _spread(tensor, "uniform", std, "xavier_uniform_", generator, key)
 
 
@@ -67,8 +66,7 @@ def xavier_normal_(
     Example:
         >>> w = xavier_normal_(torch.empty(3, 5))
     """
-    fan_in, fan_out = fan_in_and_fan_out(tensor, groups, transposed)
-    std = gain * math.sqrt(2.0 / float(fan_in + fan_out))
+    std = _xavier_std(tensor, gain, groups, transposed)
     return _spread(tensor, "normal", std, "xavier_normal_", generator, key)
 
 
@@ -233,6 +231,11 @@ def _scaled(
     fan = FAN_MODES[mode](*fan_in_and_fan_out(tensor, groups, transposed))
     std = math.sqrt(scale / fan)
     return _spread(tensor, distribution, std, "variance_scaling_", generator, key)
+
+
+def _xavier_std(tensor: Tensor, gain: float, groups: int, transposed: bool) -> float:
+    fan_in, fan_out = fan_in_and_fan_out(tensor, groups, transposed)
+    return gain * math.sqrt(2.0 / float(fan_in + fan_out))
 
 
 def _kaiming_std(
