@@ -11,66 +11,83 @@ from initfast.ops import reference
 OPS = torch.ops.initfast
 
 
-def bad_calls():
-    f, i, meta = torch.randn(4, 3), torch.ones(4, 3, dtype=torch.int64), torch.device("meta")
-    w, b = torch.randn(5, 3), torch.randn(5)
-    rest = ("tanh", 0.0, 0.0, False)
-    tail = ("tanh", 0.0, 0.0)
+META = torch.device("meta")
+X, INTEGERS = torch.randn(4, 3), torch.ones(4, 3, dtype=torch.int64)
+WEIGHT, BIAS = torch.randn(5, 3), torch.randn(5)
+TANH = ("tanh", 0.0, 0.0)
+
+
+def bad_moments():
     return {
-        "moments of integers": ("moments", (i,), "x has an unsupported dtype"),
-        "moments of booleans": ("moments", (f > 0,), "expected float32, float64, bfloat16 or"),
-        "moments of complex": ("moments", (f + 1j,), "x has an unsupported dtype"),
-        "act of integers": ("act", (i, *tail, -1), "act: z has an unsupported dtype"),
-        "act without a name": ("act", (f, "", 0.0, 0.0, -1), "unknown activation ''; expected one"),
-        "act unknown": ("act", (f, "ReLU", 0.0, 0.0, -1), "unknown activation 'ReLU'.*identity, "),
-        "unit_dim too large": ("act", (f, *tail, 2), r"unit_dim is 2 but z has shape \[4, 3\]"),
-        "unit_dim too small": ("act", (f, *tail, -3), "unit_dim is -3 but"),
-        "celu of width 0": ("act", (f, "celu", 0.0, 0.0, -1), "celu.* alpha is 0.*expected"),
-        "celu below 0": ("act", (f, "celu", -1.0, 0.0, -1), "celu.* alpha is -1.*expected"),
-        "hardtanh inverted": ("act", (f, "hardtanh", 1.0, -1.0, -1), "hardtanh.* expected"),
-        "backward of integers": ("act_backward", (i, i, *tail), "z has an unsupported dtype"),
-        "backward dtypes": ("act_backward", (f.double(), f, *tail), "expected one dtype"),
-        "backward shapes": (
-            "act_backward",
-            (f[:3], f, *tail),
-            r"grad_y has shape \[3, 3\] but z has shape \[4, 3\]",
-        ),
-        "backward unknown": (
-            "act_backward",
-            (f, f, "gelu2", 0.0, 0.0),
-            "unknown activation 'gelu2'",
-        ),
-        "backward devices": ("act_backward", (f.to(meta), f, *tail), "one device"),
-        "linear of integers": ("linear_act", (i, i, None, *rest), "x has an unsupported dtype"),
-        "weight of integers": ("linear_act", (f, i, None, *rest), "weight is .*expected one dtype"),
-        "weight dtype": ("linear_act", (f, w.double(), None, *rest), "weight is .*one dtype"),
-        "bias dtype": ("linear_act", (f, w, b.half(), *rest), "bias is .*one dtype"),
-        "weight on meta": ("linear_act", (f, w.to(meta), None, *rest), "weight is .*one device"),
-        "x on meta": ("linear_act", (f.to(meta), w, None, *rest), "weight is .*one device"),
-        "bias on meta": ("linear_act", (f, w, b.to(meta), *rest), "bias is .*one device"),
-        "weight 1-d": ("linear_act", (f, b, None, *rest), r"weight has shape \[5\].*out_features"),
-        "weight 3-d": ("linear_act", (f, w[None], None, *rest), r"weight has shape \[1, 5, 3\]"),
-        "x 0-d": ("linear_act", (f[0, 0], w, None, *rest), r"x has shape \[\]"),
-        "in_features": (
-            "linear_act",
-            (torch.randn(2, 4), w, None, *rest),
-            r"x has shape \[2, 4\] but weight has shape \[5, 3\]; .*last dimension to be 3",
-        ),
-        "bias length": (
-            "linear_act",
-            (f, w, b[:4], *rest),
-            r"bias has shape \[4\]; expected \[5\]",
-        ),
-        "bias 2-d": ("linear_act", (f, w, b[None], *rest), r"bias has shape \[1, 5\]"),
-        "linear unknown": (
-            "linear_act",
-            (f, w, b, "softmax", 0.0, 0.0, False),
-            "unknown activation 'softmax'",
-        ),
+        "moments of integers": ((INTEGERS,), "x has an unsupported dtype"),
+        "moments of booleans": ((X > 0,), "expected float32, float64, bfloat16 or"),
+        "moments of complex": ((X + 1j,), "x has an unsupported dtype"),
     }
 
 
-BAD = bad_calls()
+def bad_act():
+    return {
+        "act of integers": ((INTEGERS, *TANH, -1), "act: z has an unsupported dtype"),
+        "act without a name": ((X, "", 0.0, 0.0, -1), "unknown activation ''; expected one"),
+        "act unknown": ((X, "ReLU", 0.0, 0.0, -1), "unknown activation 'ReLU'.*identity, "),
+        "unit_dim too large": ((X, *TANH, 2), r"unit_dim is 2 but z has shape \[4, 3\]"),
+        "unit_dim too small": ((X, *TANH, -3), "unit_dim is -3 but"),
+        "celu of width 0": ((X, "celu", 0.0, 0.0, -1), "celu.* alpha is 0.*expected"),
+        "celu below 0": ((X, "celu", -1.0, 0.0, -1), "celu.* alpha is -1.*expected"),
+        "hardtanh inverted": ((X, "hardtanh", 1.0, -1.0, -1), "hardtanh.* expected"),
+    }
+
+
+def bad_act_backward():
+    shapes = r"grad_y has shape \[3, 3\] but z has shape \[4, 3\]"
+    return {
+        "backward of integers": ((INTEGERS, INTEGERS, *TANH), "z has an unsupported dtype"),
+        "backward dtypes": ((X.double(), X, *TANH), "expected one dtype"),
+        "backward shapes": ((X[:3], X, *TANH), shapes),
+        "backward unknown": ((X, X, "gelu2", 0.0, 0.0), "unknown activation 'gelu2'"),
+        "backward devices": ((X.to(META), X, *TANH), "one device"),
+    }
+
+
+def bad_dtypes_and_devices():
+    rest = (*TANH, False)
+    return {
+        "linear of integers": ((INTEGERS, INTEGERS, None, *rest), "x has an unsupported dtype"),
+        "weight of integers": ((X, INTEGERS, None, *rest), "weight is .*expected one dtype"),
+        "weight dtype": ((X, WEIGHT.double(), None, *rest), "weight is .*one dtype"),
+        "bias dtype": ((X, WEIGHT, BIAS.half(), *rest), "bias is .*one dtype"),
+        "weight on meta": ((X, WEIGHT.to(META), None, *rest), "weight is .*one device"),
+        "x on meta": ((X.to(META), WEIGHT, None, *rest), "weight is .*one device"),
+        "bias on meta": ((X, WEIGHT, BIAS.to(META), *rest), "bias is .*one device"),
+    }
+
+
+def bad_shapes_and_activations():
+    rest = (*TANH, False)
+    in_features = r"x has shape \[2, 4\] but weight has shape \[5, 3\]; .*last dimension to be 3"
+    unknown = (X, WEIGHT, BIAS, "softmax", 0.0, 0.0, False)
+    return {
+        "weight 1-d": ((X, BIAS, None, *rest), r"weight has shape \[5\].*out_features"),
+        "weight 3-d": ((X, WEIGHT[None], None, *rest), r"weight has shape \[1, 5, 3\]"),
+        "x 0-d": ((X[0, 0], WEIGHT, None, *rest), r"x has shape \[\]"),
+        "in_features": ((torch.randn(2, 4), WEIGHT, None, *rest), in_features),
+        "bias length": ((X, WEIGHT, BIAS[:4], *rest), r"bias has shape \[4\]; expected \[5\]"),
+        "bias 2-d": ((X, WEIGHT, BIAS[None], *rest), r"bias has shape \[1, 5\]"),
+        "linear unknown": (unknown, "unknown activation 'softmax'"),
+    }
+
+
+BAD = {
+    what: (operator, *case)
+    for operator, cases in (
+        ("moments", bad_moments()),
+        ("act", bad_act()),
+        ("act_backward", bad_act_backward()),
+        ("linear_act", bad_dtypes_and_devices()),
+        ("linear_act", bad_shapes_and_activations()),
+    )
+    for what, case in cases.items()
+}
 
 
 @pytest.mark.parametrize("what", BAD)
