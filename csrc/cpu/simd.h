@@ -47,16 +47,8 @@ INITFAST_INLINE F64 fma(F64 a, F64 b, F64 c) {
 }
 #endif
 
-template <class V>
-INITFAST_INLINE V fused_or_not(V a, V b, V c) {
-#if INITFAST_HAS_FMA
-  return fma(a, b, c);
-#else
-  return a * b + c;
-#endif
-}
-INITFAST_INLINE F32 mul_add(F32 a, F32 b, F32 c) { return fused_or_not(a, b, c); }
-INITFAST_INLINE F64 mul_add(F64 a, F64 b, F64 c) { return fused_or_not(a, b, c); }
+INITFAST_INLINE F32 mul_add(F32 a, F32 b, F32 c) { return INITFAST_MUL_ADD(a, b, c); }
+INITFAST_INLINE F64 mul_add(F64 a, F64 b, F64 c) { return INITFAST_MUL_ADD(a, b, c); }
 
 // Loads and stores at any alignment.
 template <class V>

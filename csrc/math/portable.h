@@ -119,37 +119,33 @@ constexpr bool kIsDouble = sizeof(ScalarOf<V>) == 8;
 INITFAST_INLINE float fma(float a, float b, float c) { return ::fmaf(a, b, c); }
 INITFAST_INLINE double fma(double a, double b, double c) { return ::fma(a, b, c); }
 
-// a * b + c by whichever is faster, fused or not: where bits need not agree between machines.
-INITFAST_INLINE float mul_add(float a, float b, float c) {
+// a * b + c by whichever is faster, fused or not: where bits need not agree between machines. (The
+// macro is for the overloads: a template would not see the vectors' fma, which is declared later.)
 #if INITFAST_HAS_FMA
-  return ::fmaf(a, b, c);
+#define INITFAST_MUL_ADD(a, b, c) fma(a, b, c)
 #else
-  return a * b + c;
+#define INITFAST_MUL_ADD(a, b, c) ((a) * (b) + (c))
 #endif
-}
-INITFAST_INLINE double mul_add(double a, double b, double c) {
-#if INITFAST_HAS_FMA
-  return ::fma(a, b, c);
-#else
-  return a * b + c;
-#endif
-}
+INITFAST_INLINE float mul_add(float a, float b, float c) { return INITFAST_MUL_ADD(a, b, c); }
+INITFAST_INLINE double mul_add(double a, double b, double c) { return INITFAST_MUL_ADD(a, b, c); }
 
 INITFAST_INLINE float sqrt(float x) { return ::sqrtf(x); }
 INITFAST_INLINE double sqrt(double x) { return ::sqrt(x); }
 
+template <class V>
+constexpr IntOf<ScalarOf<V>> kAllButSign = ~(IntOf<ScalarOf<V>>(1) << (8 * sizeof(ScalarOf<V>) - 1));
+
 // Clear the sign bit.
 template <class V>
 INITFAST_INLINE V abs(V x) {
-  constexpr IntOf<ScalarOf<V>> kAllButSign = ~(IntOf<ScalarOf<V>>(1) << (8 * sizeof(ScalarOf<V>) - 1));
-  return bit_cast<V>(bit_cast<IntOf<V>>(x) & kAllButSign);
+  return bit_cast<V>(bit_cast<IntOf<V>>(x) & kAllButSign<V>);
 }
 
 // The magnitude of x with the sign of s.
 template <class V>
 INITFAST_INLINE V copysign(V x, V s) {
-  constexpr IntOf<ScalarOf<V>> kAllButSign = ~(IntOf<ScalarOf<V>>(1) << (8 * sizeof(ScalarOf<V>) - 1));
-  return bit_cast<V>((bit_cast<IntOf<V>>(x) & kAllButSign) | (bit_cast<IntOf<V>>(s) & ~kAllButSign));
+  return bit_cast<V>((bit_cast<IntOf<V>>(x) & kAllButSign<V>) |
+                     (bit_cast<IntOf<V>>(s) & ~kAllButSign<V>));
 }
 
 // The smaller and the larger; where x is NaN, NaN, so that `min(x, bound)` keeps a NaN alive.

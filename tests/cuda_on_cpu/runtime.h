@@ -118,20 +118,23 @@ T shuffle_down(Place place, unsigned mask, T value, unsigned lanes) {
 
 // ---- atomics: relaxed, as CUDA's are ----
 
-template <class T>
-T atomic_add(T* p, T value) {
+// change() gives the old value.
+template <class T, class Change>
+T atomic(T* p, Change change) {
   before_atomic(p);
-  const T old = __atomic_fetch_add(p, value, __ATOMIC_RELAXED);
+  const T old = change();
   after_atomic(p);
   return old;
 }
 
 template <class T>
+T atomic_add(T* p, T value) {
+  return atomic(p, [=] { return __atomic_fetch_add(p, value, __ATOMIC_RELAXED); });
+}
+
+template <class T>
 T atomic_exchange(T* p, T value) {
-  before_atomic(p);
-  const T old = __atomic_exchange_n(p, value, __ATOMIC_RELAXED);
-  after_atomic(p);
-  return old;
+  return atomic(p, [=] { return __atomic_exchange_n(p, value, __ATOMIC_RELAXED); });
 }
 
 // ---- tensor cores ----
