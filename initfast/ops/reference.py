@@ -152,7 +152,11 @@ def linear_act_chain(
 def linear_gradients(
     grad_z: Tensor, x: Tensor, weight: Tensor, needed: Sequence[bool]
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    """The gradients of a linear layer's x, weight and bias, those that are needed."""
+    """The gradients of a linear layer's x, weight and bias, those that are needed.
+
+    After act_backward this is the way back of every linear_act: of the operator in autograd, and of
+    the chain's specification below. (csrc/binding/chain_backward.h is its counterpart.)
+    """
     count = math.prod(x.shape[:-1])  # reshape cannot tell a -1 beside a dimension of 0
     rows = grad_z.reshape(count, weight.shape[0])
     grad_x = (rows @ weight).reshape(x.shape) if needed[0] else None

@@ -93,6 +93,7 @@ def _by_torch(
 ) -> list[Tensor | None]:
     """The same gradients as torch's own operators give them: they have derivatives in turn.
 
+    That is why the layers' way back is not taken here from initfast's operators, which have none.
     They are asked of aliases. Of the operands themselves they would be more than this node's share,
     where a weight occurs twice or x depends on it. A loss of these gradients depends on the results
     within the node as they are computed here: what it brings to them is a part of their gradient.
