@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn.parameter import Parameter
 
-from initfast.nets.activation_calls import METADATA, Call
+from initfast.interception.function_table import METADATA
+from initfast.nets.activation_calls import Call
 from initfast.torch_state import undisturbed
 
 _make_wrapper = Tensor._make_wrapper_subclass

@@ -28,9 +28,10 @@ from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack
 from torch.utils._device import DeviceContext
 
 from initfast.interception.deferred_tensor import Kind, Link, Pending, resolved
+from initfast.interception.function_table import UNMEASURED
 from initfast.interception.other_functions import Functions
 from initfast.interception.queue import Waiting
-from initfast.nets.activation_calls import FORMS, UNMEASURED, Call, read_call
+from initfast.nets.activation_calls import FORMS, Call, read_call
 from initfast.nets.names import NetNames
 from initfast.ops.dispatch import fits, kernels_of, linear_kernels
 from initfast.recording.recorder import Source, Tape

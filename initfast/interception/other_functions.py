@@ -8,8 +8,15 @@ from typing import Any
 from torch import Tensor
 
 from initfast.interception.deferred_tensor import Pending, Unseen, resolved
+from initfast.interception.function_table import (
+    HARMLESS,
+    LENDING,
+    MEASURED,
+    METADATA,
+    PLACES,
+    SUMS,
+)
 from initfast.interception.queue import Waiting
-from initfast.nets.activation_calls import HARMLESS, LENDING, MEASURED, METADATA, PLACES, SUMS
 from initfast.nets.names import NetNames
 from initfast.nets.pytree import tensors
 from initfast.ops.dispatch import kernels_of
