@@ -47,14 +47,14 @@ inline std::string shape_of(const Tensor& t) {
 
 inline Dtype dtype_of(const Tensor& t, const char* op, const char* argument) {
   switch (t.scalar_type()) {
-    case ScalarType::Float: return Dtype::kFloat32;
-    case ScalarType::Double: return Dtype::kFloat64;
-    case ScalarType::BFloat16: return Dtype::kBFloat16;
-    case ScalarType::Half: return Dtype::kFloat16;
+#define X(Name, Type, TorchName) \
+  case ScalarType::TorchName:    \
+    return Dtype::k##Name;
+    INITFAST_FOR_EACH_DTYPE(X)
+#undef X
     default:
       STD_TORCH_CHECK(false, "initfast::", op, ": ", argument, " has an unsupported dtype (",
-                      torch::headeronly::toString(t.scalar_type()),
-                      "); expected float32, float64, bfloat16 or float16");
+                      torch::headeronly::toString(t.scalar_type()), "); expected ", kDtypes);
   }
 }
 

@@ -83,9 +83,10 @@ INITFAST_INLINE void close_run(double*, double*, int64_t) {}
 template <class F>
 INITFAST_INLINE void with_dtype(Dtype dtype, F f) {
   switch (dtype) {
-    case Dtype::kFloat32: return f(static_cast<float*>(nullptr));
-    case Dtype::kFloat64: return f(static_cast<double*>(nullptr));
-    case Dtype::kBFloat16: return f(static_cast<BFloat16*>(nullptr));
-    case Dtype::kFloat16: return f(static_cast<Float16*>(nullptr));
+#define X(Name, Type, TorchName) \
+  case Dtype::k##Name:           \
+    return f(static_cast<Type*>(nullptr));
+    INITFAST_FOR_EACH_DTYPE(X)
+#undef X
   }
 }

@@ -3,6 +3,19 @@
 
 namespace initfast {
 
-enum class Dtype { kFloat32, kFloat64, kBFloat16, kFloat16 };
+// X(Name, Type, TorchName): the type in memory, half.h's for 16 bits, and torch's ScalarType.
+#define INITFAST_FOR_EACH_DTYPE(X) \
+  X(Float32, float, Float)         \
+  X(Float64, double, Double)       \
+  X(BFloat16, BFloat16, BFloat16)  \
+  X(Float16, Float16, Half)
+
+constexpr const char* kDtypes = "float32, float64, bfloat16 or float16";
+
+enum class Dtype {
+#define X(Name, Type, TorchName) k##Name,
+  INITFAST_FOR_EACH_DTYPE(X)
+#undef X
+};
 
 }  // namespace initfast

@@ -19,6 +19,7 @@ from torch.overrides import handle_torch_function, has_torch_function_variadic
 from initfast.errors import ArgumentError, TensorError
 from initfast.init.keys import as_key, draw_key
 from initfast.init.placement import Shard, agree_on_key, shard_of
+from initfast.ops import checks
 from initfast.ops.functions import count_write
 from initfast.ops.quantile_tables import truncated_normal
 
@@ -26,14 +27,7 @@ P = ParamSpec("P")
 _CONTIGUOUS = torch.contiguous_format
 _DIMENSIONS = 16  # csrc/binding/sample_arguments.h has room for so many
 _FAR = 1e8  # standard deviations; no probability is left beyond that float64 could hold
-DTYPES = (
-    torch.float32,
-    torch.float64,
-    torch.bfloat16,
-    torch.float16,
-    torch.complex64,
-    torch.complex128,
-)
+DTYPES = (*checks.DTYPES, torch.complex64, torch.complex128)
 
 
 def initialiser(

@@ -10,7 +10,15 @@ from torch import Tensor
 
 from initfast.ops.activations import check_activation
 
-_DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+DTYPES = {
+    torch.float32: "float32",
+    torch.float64: "float64",
+    torch.bfloat16: "bfloat16",
+    torch.float16: "float16",
+}
+"""The dtypes that the operators take, by name."""
+
+_EXPECTED = " or ".join(", ".join(DTYPES.values()).rsplit(", ", 1))
 
 
 def check_dtype(t: Tensor, op: str, argument: str) -> None:
@@ -19,10 +27,9 @@ def check_dtype(t: Tensor, op: str, argument: str) -> None:
         raise RuntimeError(
             f"initfast::{op}: {argument} has layout {t.layout}; expected a dense tensor"
         )
-    if t.dtype not in _DTYPES:
+    if t.dtype not in DTYPES:
         raise RuntimeError(
-            f"initfast::{op}: {argument} has an unsupported dtype ({t.dtype}); "
-            "expected float32, float64, bfloat16 or float16"
+            f"initfast::{op}: {argument} has an unsupported dtype ({t.dtype}); expected {_EXPECTED}"
         )
 
 

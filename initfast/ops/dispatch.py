@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import Parameter
 
 from initfast import ops  # noqa: F401  (registers the operators)
+from initfast.ops.checks import DTYPES
 from initfast.torch_state import dispatch_modes, transforms
 
 LINEAR_ACT = torch.ops.initfast.linear_act.default.redispatch
@@ -17,8 +18,6 @@ CHAIN_BACKWARD = torch.ops.initfast.linear_act_chain_backward.default.redispatch
 ACT = torch.ops.initfast.act.default.redispatch
 ACT_IN_PLACE = torch.ops.initfast.act_.default.redispatch
 MOMENTS = torch.ops.initfast.moments.default.redispatch
-
-DTYPES = frozenset((torch.float32, torch.float64, torch.bfloat16, torch.float16))
 
 _keys_of = torch._C._dispatch_keys
 _backends: dict[int, Any] = {}

@@ -12,6 +12,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from initfast.ops.checks import check_dtype
 from initfast.ops.quantile_tables import DEGREE, OCTAVES
 
 Word = TypeVar("Word", Tensor, int)
@@ -177,11 +178,7 @@ def sample_(
 def _check(
     out: Tensor, shape: str, table: Tensor | None, dtype: torch.dtype, strides: Sequence[int]
 ) -> None:
-    if out.dtype not in (torch.float32, torch.float64, torch.bfloat16, torch.float16):
-        raise RuntimeError(
-            f"initfast::sample_: out has an unsupported dtype ({out.dtype}); "
-            "expected float32, float64, bfloat16 or float16"
-        )
+    check_dtype(out, "sample_", "out")
     if shape not in ("uniform", *_HALVES):
         raise RuntimeError(
             f"initfast::sample_: shape is '{shape}'; "

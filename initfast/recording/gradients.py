@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from initfast.nets.activation_calls import Call
-from initfast.ops.dispatch import DTYPES, MOMENTS, kernels_of
+from initfast.ops.checks import DTYPES
+from initfast.ops.dispatch import MOMENTS, kernels_of
 from initfast.recording.autograd_graph import edges_to_leaves
 from initfast.recording.linear_act_chain import LinearActChain
 from initfast.recording.rows import Rows

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from initfast import ops
 from initfast.collectives import gather
-from initfast.ops.dispatch import DTYPES
+from initfast.ops.checks import DTYPES
 
 
 @dataclass(frozen=True)

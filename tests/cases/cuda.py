@@ -8,14 +8,14 @@ import warnings
 import pytest
 import torch
 
-from initfast.ops import reference
+from initfast.ops import checks, reference
 
 MARKS = [
     pytest.mark.cuda,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device"),
 ]
 
-DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+DTYPES = tuple(checks.DTYPES)
 # Float32's arithmetic, or float64's; then the one rounding to the dtype.
 TOLERANCE = {
     torch.float32: 4e-6,

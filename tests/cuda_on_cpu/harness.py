@@ -17,7 +17,9 @@ from typing import Any
 import numpy as np
 from cuda_on_cpu.builds import CSRC, HERE, RUNTIMES, MissingTool, build, compiler
 
-DTYPES = ("float32", "float64", "bfloat16", "float16")  # in the order of cuda::Dtype
+from initfast.ops import checks
+
+DTYPES = tuple(checks.DTYPES.values())  # in the order of initfast::Dtype
 ELEMENT_BYTES = {"float32": 4, "float64": 8, "bfloat16": 2, "float16": 2}
 OPTIONS = {
     "ASAN_OPTIONS": "detect_leaks=0:detect_stack_use_after_return=0",
