@@ -23,17 +23,23 @@ using torch::stable::Tensor;
 
 // ---- arguments ----
 
+// The limits of an activation's numbers, as its line in the list gives them.
+inline void check_limits() {}
+template <class... Words>
+void check_limits(bool kept, const Words&... words) {
+  STD_TORCH_CHECK(kept, "initfast: ", words...);
+}
+
 inline Activation parse_activation(const std::string& name, double alpha, double beta) {
-  STD_TORCH_CHECK(name != "celu" || alpha > 0, "initfast: celu's alpha is ", alpha,
-                  "; expected a number above 0");
-  STD_TORCH_CHECK(name != "hardtanh" || alpha <= beta, "initfast: hardtanh's range is [", alpha, ", ",
-                  beta, "]; expected min_val <= max_val");
-#define X(Type, spelling) \
-  if (name == spelling) return {ActivationKind::k##Type, alpha, beta};
+#define X(Type, spelling, ...)                     \
+  if (name == spelling) {                          \
+    check_limits(__VA_ARGS__);                     \
+    return {ActivationKind::k##Type, alpha, beta}; \
+  }
   INITFAST_FOR_EACH_ACTIVATION(X)
 #undef X
   std::string known;
-#define X(Type, spelling) known += known.empty() ? spelling : ", " spelling;
+#define X(Type, spelling, ...) known += known.empty() ? spelling : ", " spelling;
   INITFAST_FOR_EACH_ACTIVATION(X)
 #undef X
   STD_TORCH_CHECK(false, "initfast: unknown activation '", name, "'; expected one of ", known);

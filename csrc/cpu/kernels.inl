@@ -4,7 +4,7 @@
 #include "simd.h"
 #include "simd_words.h"
 
-#include "math/activation.h"
+#include "math/activation_kind.h"
 #include "math/distribution.h"
 #include "math/half.h"
 #include "math/moments.h"

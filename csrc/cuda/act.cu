@@ -1,6 +1,6 @@
 // act and act_backward: one read of each input, one write of the output, the moments on the way.
 
-#include "math/activation.h"
+#include "math/activation_kind.h"
 #include "elements.cuh"
 #include "units.cuh"
 #include "warp_moments.cuh"

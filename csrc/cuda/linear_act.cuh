@@ -9,7 +9,7 @@
 // neighbours: the sums of a product leave no registers to measure in.
 #pragma once
 
-#include "math/activation.h"
+#include "math/activation_kind.h"
 #include "elements.cuh"
 #include "warp_moments.cuh"
 

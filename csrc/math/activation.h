@@ -1,12 +1,14 @@
-// The activations, their slopes, and where they saturate: over float, double or a SIMD vector.
+// The activations: their names, their limits, their slopes, and where they saturate, over float,
+// double or a SIMD vector.
+//
+// Adding one takes its class and its line in the list here, and its entry in
+// initfast/ops/activations.py, which has the same table in plain PyTorch and what torch calls it.
 //
 // Values at infinities and NaN, and slopes at kinks, follow torch.nn.functional and its backwards.
-// `initfast/ops/reference.py` holds the same table in plain PyTorch.
 #pragma once
 
 #include <type_traits>
 
-#include "math/activation_kind.h"
 #include "math/elementary.h"
 
 namespace initfast::INITFAST_ISA {
@@ -23,6 +25,30 @@ template <class V>
 struct NeverSaturates {};
 template <class A, class V>
 constexpr bool kSaturates = !std::is_base_of_v<NeverSaturates<V>, A>;
+
+// X(Type, "name"): the class template below and the name in torch.nn.functional. Where alpha and
+// beta have limits there follow the limits and, in parts, what is said of numbers beyond them.
+#define INITFAST_FOR_EACH_ACTIVATION(X)                                                \
+  X(Identity, "identity")                                                              \
+  X(Relu, "relu")                                                                      \
+  X(LeakyRelu, "leaky_relu")                                                           \
+  X(Elu, "elu")                                                                        \
+  X(Selu, "selu")                                                                      \
+  X(Celu, "celu", alpha > 0, "celu's alpha is ", alpha, "; expected a number above 0") \
+  X(Relu6, "relu6")                                                                    \
+  X(Gelu, "gelu")                                                                      \
+  X(GeluTanh, "gelu_tanh")                                                             \
+  X(Silu, "silu")                                                                      \
+  X(Mish, "mish")                                                                      \
+  X(Softplus, "softplus")                                                              \
+  X(Softsign, "softsign")                                                              \
+  X(Sigmoid, "sigmoid")                                                                \
+  X(LogSigmoid, "logsigmoid")                                                          \
+  X(Tanh, "tanh")                                                                      \
+  X(Hardtanh, "hardtanh", alpha <= beta, "hardtanh's range is [", alpha, ", ", beta,   \
+    "]; expected min_val <= max_val")                                                  \
+  X(Hardsigmoid, "hardsigmoid")                                                        \
+  X(Hardswish, "hardswish")
 
 template <class V>
 struct Identity : NeverSaturates<V> {
@@ -251,24 +277,5 @@ struct Tanh {
   }
   INITFAST_INLINE auto saturated(V y) const { return S(1) - y * y < S(kSaturatedSlope); }
 };
-
-// A class template as a value: `typename decltype(family)::template Over<V>` is the class.
-template <template <class> class A>
-struct ActivationFamily {
-  template <class V>
-  using Over = A<V>;
-};
-
-// Call f with the activation's family: the switch that every kernel shares.
-template <class F>
-INITFAST_INLINE void with_activation(ActivationKind kind, F f) {
-  switch (kind) {
-#define X(Type, name)           \
-  case ActivationKind::k##Type: \
-    return f(ActivationFamily<Type>{});
-    INITFAST_FOR_EACH_ACTIVATION(X)
-#undef X
-  }
-}
 
 }  // namespace initfast::INITFAST_ISA

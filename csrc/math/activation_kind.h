@@ -1,18 +1,12 @@
-// Which activation, as the operators pass it on.
+// Which activation, as the operators pass it on, and from there to its class.
 #pragma once
+
+#include "math/activation.h"
 
 namespace initfast {
 
-// X(Type, "name"): the class template in activation.h and the name in torch.nn.functional.
-#define INITFAST_FOR_EACH_ACTIVATION(X)                                                       \
-  X(Identity, "identity") X(Relu, "relu") X(LeakyRelu, "leaky_relu") X(Elu, "elu")            \
-  X(Selu, "selu") X(Celu, "celu") X(Relu6, "relu6") X(Gelu, "gelu") X(GeluTanh, "gelu_tanh")  \
-  X(Silu, "silu") X(Mish, "mish") X(Softplus, "softplus") X(Softsign, "softsign")             \
-  X(Sigmoid, "sigmoid") X(LogSigmoid, "logsigmoid") X(Tanh, "tanh") X(Hardtanh, "hardtanh")   \
-  X(Hardsigmoid, "hardsigmoid") X(Hardswish, "hardswish")
-
 enum class ActivationKind {
-#define X(Type, name) k##Type,
+#define X(Type, ...) k##Type,
   INITFAST_FOR_EACH_ACTIVATION(X)
 #undef X
 };
@@ -25,3 +19,26 @@ struct Activation {
 };
 
 }  // namespace initfast
+
+namespace initfast::INITFAST_ISA {
+
+// A class template as a value: `typename decltype(family)::template Over<V>` is the class.
+template <template <class> class A>
+struct ActivationFamily {
+  template <class V>
+  using Over = A<V>;
+};
+
+// Call f with the activation's family: the switch that every kernel shares.
+template <class F>
+INITFAST_INLINE void with_activation(ActivationKind kind, F f) {
+  switch (kind) {
+#define X(Type, ...)            \
+  case ActivationKind::k##Type: \
+    return f(ActivationFamily<Type>{});
+    INITFAST_FOR_EACH_ACTIVATION(X)
+#undef X
+  }
+}
+
+}  // namespace initfast::INITFAST_ISA

@@ -83,7 +83,7 @@ Layout layout_of(const std::vector<int64_t>& sizes, const std::vector<int64_t>& 
 }
 
 Activation activation_of(const std::string& name, double alpha, double beta) {
-#define X(Type, spelling) \
+#define X(Type, spelling, ...) \
   if (name == spelling) return {ActivationKind::k##Type, alpha, beta};
   INITFAST_FOR_EACH_ACTIVATION(X)
 #undef X
