@@ -110,15 +110,10 @@ def needed(act: Act | str | None) -> float:
         (2.0, 1.0, 1.6)
     """
     act = Act.named(act) if isinstance(act, str) else act
-    if act is None or act.name in ("tanh", "selu", "softsign"):
+    if act is None:
         return 1.0
-    if act.name == "hardtanh" and act.alpha < 0 < act.beta:
-        return 1.0
-    if act.name == "relu":
-        return 2.0
-    if act.name == "leaky_relu":
-        return 2 / (1 + act.alpha**2)
-    return behaviour(act).needed
+    known = ACTIVATIONS[act.name].scale(act.alpha, act.beta)
+    return behaviour(act).needed if known is None else known
 
 
 def call(act: Act | str | None, by_fan: bool = False, std: float = 1.0) -> str:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from initfast.diagnosis.advice import Act, activation_of, behaviour, call, needed, steady_std
 from initfast.diagnosis.net import Net, dense, is_constant
+from initfast.ops.activations import GATES
 
 RIGHT = 1.25
 """A weight's scale is called right within this factor of what holds the scale."""
@@ -111,7 +112,7 @@ def _refill(net: Net, span: tuple[int, int], act: Act | None, cause: str) -> Cau
 
 def _never(act: Act) -> Cause | None:
     """Where no weights of mean zero let an activation be so deep."""
-    if act.name in ("sigmoid", "hardsigmoid"):
+    if act.name in GATES:
         return Cause(
             f"{act.name}'s slope is at most 1/4, and its mean of 1/2 is passed on as a constant",
             "use tanh, ReLU or a norm before each activation",

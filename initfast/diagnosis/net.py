@@ -21,9 +21,6 @@ from initfast.thresholds import THRESHOLDS
 
 Outcome = Iterator[Finding | SkippedCheck]
 
-RECTIFIERS = frozenset(("relu", "relu6"))
-"""Activations whose slope is zero at zero."""
-
 DEVIATIONS = 3.0
 """How many standard deviations a number must lie beyond what chance explains."""
 

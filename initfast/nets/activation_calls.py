@@ -1,12 +1,12 @@
-"""How user code spells activations.
+"""How user code spells activations: the functions and modules that are one, and their numbers.
 
-Keys are the functions that a torch function mode is called with: those of ``torch``, ``torch.nn``,
+Functions are those that a torch function mode is called with: of ``torch``, ``torch.nn``,
 ``torch.nn.functional`` and ``Tensor``, their in-place forms included.
 """
 
 from __future__ import annotations
 
-from operator import le
+from collections.abc import Mapping
 from types import FunctionType
 from typing import Any, NamedTuple
 
@@ -14,8 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from initfast.ops.activations import ACTIVATIONS
-from initfast.ops.functions import activation_defaults
+from initfast.ops.activations import ACTIVATIONS, Limit
 
 
 class Call(NamedTuple):
@@ -27,107 +26,120 @@ class Call(NamedTuple):
     in_place: bool
 
 
-class Form(NamedTuple):
-    """One spelling of an activation.
+class Meaning(NamedTuple):
+    """An activation that a function is where its arguments are these constants.
 
-    parameters: the names of what follows the input, in order. defaults: what it is called with
-    where only the input is given, or None where that is no activation.
+    alpha, beta: the names of the arguments that are these; "" where it has none. limit: theirs.
     """
 
     act: str
+    constants: tuple[tuple[str, Any], ...]
+    alpha: str = ""
+    beta: str = ""
+    limit: Limit | None = None
+
+
+class Function(NamedTuple):
+    """A name of functions of torch that are activations.
+
+    meanings: which. parameters: the names of what follows the input by its place. defaults: of all
+    arguments.
+    """
+
+    meanings: tuple[Meaning, ...]
     parameters: tuple[str, ...]
+    defaults: Mapping[str, Any]
+
+
+class Form(NamedTuple):
+    """One function of such a name.
+
+    parameters, defaults: with the input, and with the switch `inplace` where it takes that. plain:
+    how it is called where only the input is given, or None where that is no activation.
+    """
+
+    meanings: tuple[Meaning, ...]
+    parameters: tuple[str, ...]
+    defaults: Mapping[str, Any]
     in_place: bool
     plain: Call | None
 
 
-_NUMBERS = {
-    "leaky_relu": ("negative_slope",),
-    "elu": ("alpha",),
-    "celu": ("alpha",),
-    "softplus": ("beta", "threshold"),
-    "hardtanh": ("min_val", "max_val"),
-}
-"""What torch calls the parameters alpha and beta."""
+def _functions() -> dict[str, Function]:
+    meanings: dict[str, list[Meaning]] = {}
+    for act, entry in ACTIVATIONS.items():
+        for name, arguments in entry.spellings:
+            meanings.setdefault(name, []).append(Meaning(act, tuple(arguments.items())))
+    found = {}
+    for act, entry in ACTIVATIONS.items():  # after those that constants tell from it
+        alpha, beta, *_ = *entry.parameters, "", ""
+        own = Meaning(act, tuple(entry.keywords.items()), alpha, beta, entry.limit)
+        numbers = dict(zip(entry.parameters, entry.defaults, strict=False))
+        others = meanings.pop(act, [])
+        found[act] = Function((*others, own), entry.parameters, {**numbers, **entry.keywords})
+    for name, (one, *others) in meanings.items():
+        parameters = tuple(name for name, _ in one.constants)
+        found[name] = Function((one, *others), parameters, dict.fromkeys(parameters))
+    return found
 
-_GELUS = {"none": "gelu", "tanh": "gelu_tanh"}
 
-_CLAMPS = {"clamp": ("min", "max"), "clip": ("min", "max"), "clamp_min": ("min",)}
-"""Clamping from below at zero is a ReLU."""
+_FUNCTIONS = _functions()
 
 
 def _forms() -> dict[Any, Form]:
     forms: dict[Any, Form] = {}
-    for owner in (torch, Tensor, torch._C._nn, F):
-        for name in [*ACTIVATIONS, *_CLAMPS]:
-            act = "relu" if name in _CLAMPS else name
-            parameters = _CLAMPS.get(name) or _NUMBERS.get(act, ())
+    for name, (meanings, parameters, defaults) in _FUNCTIONS.items():
+        for owner in (torch, Tensor, torch.special, torch._C._nn, F):
             for spelling in (name, name + "_"):
                 function = getattr(owner, spelling, None)
-                if isinstance(function, FunctionType):  # written in Python: has the switch
-                    parameters = (*parameters, "inplace")
-                in_place = spelling.endswith("_")
-                plain = Call(act, *activation_defaults(act), in_place)
-                forms[function] = Form(
-                    act, parameters, in_place, None if name in _CLAMPS else plain
-                )
-    del forms[None]
-    forms[torch.special.expit] = forms[torch.sigmoid]
+                if function is None:
+                    continue
+                in_place, takes, known = spelling.endswith("_"), parameters, defaults
+                if _has_switch(function):
+                    takes, known = (*parameters, "inplace"), {**defaults, "inplace": in_place}
+                plain = _call(meanings, defaults, in_place)
+                forms[function] = Form(meanings, ("input", *takes), known, in_place, plain)
     return forms
 
 
-FORMS = _forms()
+def _has_switch(function: Any) -> bool:
+    """Whether it takes `inplace`: of those written in Python, some do."""
+    return isinstance(function, FunctionType) and "inplace" in function.__code__.co_varnames
 
 
 def read_call(form: Form, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
     """How an activation was called; None where the operators do not know that use of it."""
-    given = dict(zip(("input", *form.parameters), args, strict=False)) | kwargs
-    surplus = len(args) > 1 + len(form.parameters)
-    act = form.act
-    in_place = bool(given.pop("inplace", form.in_place))
-    if act == "gelu" and given.get("approximate", "none") in _GELUS:
-        act = _GELUS[given.pop("approximate", "none")]
-    if "min" in form.parameters:
-        low, high = given.pop("min", None), given.pop("max", None)
-        if not _is_number(low) or low != 0 or high is not None:
-            return None
-    names = _NUMBERS.get(act, ())
-    numbers = [given.pop(n, d) for n, d in zip(names, activation_defaults(act), strict=False)]
-    if surplus or given.keys() != {"input"}:
+    meanings, parameters, defaults, in_place, _ = form
+    given = {**defaults, **dict(zip(parameters, args, strict=False)), **kwargs}
+    if len(args) > len(parameters) or len(given) > len(defaults) + 1 or "input" not in given:
         return None
-    return _call(act, numbers, in_place)
+    return _call(meanings, given, bool(given.get("inplace", in_place)))
 
 
-def _call(act: str, numbers: list[Any], in_place: bool) -> Call | None:
-    """The call with these numbers, unless torch or the operators refuse them."""
-    if not all(map(_is_number, numbers)):
-        return None
-    if (act == "celu" and not numbers[0] > 0) or (act == "hardtanh" and not le(*numbers)):
-        return None
-    if act == "hardtanh" and numbers == [0, 6]:
-        act, numbers = "relu6", []
-    alpha, beta, *_ = [*map(float, numbers), 0.0, 0.0]
-    return Call(act, alpha, beta, in_place)
+def _call(meanings: tuple[Meaning, ...], given: Mapping[str, Any], in_place: bool) -> Call | None:
+    """The call with these arguments, unless torch or the operators refuse them."""
+    for act, constants, first, second, limit in meanings:
+        for name, constant in constants:
+            if not _is(given[name], constant):
+                break
+        else:
+            alpha, beta = given.get(first, 0.0), given.get(second, 0.0)
+            if not (isinstance(alpha, (int, float)) and isinstance(beta, (int, float))):
+                return None
+            if limit is not None and not limit.holds(alpha, beta):
+                return None
+            return Call(act, float(alpha), float(beta), in_place)
+    return None
 
 
-MODULES = {
-    nn.ReLU: "relu",
-    nn.LeakyReLU: "leaky_relu",
-    nn.ELU: "elu",
-    nn.SELU: "selu",
-    nn.CELU: "celu",
-    nn.ReLU6: "relu6",
-    nn.GELU: "gelu",
-    nn.SiLU: "silu",
-    nn.Mish: "mish",
-    nn.Softplus: "softplus",
-    nn.Softsign: "softsign",
-    nn.Sigmoid: "sigmoid",
-    nn.LogSigmoid: "logsigmoid",
-    nn.Tanh: "tanh",
-    nn.Hardtanh: "hardtanh",
-    nn.Hardsigmoid: "hardsigmoid",
-    nn.Hardswish: "hardswish",
-}
+def _is(value: Any, constant: Any) -> bool:
+    return value is constant or (isinstance(value, (int, float, str)) and value == constant)
+
+
+FORMS = _forms()
+"""The functions that are activations."""
+
+MODULES = {entry.module: act for act, entry in ACTIVATIONS.items() if entry.module is not None}
 """The activations as modules."""
 
 _FORWARDS = {kind: kind.forward for kind in (nn.Linear, *MODULES)}  # type: ignore[attr-defined]
@@ -141,7 +153,7 @@ def modules_are_torchs() -> bool:
 _BARE = {
     kind: Call(act, 0.0, 0.0, False)
     for kind, act in MODULES.items()
-    if act not in _NUMBERS and act != "gelu"
+    if not _FUNCTIONS[act].defaults
 }
 
 
@@ -151,12 +163,7 @@ def module_call(module: nn.Module) -> Call | None:
     if kind in _BARE:
         return _BARE[kind]
     act = MODULES.get(kind)
-    if act == "gelu":
-        act = _GELUS.get(getattr(module, "approximate", ""))
     if act is None:
         return None
-    return _call(act, [getattr(module, name) for name in _NUMBERS.get(act, ())], False)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float))
+    meanings, _, defaults = _FUNCTIONS[act]
+    return _call(meanings, {name: getattr(module, name, None) for name in defaults}, False)

@@ -12,7 +12,7 @@ from torch.overrides import handle_torch_function
 from initfast.nets.activation_calls import FORMS, MODULES
 
 _NOTE = "initfast.profile: raised in layer"
-_ACTIVATIONS = {id(kind.forward.__code__) for kind in MODULES}  # type: ignore[attr-defined]
+_ACTIVATIONS = {id(kind.forward.__code__) for kind in MODULES}
 _BETWEEN = {
     id(function.__code__)
     for function in (*FORMS, handle_torch_function)

@@ -1,14 +1,18 @@
-"""The activations in plain PyTorch: value, slope and saturation of each, by its name."""
+"""The activations in plain PyTorch: what each computes, how torch spells it, and what it is.
+
+Adding one takes its entry in :data:`ACTIVATIONS`, and its class and its line in
+csrc/math/activation.h.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 SATURATED_SLOPE = 0.06
 """A value is saturated where the activation's slope is under this share of its steepest."""
@@ -17,18 +21,55 @@ _SELU_SCALE = 1.0507009873554804934
 _SELU_DEPTH = 1.7580993408473768599  # scale * alpha
 
 
-class Activation(NamedTuple):
-    """One activation: its value, its slope, and where it is saturated.
+class Limit(NamedTuple):
+    """Which alpha and beta an activation takes, and what is said of others, which names them."""
 
-    ``value(z, alpha, beta)`` and ``slope(z, alpha, beta)`` map pre-activations to tensors of the
-    same shape; ``saturated(y, alpha, beta)`` maps post-activations to a boolean mask, or is None
-    for the rectifiers, whose flat side is zero rather than a plateau. ``defaults`` are alpha, beta.
+    holds: Callable[[float, float], bool]
+    otherwise: str
+
+
+class Spelling(NamedTuple):
+    """A function of torch that is an activation where it is given these arguments."""
+
+    function: str
+    arguments: Mapping[str, Any] = {}
+
+
+class Activation(NamedTuple):
+    """One activation.
+
+    Attributes:
+        value, slope: of pre-activations, alpha and beta; tensors of the same shape.
+        saturated: of post-activations, alpha and beta: which are; None where none ever is, as of
+            the rectifiers, whose flat side is zero rather than a plateau.
+        parameters: what torch calls alpha and beta.
+        defaults: torch's for them; 0 where there is none.
+        limit: which of them it takes.
+        keywords: further arguments of torch's function of its name, at their defaults.
+        spellings: torch's functions of other names.
+        module: its class in torch.nn, which keeps the arguments under their names.
+        rectifier: whether the slope at zero is zero.
+        clamp: whether it is flat from a point on, where a standard normal already reaches.
+        gate: whether it opens and closes what it is multiplied with.
+        scale: of alpha and beta: the fan-in times the variance of the weights at which the scale
+            holds from layer to layer; None where that is 1 / E[act(Z)^2], Z standard normal.
+        examples: other alphas and betas, for tests.
     """
 
     value: Callable[[Tensor, float, float], Tensor]
     slope: Callable[[Tensor, float, float], Tensor]
     saturated: Callable[[Tensor, float, float], Tensor] | None = None
+    parameters: tuple[str, ...] = ()
     defaults: tuple[float, float] = (0.0, 0.0)
+    limit: Limit | None = None
+    keywords: Mapping[str, Any] = {}
+    spellings: tuple[Spelling, ...] = ()
+    module: type[nn.Module] | None = None
+    rectifier: bool = False
+    clamp: bool = False
+    gate: bool = False
+    scale: Callable[[float, float], float | None] = lambda a, b: None
+    examples: tuple[tuple[float, float], ...] = ()
 
 
 def _step(condition: Tensor, z: Tensor) -> Tensor:
@@ -72,78 +113,144 @@ def _softplus_slope(z: Tensor, beta: float, threshold: float) -> Tensor:
 
 ACTIVATIONS: dict[str, Activation] = {
     "identity": Activation(lambda z, a, b: z.clone(), lambda z, a, b: torch.ones_like(z)),
-    "relu": Activation(lambda z, a, b: F.relu(z), lambda z, a, b: 1 - _step(z <= 0, z)),
+    "relu": Activation(
+        lambda z, a, b: F.relu(z),
+        lambda z, a, b: 1 - _step(z <= 0, z),
+        spellings=(
+            Spelling("clamp", {"min": 0, "max": None}),
+            Spelling("clip", {"min": 0, "max": None}),
+            Spelling("clamp_min", {"min": 0}),
+        ),
+        module=nn.ReLU,
+        rectifier=True,
+        scale=lambda a, b: 2.0,  # He et al. 2015
+    ),
     "leaky_relu": Activation(
         lambda z, a, b: F.leaky_relu(z, a),
         lambda z, a, b: torch.where(z > 0, torch.ones_like(z), torch.full_like(z, a)),
+        parameters=("negative_slope",),
         defaults=(0.01, 0.0),
+        module=nn.LeakyReLU,
+        scale=lambda a, b: 2 / (1 + a**2),
+        examples=((0.2, 0.0),),
     ),
     "elu": Activation(
         lambda z, a, b: F.elu(z, a),
         lambda z, a, b: _exponential_slope(z, 1.0, a, 1.0),
         lambda y, a, b: _exponential_saturated(y, 1.0, a, 1.0),
-        (1.0, 0.0),
+        parameters=("alpha",),
+        defaults=(1.0, 0.0),
+        module=nn.ELU,
+        examples=((0.5, 0.0),),
     ),
     "selu": Activation(
         lambda z, a, b: F.selu(z),
         lambda z, a, b: _exponential_slope(z, _SELU_SCALE, _SELU_DEPTH, 1.0),
         lambda y, a, b: _exponential_saturated(y, _SELU_SCALE, _SELU_DEPTH, 1.0),
+        module=nn.SELU,
+        scale=lambda a, b: 1.0,  # Klambauer et al. 2017
     ),
     "celu": Activation(
         lambda z, a, b: F.celu(z, a),
         lambda z, a, b: _exponential_slope(z, 1.0, a, a),
         lambda y, a, b: _exponential_saturated(y, 1.0, a, a),
-        (1.0, 0.0),
+        parameters=("alpha",),
+        defaults=(1.0, 0.0),
+        limit=Limit(lambda a, b: a > 0, "celu's alpha is {alpha}; expected a number above 0"),
+        module=nn.CELU,
+        examples=((2.0, 0.0),),
     ),
     "relu6": Activation(
         lambda z, a, b: F.relu6(z),
         lambda z, a, b: _step((z > 0) & (z < 6), z),
         lambda y, a, b: y >= 6,
+        spellings=(Spelling("hardtanh", {"min_val": 0, "max_val": 6}),),
+        module=nn.ReLU6,
+        rectifier=True,
+        clamp=True,
     ),
-    "gelu": Activation(lambda z, a, b: F.gelu(z), lambda z, a, b: _gelu_slope(z)),
+    "gelu": Activation(
+        lambda z, a, b: F.gelu(z),
+        lambda z, a, b: _gelu_slope(z),
+        keywords={"approximate": "none"},
+        module=nn.GELU,
+    ),
     "gelu_tanh": Activation(
-        lambda z, a, b: F.gelu(z, approximate="tanh"), lambda z, a, b: _gelu_tanh_slope(z)
+        lambda z, a, b: F.gelu(z, approximate="tanh"),
+        lambda z, a, b: _gelu_tanh_slope(z),
+        spellings=(Spelling("gelu", {"approximate": "tanh"}),),
     ),
     "silu": Activation(
         lambda z, a, b: F.silu(z),
         lambda z, a, b: torch.sigmoid(z) * (1 + z * (1 - torch.sigmoid(z))),
+        module=nn.SiLU,
     ),
-    "mish": Activation(lambda z, a, b: F.mish(z), lambda z, a, b: _mish_slope(z)),
+    "mish": Activation(lambda z, a, b: F.mish(z), lambda z, a, b: _mish_slope(z), module=nn.Mish),
     "softplus": Activation(
         lambda z, a, b: F.softplus(z, a, b),
         lambda z, a, b: _softplus_slope(z, a, b),
+        parameters=("beta", "threshold"),
         defaults=(1.0, 20.0),
+        module=nn.Softplus,
+        examples=((2.0, 5.0),),
     ),
     "softsign": Activation(
         lambda z, a, b: F.softsign(z),
         lambda z, a, b: 1 / (1 + z.abs()) ** 2,
         lambda y, a, b: (1 - y.abs()) ** 2 < SATURATED_SLOPE,
+        module=nn.Softsign,
+        scale=lambda a, b: 1.0,
     ),
     "sigmoid": Activation(
         lambda z, a, b: torch.sigmoid(z),
         lambda z, a, b: torch.sigmoid(z) * (1 - torch.sigmoid(z)),
         lambda y, a, b: y * (1 - y) < SATURATED_SLOPE / 4,
+        spellings=(Spelling("expit"),),
+        module=nn.Sigmoid,
+        gate=True,
     ),
-    "logsigmoid": Activation(lambda z, a, b: F.logsigmoid(z), lambda z, a, b: torch.sigmoid(-z)),
+    "logsigmoid": Activation(
+        lambda z, a, b: F.logsigmoid(z), lambda z, a, b: torch.sigmoid(-z), module=nn.LogSigmoid
+    ),
     "tanh": Activation(
         lambda z, a, b: torch.tanh(z),
         lambda z, a, b: 1 - torch.tanh(z) ** 2,
         lambda y, a, b: 1 - y * y < SATURATED_SLOPE,
+        module=nn.Tanh,
+        scale=lambda a, b: 1.0,  # where it is also critical (Schoenholz et al. 2017)
     ),
     "hardtanh": Activation(
         lambda z, a, b: F.hardtanh(z, a, b),
         lambda z, a, b: _step((z > a) & (z < b), z),
         lambda y, a, b: (y <= a) | (y >= b),
-        (-1.0, 1.0),
+        parameters=("min_val", "max_val"),
+        defaults=(-1.0, 1.0),
+        limit=Limit(
+            lambda a, b: a <= b,
+            "hardtanh's range is [{alpha}, {beta}]; expected min_val <= max_val",
+        ),
+        module=nn.Hardtanh,
+        clamp=True,
+        scale=lambda a, b: 1.0 if a < 0 < b else None,
+        examples=((-0.5, 0.75),),
     ),
     "hardsigmoid": Activation(
         lambda z, a, b: F.hardsigmoid(z),
         lambda z, a, b: _step((z > -3) & (z < 3), z) / 6,
         lambda y, a, b: (y <= 0) | (y >= 1),
+        module=nn.Hardsigmoid,
+        clamp=True,
+        gate=True,
     ),
-    "hardswish": Activation(lambda z, a, b: F.hardswish(z), lambda z, a, b: _hardswish_slope(z)),
+    "hardswish": Activation(
+        lambda z, a, b: F.hardswish(z), lambda z, a, b: _hardswish_slope(z), module=nn.Hardswish
+    ),
 }
 """Every activation by its name in torch.nn.functional (gelu_tanh: gelu, approximate="tanh")."""
+
+RECTIFIERS = frozenset(name for name, a in ACTIVATIONS.items() if a.rectifier)
+CLAMPS = frozenset(name for name, a in ACTIVATIONS.items() if a.clamp)
+GATES = frozenset(name for name, a in ACTIVATIONS.items() if a.gate)
 
 
 def activation(name: str) -> Activation:
@@ -156,10 +263,7 @@ def activation(name: str) -> Activation:
 
 def check_activation(name: str, alpha: float, beta: float) -> Activation:
     """The activation of that name; RuntimeError also where its parameters make none."""
-    if name == "celu" and not alpha > 0:
-        raise RuntimeError(f"initfast: celu's alpha is {alpha}; expected a number above 0")
-    if name == "hardtanh" and not alpha <= beta:
-        raise RuntimeError(
-            f"initfast: hardtanh's range is [{alpha}, {beta}]; expected min_val <= max_val"
-        )
-    return activation(name)
+    found = activation(name)
+    if found.limit is not None and not found.limit.holds(alpha, beta):
+        raise RuntimeError(f"initfast: {found.limit.otherwise.format(alpha=alpha, beta=beta)}")
+    return found

@@ -9,18 +9,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from initfast.ops import activations
+from initfast.ops import activations, checks
 
 # Each activation with torch's default parameters, and those that have parameters with others.
-ACTIVATIONS = [(name, *entry.defaults) for name, entry in activations.ACTIVATIONS.items()] + [
-    ("leaky_relu", 0.2, 0.0),
-    ("elu", 0.5, 0.0),
-    ("celu", 2.0, 0.0),
-    ("softplus", 2.0, 5.0),
-    ("hardtanh", -0.5, 0.75),
+ACTIVATIONS = [
+    (name, *numbers)
+    for name, entry in activations.ACTIVATIONS.items()
+    for numbers in (entry.defaults, *entry.examples)
 ]
 ACTIVATION_IDS = [f"{name}-{alpha:g}-{beta:g}" for name, alpha, beta in ACTIVATIONS]
-DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+DTYPES = tuple(checks.DTYPES)
 
 
 def plain(name: str, z: Tensor, alpha: float, beta: float) -> Tensor:
@@ -32,18 +30,13 @@ def plain(name: str, z: Tensor, alpha: float, beta: float) -> Tensor:
         return 0.5 * z * torch.special.erfc(-z / math.sqrt(2))
     if name == "hardsigmoid":
         return F.relu6(z + 3) / 6
-    parameters = {
-        "leaky_relu": (alpha,),
-        "elu": (alpha,),
-        "celu": (alpha,),
-        "softplus": (alpha, beta),
-        "hardtanh": (alpha, beta),
-    }.get(name, ())
     if name == "identity":
         return z.clone()
-    if name == "gelu_tanh":
-        return F.gelu(z, approximate="tanh")
-    return getattr(F, name)(z, *parameters)
+    entry = activations.ACTIVATIONS[name]
+    function, arguments = name, dict(zip(entry.parameters, (alpha, beta), strict=False))
+    if not hasattr(F, name):
+        function, arguments = entry.spellings[0]
+    return getattr(F, function)(z, **arguments)
 
 
 def true_value(name: str, z: Tensor, alpha: float, beta: float) -> Tensor:
@@ -57,18 +50,11 @@ def true_slope(name: str, z: Tensor, alpha: float, beta: float) -> Tensor:
     return torch.autograd.grad(plain(name, wide, alpha, beta).sum(), wide)[0]
 
 
-# Activations with a plateau other than zero; the others never count as saturated.
-SATURATING = {
-    "elu",
-    "selu",
-    "celu",
-    "relu6",
-    "softsign",
-    "sigmoid",
-    "tanh",
-    "hardtanh",
-    "hardsigmoid",
-}
+def has_plateau(name: str, alpha: float, beta: float) -> bool:
+    """Whether the activation tends to a number other than zero; others never saturate."""
+    z = torch.tensor([[-1e9, 1e9], [-1e8, 1e8]], dtype=torch.float64)
+    far, near = true_value(name, z, alpha, beta)
+    return bool(((far - near).abs() < 1e-6).logical_and(far.abs() > 1e-6).any())
 
 
 def assert_row(row: Tensor, x: Tensor, saturated: int = 0, rtol: float = 1e-6) -> None:

@@ -1,6 +1,9 @@
 """Fusion: every spelling of an activation, alone and after a linear layer."""
 
 import math
+from functools import partial
+from inspect import signature
+from types import FunctionType
 
 import pytest
 import torch
@@ -8,19 +11,12 @@ import torch.nn.functional as F
 from cases.profiles import close, linear, run, same, x_of
 from torch import Tensor, nn
 
+from initfast.ops.activations import ACTIVATIONS
 from initfast.profiling.profile import profile
 
-SPELLINGS = {
+OTHER_SPELLINGS = {
     "relu": [
-        F.relu,
-        torch.relu,
-        Tensor.relu,
-        torch.relu_,
-        Tensor.relu_,
-        lambda z: F.relu(z, inplace=True),
         lambda z: F.relu(z, True),
-        nn.ReLU(),
-        nn.ReLU(inplace=True),
         lambda z: z.clamp(min=0),
         lambda z: z.clamp_(0),
         lambda z: torch.clamp(z, 0),
@@ -28,49 +24,41 @@ SPELLINGS = {
         lambda z: torch.clamp_min_(z, 0.0),
         lambda z: z.clip(min=0),
     ],
-    "tanh": [torch.tanh, Tensor.tanh, F.tanh, nn.Tanh(), torch.tanh_, Tensor.tanh_],
-    "sigmoid": [
-        torch.sigmoid,
-        Tensor.sigmoid,
-        F.sigmoid,
-        nn.Sigmoid(),
-        torch.special.expit,
-        torch.sigmoid_,
-        Tensor.sigmoid_,
-    ],
-    "leaky_relu": [
-        F.leaky_relu,
-        lambda z: F.leaky_relu(z, 0.2),
-        lambda z: F.leaky_relu(z, negative_slope=0.3, inplace=True),
-        lambda z: F.leaky_relu_(z, 0.1),
-        nn.LeakyReLU(0.05, inplace=True),
-    ],
-    "elu": [F.elu, lambda z: F.elu(z, alpha=0.7), lambda z: F.elu_(z, 1.5), nn.ELU(2.0)],
-    "selu": [F.selu, torch.selu, torch.selu_, nn.SELU(), nn.SELU(inplace=True)],
-    "celu": [
-        F.celu,
-        torch.celu,
-        lambda z: torch.celu_(z, 0.5),
-        nn.CELU(1.3),
-        nn.CELU(inplace=True),
-    ],
-    "relu6": [F.relu6, nn.ReLU6(), nn.ReLU6(inplace=True), lambda z: F.hardtanh(z, 0, 6)],
-    "gelu": [F.gelu, nn.GELU(), lambda z: F.gelu(z, approximate="none")],
+    "sigmoid": [torch.special.expit],
+    "leaky_relu": [lambda z: F.leaky_relu(z, negative_slope=0.3, inplace=True)],
+    "relu6": [lambda z: F.hardtanh(z, 0, 6), nn.Hardtanh(0.0, 6.0)],
+    "gelu": [lambda z: F.gelu(z, approximate="none")],
     "gelu_tanh": [nn.GELU("tanh"), lambda z: F.gelu(z, approximate="tanh")],
-    "silu": [F.silu, nn.SiLU(), nn.SiLU(inplace=True), lambda z: F.silu(z, inplace=True)],
-    "mish": [F.mish, nn.Mish(), nn.Mish(inplace=True)],
-    "softplus": [F.softplus, nn.Softplus(2.0, 1.0), lambda z: F.softplus(z, threshold=0.5)],
-    "softsign": [F.softsign, nn.Softsign()],
-    "logsigmoid": [F.logsigmoid, nn.LogSigmoid()],
-    "hardtanh": [
-        F.hardtanh,
-        lambda z: F.hardtanh(z, -0.5, 0.2),
-        lambda z: F.hardtanh_(z, min_val=-2.0),
-        nn.Hardtanh(-0.1, 0.1, inplace=True),
-    ],
-    "hardsigmoid": [F.hardsigmoid, nn.Hardsigmoid(), nn.Hardsigmoid(inplace=True)],
-    "hardswish": [F.hardswish, nn.Hardswish(), nn.Hardswish(inplace=True)],
+    "softplus": [nn.Softplus(2.0, 1.0), lambda z: F.softplus(z, threshold=0.5)],
+    "hardtanh": [lambda z: F.hardtanh_(z, min_val=-2.0)],
 }
+
+
+def spellings(act):
+    """The functions and modules of an activation, with and without numbers, in place and not."""
+    entry = ACTIVATIONS[act]
+    owners = [(owner, act + end) for owner in (torch, Tensor, F) for end in ("", "_")]
+    functions = dict.fromkeys(getattr(*place) for place in owners if hasattr(*place))
+    examples = [numbers[: len(entry.parameters)] for numbers in entry.examples]
+    for function in functions:
+        yield function
+        for numbers in examples:
+            yield lambda z, function=function, numbers=numbers: function(z, *numbers)
+            yield partial(function, **dict(zip(entry.parameters, numbers, strict=True)))
+        if isinstance(function, FunctionType) and "inplace" in signature(function).parameters:
+            yield partial(function, inplace=True)
+    if entry.module is not None:
+        switches = [{}] + [{"inplace": True}] * ("inplace" in signature(entry.module).parameters)
+        for numbers in [(), *examples]:
+            yield from (entry.module(*numbers, **switch) for switch in switches)
+    yield from OTHER_SPELLINGS.get(act, ())
+
+
+SPELLINGS = {act: list(spellings(act)) for act in ACTIVATIONS if act != "identity"}
+
+
+def test_torch_spells_every_activation():
+    assert all(SPELLINGS.values())
 
 
 @pytest.mark.parametrize("act, k", [(a, k) for a, fs in SPELLINGS.items() for k in range(len(fs))])
@@ -105,7 +93,7 @@ def test_other_uses_are_not_taken_for_an_activation(function):
         (lambda z: torch.log_softmax(z, dim=0), "log_softmax"),
         (lambda z: F.threshold(z, 0, 0), "threshold"),
         (lambda z: F.prelu(z, torch.tensor([0.1])), "prelu"),
-        (lambda z: F.softshrink(z), "softshrink"),
+        (lambda z: F.tanhshrink(z), "tanhshrink"),
         (nn.Softmax(-1), "softmax"),
         (nn.Hardshrink(), "hardshrink"),
     ],
@@ -134,6 +122,9 @@ def test_numbers_that_the_operators_refuse_are_left_to_torch(module):
         (lambda z: F.celu(z, 0.0), RuntimeError),
         (lambda z: F.gelu(z, approximate="other"), RuntimeError),
         (lambda z: torch.tanh(z, 1), TypeError),
+        (lambda z: F.tanh(z, True), TypeError),
+        (lambda z: F.leaky_relu_(z, 0.1, True), TypeError),
+        (lambda z: torch.sigmoid(z, inplace=True), TypeError),
         (lambda z: F.relu(z, bad=1), TypeError),
     ],
 )

@@ -8,7 +8,6 @@ from initfast.diagnosis.advice import activation_in, activation_of, needed
 from initfast.diagnosis.findings import SkippedCheck
 from initfast.diagnosis.net import (
     DEVIATIONS,
-    RECTIFIERS,
     Net,
     Outcome,
     dense,
@@ -16,14 +15,10 @@ from initfast.diagnosis.net import (
     spans,
     units_of,
 )
+from initfast.ops.activations import CLAMPS, GATES, RECTIFIERS
 from initfast.stats.layer import Layer, Weight
 from initfast.stats.moments import Moments
 from initfast.stats.text import number, share
-
-CLAMPS = frozenset(("hardtanh", "hardsigmoid", "relu6"))
-"""Activations that are flat from a point on, where a standard normal already reaches."""
-
-GATES = frozenset(("sigmoid", "hardsigmoid"))
 
 CONFIDENCE = 0.95
 

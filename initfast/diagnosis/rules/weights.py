@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from initfast.diagnosis.advice import call, needed
 from initfast.diagnosis.findings import Finding
-from initfast.diagnosis.net import RECTIFIERS, Net, Outcome, dense, is_constant, spans
+from initfast.diagnosis.net import Net, Outcome, dense, is_constant, spans
 from initfast.diagnosis.topology import parents
+from initfast.ops.activations import RECTIFIERS
 from initfast.stats.layer import Layer
 from initfast.stats.text import number
 
