@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from initfast.interception.dlpack import EXPORTS
+from initfast.interception.torch_patches import EXPORTS
 from initfast.nets.activation_calls import FORMS
 
 

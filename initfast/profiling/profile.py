@@ -20,19 +20,18 @@ from initfast.collectives import WRAPPED, local, shared_weights, together
 from initfast.diagnosis.origin import with_parameters
 from initfast.interception.autograd_functions import PLAIN_ARGUMENTS
 from initfast.interception.deferred_tensor import Unseen, resolved
-from initfast.interception.dlpack import VISIBLE_EXPORTS
 from initfast.interception.function_mode import Fusion
 from initfast.interception.linear_modules import shorter_linears
 from initfast.interception.module_calls import Forward, hooked, installed
 from initfast.interception.module_outputs import Outputs
 from initfast.interception.queue import Waiting
 from initfast.interception.sequential import shorter_sequentials
+from initfast.interception.torch_patches import VISIBLE_EXPORTS
 from initfast.nets.callables import NOTE as CALLABLE
 from initfast.nets.callables import modules_of
 from initfast.nets.names import NetNames
 from initfast.nets.pytree import tensors
 from initfast.profiling import compiled
-from initfast.profiling.arguments import check_differentiable, check_ready
 from initfast.profiling.backward import (
     NOTHING,
     PLAIN_CHECKPOINTS,
@@ -40,6 +39,7 @@ from initfast.profiling.backward import (
     loss_of,
     run_backward,
 )
+from initfast.profiling.preconditions import check_differentiable, check_ready
 from initfast.profiling.restore import unchanged
 from initfast.recording.gradients import Gradients
 from initfast.recording.recorder import Tape
