@@ -8,7 +8,7 @@ from threading import Lock
 from types import TracebackType
 
 
-class Counted(AbstractContextManager[None]):
+class SharedPatch(AbstractContextManager[None]):
     """A change for as long as any context lasts; they overlap where threads use them.
 
     Args:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from initfast.init import distributions, identity, orthogonal, sparse, variance_scaling
-from initfast.shared_patch import Counted
+from initfast.shared_patch import SharedPatch
 
 _BUILTINS = vars(builtins)  # every module has it
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
@@ -60,7 +60,7 @@ def _patch() -> Callable[[], None]:
     return functools.partial(_substitute, {id(ours): theirs for theirs, ours in pairs})
 
 
-_patched = Counted(_patch)
+_patched = SharedPatch(_patch)
 
 
 def _stand_ins() -> list[tuple[Callable[..., Any], Callable[..., Any]]]:

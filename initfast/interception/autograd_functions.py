@@ -8,7 +8,7 @@ from typing import Any
 from torch.autograd import Function
 
 from initfast.interception.deferred_tensor import Pending
-from initfast.shared_patch import Counted
+from initfast.shared_patch import SharedPatch
 
 
 def _give_values() -> Callable[[], None]:
@@ -30,5 +30,5 @@ def _give_values() -> Callable[[], None]:
     return put_back
 
 
-PLAIN_ARGUMENTS = Counted(_give_values)
+PLAIN_ARGUMENTS = SharedPatch(_give_values)
 """For as long as this lasts, `apply` computes what waits before it runs, in any thread."""

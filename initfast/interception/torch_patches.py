@@ -9,7 +9,7 @@ import torch
 import torch.utils.dlpack
 from torch.overrides import handle_torch_function, has_torch_function_unary
 
-from initfast.shared_patch import Counted
+from initfast.shared_patch import SharedPatch
 
 
 def _visible(export: Callable[..., Any]) -> Callable[..., Any]:
@@ -51,5 +51,5 @@ def _show_exports() -> Callable[[], None]:
     return put_back
 
 
-VISIBLE_EXPORTS = Counted(_show_exports)
+VISIBLE_EXPORTS = SharedPatch(_show_exports)
 """For as long as this lasts, in any thread, modes see what is exported."""

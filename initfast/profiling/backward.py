@@ -12,7 +12,7 @@ from torch import Tensor
 
 from initfast.recording.autograd_graph import leaves
 from initfast.recording.gradients import Gradients, scale_of
-from initfast.shared_patch import Counted
+from initfast.shared_patch import SharedPatch
 
 NOTHING = object()
 """No targets."""
@@ -143,7 +143,7 @@ def _replace_checkpoints() -> Callable[[], None]:
     return partial(setattr, module, "CheckpointFunction", reentrant)
 
 
-PLAIN_CHECKPOINTS = Counted(_replace_checkpoints)
+PLAIN_CHECKPOINTS = SharedPatch(_replace_checkpoints)
 """Lets reentrant activation checkpoints run as the others.
 
 The reentrant ones run their part without a graph and start a backward of their own within the

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from initfast.shared_patch import Counted
+from initfast.shared_patch import SharedPatch
 
 NOTE = "The net is compiled; it was profiled eagerly, so fused kernels may round differently."
 
@@ -36,7 +36,7 @@ def _force_eager() -> Callable[[], None]:
     return lambda: stance.__exit__(None, None, None)
 
 
-_EAGER = Counted(_force_eager)  # the stance is that of all threads
+_EAGER = SharedPatch(_force_eager)  # the stance is that of all threads
 
 
 def eagerly() -> AbstractContextManager[None]:
