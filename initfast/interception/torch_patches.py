@@ -1,15 +1,21 @@
-"""DLPack's export functions, which torch calls past function modes: made visible to them."""
+"""What is changed in torch while a profile runs, for all threads; the last one to end undoes it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
+import torch.utils.checkpoint
 import torch.utils.dlpack
+from torch.autograd import Function
 from torch.overrides import handle_torch_function, has_torch_function_unary
 
+from initfast.interception.deferred_tensor import Pending
 from initfast.shared_patch import SharedPatch
+
+# ---- DLPack's export functions, which torch calls past function modes ----
 
 
 def _visible(export: Callable[..., Any]) -> Callable[..., Any]:
@@ -52,4 +58,56 @@ def _show_exports() -> Callable[[], None]:
 
 
 VISIBLE_EXPORTS = SharedPatch(_show_exports)
-"""For as long as this lasts, in any thread, modes see what is exported."""
+"""For as long as this lasts, modes see what is exported."""
+
+# ---- the user's own autograd functions, which torch runs past function modes ----
+
+
+def _give_values() -> Callable[[], None]:
+    original = Function.__dict__["apply"]
+
+    def apply(cls: type[Function], *args: Any, **kwargs: Any) -> Any:
+        # Only what stands alone takes part in the graph; structures stay the objects that they are.
+        values = [a.resolve() if type(a) is Pending else a for a in args]
+        named = {k: a.resolve() if type(a) is Pending else a for k, a in kwargs.items()}
+        return original.__func__(cls, *values, **named)
+
+    ours = classmethod(apply)
+    Function.apply = ours  # type: ignore[assignment, method-assign]
+
+    def put_back() -> None:
+        if Function.__dict__["apply"] is ours:
+            Function.apply = original  # type: ignore[method-assign]
+
+    return put_back
+
+
+PLAIN_ARGUMENTS = SharedPatch(_give_values)
+"""For as long as this lasts, `apply` computes what waits before it runs."""
+
+# ---- reentrant activation checkpoints, which run a backward of their own within the backward ----
+
+
+class _NonReentrant:
+    """Takes the place of a reentrant checkpoint, and runs as the others do."""
+
+    @staticmethod
+    def apply(function: Any, preserve: bool, *args: Any) -> Any:
+        return torch.utils.checkpoint.checkpoint(
+            function, *args, use_reentrant=False, preserve_rng_state=preserve
+        )
+
+
+def _replace_checkpoints() -> Callable[[], None]:
+    module: Any = torch.utils.checkpoint
+    reentrant = module.CheckpointFunction
+    module.CheckpointFunction = _NonReentrant
+    return partial(setattr, module, "CheckpointFunction", reentrant)
+
+
+NON_REENTRANT_CHECKPOINTS = SharedPatch(_replace_checkpoints)
+"""For as long as this lasts, reentrant activation checkpoints run as the others.
+
+The reentrant ones run their part without a graph, and what their backward brings to the parameters
+is added to `.grad`.
+"""

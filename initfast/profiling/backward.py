@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from functools import partial
 from typing import Any
 
 import torch
-import torch.utils.checkpoint
 from torch import Tensor
 
 from initfast.recording.autograd_graph import leaves
 from initfast.recording.gradients import Gradients, scale_of
-from initfast.shared_patch import SharedPatch
 
 NOTHING = object()
 """No targets."""
@@ -124,28 +121,3 @@ def run_backward(
         for t, grad in kept:
             if t.grad is not grad:
                 t.grad = grad
-
-
-class _Plain:
-    """Takes the place of a reentrant checkpoint, and runs as the others do."""
-
-    @staticmethod
-    def apply(function: Any, preserve: bool, *args: Any) -> Any:
-        return torch.utils.checkpoint.checkpoint(
-            function, *args, use_reentrant=False, preserve_rng_state=preserve
-        )
-
-
-def _replace_checkpoints() -> Callable[[], None]:
-    module: Any = torch.utils.checkpoint
-    reentrant = module.CheckpointFunction
-    module.CheckpointFunction = _Plain
-    return partial(setattr, module, "CheckpointFunction", reentrant)
-
-
-PLAIN_CHECKPOINTS = SharedPatch(_replace_checkpoints)
-"""Lets reentrant activation checkpoints run as the others.
-
-The reentrant ones run their part without a graph and start a backward of their own within the
-backward, which adds to `.grad`.
-"""

@@ -18,7 +18,6 @@ from torch import Tensor, nn
 
 from initfast.collectives import WRAPPED, local, shared_weights, together
 from initfast.diagnosis.origin import with_parameters
-from initfast.interception.autograd_functions import PLAIN_ARGUMENTS
 from initfast.interception.deferred_tensor import Unseen, resolved
 from initfast.interception.function_mode import Fusion
 from initfast.interception.linear_modules import shorter_linears
@@ -26,7 +25,11 @@ from initfast.interception.module_calls import Forward, hooked, installed
 from initfast.interception.module_outputs import Outputs
 from initfast.interception.queue import Waiting
 from initfast.interception.sequential import shorter_sequentials
-from initfast.interception.torch_patches import VISIBLE_EXPORTS
+from initfast.interception.torch_patches import (
+    NON_REENTRANT_CHECKPOINTS,
+    PLAIN_ARGUMENTS,
+    VISIBLE_EXPORTS,
+)
 from initfast.nets.callables import NOTE as CALLABLE
 from initfast.nets.callables import modules_of
 from initfast.nets.names import NetNames
@@ -34,7 +37,6 @@ from initfast.nets.pytree import tensors
 from initfast.profiling import compiled
 from initfast.profiling.backward import (
     NOTHING,
-    PLAIN_CHECKPOINTS,
     check_loss,
     loss_of,
     run_backward,
@@ -175,7 +177,7 @@ def _run(
         stack.callback(gradients.release)
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
-        stack.enter_context(PLAIN_CHECKPOINTS)
+        stack.enter_context(NON_REENTRANT_CHECKPOINTS)
     given = [t for _, t in tensors(x)]
     try:
         output = watch.run(lambda: _call(net, x), given)

@@ -12,7 +12,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from initfast.interception.module_calls import CALL
-from initfast.profiling.backward import PLAIN_CHECKPOINTS
+from initfast.interception.torch_patches import NON_REENTRANT_CHECKPOINTS
 from initfast.profiling.profile import profile
 
 
@@ -291,9 +291,9 @@ def test_subclasses_that_keep_their_attributes_otherwise(x, build):
 def test_checkpoints_are_put_back_by_whoever_leaves_last():
     checkpoint = torch.utils.checkpoint
     before = checkpoint.CheckpointFunction
-    with PLAIN_CHECKPOINTS:
+    with NON_REENTRANT_CHECKPOINTS:
         inside = checkpoint.CheckpointFunction
-        PLAIN_CHECKPOINTS.__enter__()
+        NON_REENTRANT_CHECKPOINTS.__enter__()
     assert checkpoint.CheckpointFunction is inside is not before
-    PLAIN_CHECKPOINTS.__exit__(None, None, None)
+    NON_REENTRANT_CHECKPOINTS.__exit__(None, None, None)
     assert checkpoint.CheckpointFunction is before
