@@ -17,7 +17,6 @@ import torch
 from torch import Tensor, nn
 
 from initfast.collectives import WRAPPED, local, shared_weights, together
-from initfast.diagnosis.origin import with_parameters
 from initfast.interception.deferred_tensor import Unseen, resolved
 from initfast.interception.function_mode import Fusion
 from initfast.interception.linear_modules import shorter_linears
@@ -41,6 +40,7 @@ from initfast.profiling.backward import (
     loss_of,
     run_backward,
 )
+from initfast.profiling.nonfinite_parameters import with_nonfinite_parameters
 from initfast.profiling.preconditions import check_differentiable, check_ready
 from initfast.profiling.restore import unchanged
 from initfast.recording.gradients import Gradients
@@ -273,7 +273,8 @@ class Watch:
         if not recording.copies.nonfinite():
             return Report(recording.read, skipped=skipped, notes=notes, root=self._root)
         layers, inputs = recording.read()
-        return Report(with_parameters(layers, names.module), inputs, skipped, notes, self._root)
+        layers = with_nonfinite_parameters(layers, names.module)
+        return Report(layers, inputs, skipped, notes, self._root)
 
 
 def _call(net: Callable[..., Any], x: Any) -> Any:
