@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor, nn
 
 T = TypeVar("T")
 
@@ -84,22 +83,3 @@ def spelled(error: Exception) -> str:
 def is_distributed() -> bool:
     """Whether this process has a default group."""
     return torch.distributed.is_available() and torch.distributed.is_initialized()
-
-
-WRAPPED = "The net is in a DistributedDataParallel: names are those in net.module."
-
-
-def local(net: Any) -> tuple[Any, Any]:
-    """The net within a DistributedDataParallel, and the group whose ranks hold copies of it.
-
-    Of any other net itself and None.
-    """
-    if isinstance(net, nn.parallel.DistributedDataParallel):
-        return net.module, net.process_group
-    return net, None
-
-
-def shared_weights(net: Any) -> list[Tensor]:
-    """The weights within a DistributedDataParallel that all ranks have, in the same order."""
-    own = set(getattr(net, "_ddp_params_and_buffers_to_ignore", ()))
-    return [p for name, p in net.named_parameters() if p.dim() > 1 and name not in own]

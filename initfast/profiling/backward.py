@@ -8,35 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from initfast.profiling.arguments import NO_TARGETS
 from initfast.recording.autograd_graph import leaves
 from initfast.recording.gradients import Gradients, scale_of
 
-NOTHING = object()
-"""No targets."""
 
-
-def check_loss(loss: Any, targets: Any, scaler: Any) -> None:
-    """Raise TypeError unless these go together as arguments of a profile."""
-    if loss is None:
-        if targets is not NOTHING or scaler is not None:
-            name = "scaler" if targets is NOTHING else "targets"
-            raise TypeError(f"profile: {name} is given without a loss; expected loss= as well")
-    elif not callable(loss):
-        raise TypeError(
-            f"profile: loss is a {type(loss).__name__}; expected a function of the net's output"
-        )
-    check_scaler("profile", scaler)
-
-
-def check_scaler(who: str, scaler: Any) -> None:
-    """Raise TypeError unless it can be what multiplies a loss, or None."""
-    if scaler is not None and not callable(getattr(scaler, "scale", None)):
-        raise TypeError(
-            f"{who}: scaler is a {type(scaler).__name__}; expected a torch.amp.GradScaler"
-        )
-
-
-def loss_of(loss: Callable[..., Any], output: Any, targets: Any = NOTHING) -> Tensor:
+def loss_of(loss: Callable[..., Any], output: Any, targets: Any = NO_TARGETS) -> Tensor:
     """The scalar that loss makes of a net's output, and of targets if there are any.
 
     Raises:
@@ -45,7 +22,7 @@ def loss_of(loss: Callable[..., Any], output: Any, targets: Any = NOTHING) -> Te
         Exception: whatever loss raises, with a note.
     """
     try:
-        value = loss(output) if targets is NOTHING else loss(output, targets)
+        value = loss(output) if targets is NO_TARGETS else loss(output, targets)
     except Exception as error:
         note(error, "initfast.profile: raised in loss")
         raise

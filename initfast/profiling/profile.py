@@ -2,45 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import (
-    AsyncGenerator,
-    Callable,
-    Coroutine,
-    Generator,
-    Iterable,
-    Mapping,
-)
-from contextlib import ExitStack, suppress
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from initfast.collectives import WRAPPED, local, shared_weights, together
-from initfast.interception.deferred_tensor import Unseen, resolved
-from initfast.interception.function_mode import Fusion
-from initfast.interception.linear_modules import shorter_linears
-from initfast.interception.module_calls import Forward, hooked, installed
-from initfast.interception.module_outputs import Outputs
-from initfast.interception.queue import Waiting
-from initfast.interception.sequential import shorter_sequentials
-from initfast.interception.torch_patches import (
-    NON_REENTRANT_CHECKPOINTS,
-    PLAIN_ARGUMENTS,
-    VISIBLE_EXPORTS,
-)
+from initfast.collectives import together
+from initfast.interception.deferred_tensor import Unseen
+from initfast.interception.module_calls import hooked
+from initfast.interception.torch_patches import NON_REENTRANT_CHECKPOINTS
 from initfast.nets.callables import NOTE as CALLABLE
 from initfast.nets.callables import modules_of
 from initfast.nets.names import NetNames
 from initfast.nets.pytree import tensors
 from initfast.profiling import compiled
-from initfast.profiling.backward import (
-    NOTHING,
-    check_loss,
-    loss_of,
-    run_backward,
-)
-from initfast.profiling.nonfinite_parameters import with_nonfinite_parameters
+from initfast.profiling.arguments import NO_TARGETS, Arguments
+from initfast.profiling.backward import loss_of, run_backward
+from initfast.profiling.data_parallel import WRAPPED, local, shared_weights
+from initfast.profiling.forward import MeasuredForward
 from initfast.profiling.preconditions import check_differentiable, check_ready
 from initfast.profiling.restore import unchanged
 from initfast.recording.gradients import Gradients
@@ -54,7 +35,7 @@ def profile(
     x: Any,
     *,
     loss: Callable[..., Any] | None = None,
-    targets: Any = NOTHING,
+    targets: Any = NO_TARGETS,
     scaler: Any = None,
     stop_at_nonfinite: bool = False,
 ) -> Report:
@@ -116,61 +97,76 @@ def profile(
         >>> report["0"].grad.std < report["2"].grad.std
         True
     """
-    if not callable(net):
-        raise TypeError(f"profile: net is a {type(net).__name__}; expected a module or a callable")
-    check_loss(loss, targets, scaler)
-    net, group = local(net)
+    arguments = Arguments(**locals())  # all of them, under their names
+    group = local(net).group
     with ExitStack() as stack:
         with together("profile", group):
-            what = (net, group, x, loss, targets, scaler, stop_at_nonfinite)
             try:
-                watch, gradients = _run(stack, *what, fuse=True)
+                forward = _run(arguments, stack, fuse=True)
             except Unseen:
                 stack.close()
-                watch, gradients = _run(stack, *what, fuse=False)
-        if group is not None and gradients is not None:
-            gradients.average(group)
-    report = watch.report()
+                forward = _run(arguments, stack, fuse=False)
+        if group is not None and forward.gradients is not None:
+            forward.gradients.average(group)
+    report = forward.report()
     return report if group is None else report.all_reduce(group)
 
 
-def _run(
-    stack: ExitStack,
-    net: Callable[..., Any],
-    group: Any,
-    x: Any,
-    loss: Callable[..., Any] | None,
-    targets: Any,
-    scaler: Any,
-    stop_at_nonfinite: bool,
-    fuse: bool,
-) -> tuple[Watch, Gradients | None]:
-    """Run the forward, and the backward if there is a loss; see :func:`profile`.
+def _run(arguments: Arguments, stack: ExitStack, fuse: bool) -> MeasuredForward:
+    """Run the forward, and the backward if there is a loss.
 
-    What must be undone in the end is left on the stack. Where gradients flow, linear layers and
-    their activations run as one operator if `fuse` is true and no module has a backward hook.
+    Args:
+        arguments: of :func:`profile`.
+        stack: gets what must be undone in the end.
+        fuse: where gradients flow, linear layers and their activations run as one operator, if no
+            module has a backward hook.
 
     Raises:
         Unseen: the net takes the result of such an operator past torch's functions.
     """
-    root = net if isinstance(net, nn.Module) else getattr(net, "__self__", None)
-    is_module = isinstance(root, nn.Module)
-    names = NetNames(root if isinstance(root, nn.Module) else modules_of(net))
-    modules = list(zip(names.paths(), names.modules, strict=True))
-    if is_module:
-        check_ready(modules)
-    if loss is not None:
-        check_differentiable(modules, {"x": x, "targets": targets})
+    x, loss = arguments.x, arguments.loss
+    net, group, root = local(arguments.net)
+    owner = net if isinstance(net, nn.Module) else getattr(net, "__self__", None)
+    is_module = isinstance(owner, nn.Module)
+    names = NetNames(owner if isinstance(owner, nn.Module) else modules_of(net))
+    _check(arguments, names, is_module)
     shared = [] if group is None else shared_weights(net)
     gradients = None if loss is None else Gradients(fuse and not hooked(names.modules), shared)
     notes = [compiled.NOTE] if compiled.is_compiled(names.modules) else []
     notes += [] if group is None else [WRAPPED]
     notes += [CALLABLE] if names.modules and not is_module else []
-    root_name = "net" if group is None else "net.module"
-    root_name = "" if CALLABLE in notes else root_name
-    watch = Watch(names, Tape(stop_at_nonfinite, gradients), notes, root=root_name)
+    tape = Tape(arguments.stop_at_nonfinite, gradients)
+    forward = MeasuredForward(names, tape, root if is_module else "", notes)
+    _prepare(stack, names.modules, gradients)
+    given = [t for _, t in tensors(x)]
+    try:
+        output = forward.run(lambda: _call(net, x), given)
+    except NonFinite:
+        return forward
+    except Exception as error:
+        names.blame_running(error)
+        raise
+    if loss is not None and gradients is not None:
+        value = loss_of(loss, output, arguments.targets)
+        ends = [p for m in names.modules for p in m._parameters.values() if p is not None]
+        known = [*ends, *given] if is_module else []
+        run_backward(value, known, gradients, arguments.scaler, ends)
+    return forward
+
+
+def _check(arguments: Arguments, names: NetNames, is_module: bool) -> None:
+    """Raise ValueError unless what is needed has values and, with a loss, can have gradients."""
+    modules = list(zip(names.paths(), names.modules, strict=True))
+    if is_module:
+        check_ready(modules)
+    if arguments.loss is not None:
+        check_differentiable(modules, {"x": arguments.x, "targets": arguments.targets})
+
+
+def _prepare(stack: ExitStack, modules: list[nn.Module], gradients: Gradients | None) -> None:
+    """Set torch up for the forward and the backward; the stack puts it and the modules back."""
     stack.enter_context(compiled.eagerly())
-    stack.enter_context(unchanged(names.modules))
+    stack.enter_context(unchanged(modules))
     if gradients is None:
         stack.enter_context(torch.no_grad())
     else:
@@ -178,103 +174,6 @@ def _run(
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
         stack.enter_context(NON_REENTRANT_CHECKPOINTS)
-    given = [t for _, t in tensors(x)]
-    try:
-        output = watch.run(lambda: _call(net, x), given)
-    except NonFinite:
-        return watch, gradients
-    except Exception as error:
-        names.blame_running(error)
-        raise
-    if loss is not None and gradients is not None:
-        value = loss_of(loss, output, targets)
-        ends = [p for m in names.modules for p in m._parameters.values() if p is not None]
-        run_backward(value, [*ends, *given] if is_module else [], gradients, scaler, ends)
-    return watch, gradients
-
-
-T = TypeVar("T")
-
-UNFINISHED = "The net returned a generator: what it does when iterated was not measured."
-
-
-class Watch:
-    """One forward of a net, recorded on a tape.
-
-    Args:
-        names: of the net's modules.
-        tape: records it.
-        notes: what a reader must know of how the net runs.
-        plain: torch's own functions make every value, so that not a bit of them differs.
-        root: what the names are paths in, as :class:`initfast.Report` has it.
-    """
-
-    def __init__(
-        self,
-        names: NetNames,
-        tape: Tape,
-        notes: Iterable[str] = (),
-        plain: bool = False,
-        root: str = "net",
-    ) -> None:
-        self._root = root
-        self._names = names
-        self._notes = list(notes)
-        self._tape = tape
-        self._waiting = Waiting(tape, names)
-        self._fusion = Fusion(tape, names, self._waiting, plain)
-        self._outputs = Outputs(names, tape, self._waiting)
-
-    def run(self, forward: Callable[[], T], inputs: Iterable[Tensor]) -> T:
-        """What the forward returns."""
-        fusion, waiting = self._fusion, self._waiting
-        try:
-            for t in inputs:
-                self._tape.net_input(t)
-            sequentials, linears = self._forwards()
-            outputs = self._outputs.measured(s.module for s in sequentials)
-            with (
-                outputs,
-                VISIBLE_EXPORTS,
-                PLAIN_ARGUMENTS,
-                installed([*sequentials, *linears]),
-                fusion,
-            ):
-                output = forward()
-                waiting.finish()
-            for _, t in tensors(output):
-                self._tape.net_output(resolved(t))
-            if isinstance(output, (Generator, Coroutine, AsyncGenerator)):
-                self._notes.append(UNFINISHED)
-            self._tape.finish()
-            return output
-        except Exception:
-            with suppress(Exception):  # a card that has failed
-                self._tape.finish()  # what the error may have come from
-            raise
-        finally:
-            waiting.release()
-
-    def _forwards(self) -> tuple[list[Forward[Fusion]], list[Forward[Fusion]]]:
-        """Shorter forwards, of Sequentials and linears; none where replicas would run them too."""
-        modules, fusion = self._names.modules, self._fusion
-        if any(isinstance(module, nn.DataParallel) for module in modules):
-            return [], []
-        sequentials = shorter_sequentials(modules, fusion, self._outputs.measure)
-        inside = {id(child) for s in sequentials for child in s.module._modules.values()}
-        others = [m for m in modules if id(m) not in inside] if inside else modules
-        return sequentials, shorter_linears(others, fusion)
-
-    def report(self) -> Report:
-        """What was measured so far, copied from the devices."""
-        names = self._names
-        recording = self._tape.read(names.paths(), names.modules)
-        notes, skipped = [*self._notes, *self._outputs.notes], list(self._outputs.skipped)
-        if not recording.copies.nonfinite():
-            return Report(recording.read, skipped=skipped, notes=notes, root=self._root)
-        layers, inputs = recording.read()
-        layers = with_nonfinite_parameters(layers, names.module)
-        return Report(layers, inputs, skipped, notes, self._root)
 
 
 def _call(net: Callable[..., Any], x: Any) -> Any:

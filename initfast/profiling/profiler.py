@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import replace
 from functools import reduce
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -11,14 +13,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from initfast.collectives import local
 from initfast.interception.function_mode import profiling
 from initfast.interception.module_calls import CALL
 from initfast.nets.names import NetNames
 from initfast.nets.pytree import tensors
-from initfast.profiling.backward import check_scaler
+from initfast.profiling.arguments import ProfilerArguments
 from initfast.profiling.compiled import NOTE, eagerly, is_compiled
-from initfast.profiling.profile import Watch
+from initfast.profiling.data_parallel import local
+from initfast.profiling.forward import MeasuredForward
 from initfast.recording.gradients import Gradients
 from initfast.recording.recorder import Tape
 from initfast.report.report import Report
@@ -69,31 +71,25 @@ class Profiler:
     """
 
     def __init__(self, net: nn.Module, every: int = 1, *, scaler: Any = None) -> None:
-        if not isinstance(net, nn.Module):
-            raise TypeError(f"Profiler: net is a {type(net).__name__}; expected a module")
-        if not isinstance(every, int) or isinstance(every, bool):
-            raise TypeError(f"Profiler: every is {every!r}; expected a whole number")
-        if every < 1:
-            raise ValueError(f"Profiler: every is {every}; expected at least 1")
-        check_scaler("Profiler", scaler)
+        arguments = ProfilerArguments(net, every, scaler=scaler)
         self.calls = 0
-        self._net: nn.Module = local(net)[0]
-        self._every = every
-        self._scaler = scaler
-        self._past: Report | None = None  # of the calls before the open ones
-        self._open: deque[_Measured] = deque()  # their backwards may still come
+        self._net: nn.Module
+        self._net, _, self._root = local(net)
+        self._arguments = replace(arguments, net=self._net)
+        self._merged: Report | None = None  # of the calls before the recent ones
+        self._recent: deque[_MeasuredCall] = deque()  # their backwards may still come
         self._running = False
-        self._notes: list[str] = []
-        self._ours: _Call | None = None
+        self._is_compiled = False
+        self._stand_in: _StandIn | None = None
         self._before: Callable[..., Any] | None = None
 
     def __enter__(self) -> Profiler:
-        if self._ours is not None:
+        if self._stand_in is not None:
             raise RuntimeError("Profiler: its context is active already; expected one at a time")
-        self._notes = [NOTE] if is_compiled(self._net.modules()) else []
+        self._is_compiled = is_compiled(self._net.modules())
         self._before = self._net.__dict__.get(CALL)
-        self._ours = _Call(self._call, self._before)
-        self._net.__dict__[CALL] = self._ours
+        self._stand_in = _StandIn(self._call, self._before)
+        self._net.__dict__[CALL] = self._stand_in
         return self
 
     def __exit__(
@@ -103,21 +99,21 @@ class Profiler:
         trace: TracebackType | None,
     ) -> None:
         own = self._net.__dict__
-        if own.get(CALL) is self._ours:  # else the user has compiled the net meanwhile
+        if own.get(CALL) is self._stand_in:  # else the user has compiled the net meanwhile
             del own[CALL]
             if self._before is not None:
                 own[CALL] = self._before
-        self._ours = self._before = None
-        self._close(0)
+        self._stand_in = self._before = None
+        self._merge_all_but(0)
 
     def report(self) -> Report:
         """The report of the calls measured so far; at any time, also after the context.
 
         It copies the last calls' numbers from their device.
         """
-        known = [] if self._past is None else [self._past]
-        reports = known + [call.report() for call in self._open]
-        return reduce(Report.merge, reports) if reports else Report([])
+        known = [] if self._merged is None else [self._merged]
+        reports = known + [call.report() for call in self._recent]
+        return reduce(Report.merge, reports) if reports else Report([], root=self._root)
 
     def _call(self, *args: Any, **kwargs: Any) -> Any:
         """Call the net, measured if it is its turn."""
@@ -125,10 +121,10 @@ class Profiler:
         if self._running or profiling() or torch.compiler.is_compiling():
             return plain(*args, **kwargs)
         self.calls += 1
-        if (self.calls - 1) % self._every:
+        if (self.calls - 1) % self._arguments.every:
             return plain(*args, **kwargs)
-        self._close(_OPEN - 1)
-        call = _Measured(self._net, self._notes, self._scaler)
+        self._merge_all_but(_MOST_RECENT - 1)
+        call = _MeasuredCall(self._arguments, self._root, self._is_compiled)
         self._running = True
         try:
             output = call.run(self._net._call_impl, args, kwargs)
@@ -137,53 +133,53 @@ class Profiler:
             raise
         finally:
             self._running = False
-        self._open.append(call)
+        self._recent.append(call)
         return output
 
-    def _close(self, most: int) -> None:
+    def _merge_all_but(self, most: int) -> None:
         """Merge the first calls: those whose backwards have run, and what is more than most."""
-        while self._open and (len(self._open) > most or not self._open[0].awaits_backward()):
-            call = self._open.popleft()
+        recent = self._recent
+        while recent and (len(recent) > most or not recent[0].awaits_backward()):
+            call = recent.popleft()
             call.release()
             report = call.report()
-            self._past = report if self._past is None else self._past.merge(report)
+            self._merged = report if self._merged is None else self._merged.merge(report)
 
 
-_OPEN = 8
+_MOST_RECENT = 8
 """How many measured calls wait for their backwards at a time."""
 
 
-class _Call(NamedTuple):
+class _StandIn(NamedTuple):
     """What is called in the place of a net, and what was before."""
 
-    ours: Callable[..., Any]
+    call: Callable[..., Any]
     before: Callable[..., Any] | None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self.ours(*args, **kwargs)
+        return self.call(*args, **kwargs)
 
 
-class _Measured:
+class _MeasuredCall:
     """One measured call of a net, and the backwards through its graph."""
 
-    def __init__(self, net: nn.Module, notes: list[str], scaler: Any) -> None:
-        self._is_compiled = bool(notes)
-        self._gradients = Gradients(fuse=False, scaler=scaler)
+    def __init__(self, arguments: ProfilerArguments, root: str, is_compiled: bool) -> None:
+        self._is_compiled = is_compiled
+        self._gradients = Gradients(fuse=False, scaler=arguments.scaler)
         self._gradients.armed = True
         tape = Tape(gradients=self._gradients)
-        self._watch = Watch(NetNames(net), tape, notes, plain=True)
+        notes = [NOTE] if is_compiled else []
+        self._forward = MeasuredForward(NetNames(arguments.net), tape, root, notes, plain=True)
 
     def run(self, net: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """What the net returns."""
         given = [t for _, t in tensors((args, kwargs))]
-        if not self._is_compiled:
-            return self._watch.run(lambda: net(*args, **kwargs), given)
-        with eagerly():
-            return self._watch.run(lambda: net(*args, **kwargs), given)
+        with eagerly() if self._is_compiled else nullcontext():
+            return self._forward.run(lambda: net(*args, **kwargs), given)
 
     def report(self) -> Report:
         """What was measured so far."""
-        return self._watch.report()
+        return self._forward.report()
 
     def awaits_backward(self) -> bool:
         """Whether there is a graph, and no backward went through it so far."""

@@ -228,7 +228,7 @@ def test_what_is_kept_does_not_grow():
             model(x).sum().backward()
             sizes.append(len(pickle.dumps(p.report())))
     assert max(sizes[1:]) - min(sizes[1:]) < 64
-    assert not p._open
+    assert not p._recent
 
 
 @pytest.mark.parametrize("how", ["compile", "wrapper"])

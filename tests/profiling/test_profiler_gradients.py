@@ -40,13 +40,13 @@ def test_calls_wait_for_a_backward_but_not_all():
     model = net()
     with initfast.Profiler(model) as p:
         outputs = [model(whole_batch()) for _ in range(10)]
-        assert len(p._open) == 8
+        assert len(p._recent) == 8
         torch.stack(outputs).sum().backward()
         assert p.report()[-1].grad.count == 8 * outputs[0].numel()
         with torch.no_grad():
             model(whole_batch())
             model(whole_batch())
-        assert len(p._open) == 1
+        assert len(p._recent) == 1
     assert p.report()[-1].post.count == 12 * outputs[0].numel()
 
 

@@ -1,0 +1,80 @@
+"""What profile() and Profiler are asked, each in one record that is checked as it is made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import KW_ONLY, dataclass
+from typing import Any
+
+from torch import nn
+
+NO_TARGETS = object()
+"""In the place of targets: the loss is a function of the output alone."""
+
+
+@dataclass(frozen=True, eq=False)
+class Arguments:
+    """The arguments of :func:`initfast.profile`, under their names there.
+
+    A new option is a field here, and an argument there with its line in the docstring.
+
+    Raises:
+        TypeError: net cannot be called, loss is no function, targets or a scaler stand without a
+            loss, or scaler no GradScaler.
+    """
+
+    net: Callable[..., Any]
+    x: Any
+    _: KW_ONLY
+    loss: Callable[..., Any] | None = None
+    targets: Any = NO_TARGETS
+    scaler: Any = None
+    stop_at_nonfinite: bool = False
+
+    def __post_init__(self) -> None:
+        if not callable(self.net):
+            raise TypeError(
+                f"profile: net is a {type(self.net).__name__}; expected a module or a callable"
+            )
+        if self.loss is None:
+            if self.targets is not NO_TARGETS or self.scaler is not None:
+                name = "scaler" if self.targets is NO_TARGETS else "targets"
+                raise TypeError(f"profile: {name} is given without a loss; expected loss= as well")
+        elif not callable(self.loss):
+            raise TypeError(
+                f"profile: loss is a {type(self.loss).__name__}; expected a function of the net's "
+                "output"
+            )
+        _check_scaler("profile", self.scaler)
+
+
+@dataclass(frozen=True, eq=False)
+class ProfilerArguments:
+    """The arguments of :class:`initfast.Profiler`, under their names there.
+
+    Raises:
+        TypeError: net is no module, every no whole number, or scaler no GradScaler.
+        ValueError: every is less than 1.
+    """
+
+    net: nn.Module
+    every: int = 1
+    _: KW_ONLY
+    scaler: Any = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.net, nn.Module):
+            raise TypeError(f"Profiler: net is a {type(self.net).__name__}; expected a module")
+        if not isinstance(self.every, int) or isinstance(self.every, bool):
+            raise TypeError(f"Profiler: every is {self.every!r}; expected a whole number")
+        if self.every < 1:
+            raise ValueError(f"Profiler: every is {self.every}; expected at least 1")
+        _check_scaler("Profiler", self.scaler)
+
+
+def _check_scaler(who: str, scaler: Any) -> None:
+    """Raise TypeError unless it can be what multiplies a loss, or None."""
+    if scaler is not None and not callable(getattr(scaler, "scale", None)):
+        raise TypeError(
+            f"{who}: scaler is a {type(scaler).__name__}; expected a torch.amp.GradScaler"
+        )

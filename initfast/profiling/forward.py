@@ -1,0 +1,112 @@
+"""One forward of a net, measured."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterable
+from contextlib import suppress
+from typing import TypeVar
+
+from torch import Tensor, nn
+
+from initfast.interception.deferred_tensor import resolved
+from initfast.interception.function_mode import Fusion
+from initfast.interception.linear_modules import shorter_linears
+from initfast.interception.module_calls import Forward, installed
+from initfast.interception.module_outputs import Outputs
+from initfast.interception.queue import Waiting
+from initfast.interception.sequential import shorter_sequentials
+from initfast.interception.torch_patches import PLAIN_ARGUMENTS, VISIBLE_EXPORTS
+from initfast.nets.names import NetNames
+from initfast.nets.pytree import tensors
+from initfast.profiling.nonfinite_parameters import with_nonfinite_parameters
+from initfast.recording.gradients import Gradients
+from initfast.recording.recorder import Tape
+from initfast.report.report import Report
+
+T = TypeVar("T")
+
+UNFINISHED = "The net returned a generator: what it does when iterated was not measured."
+
+
+class MeasuredForward:
+    """One forward of a net, recorded on a tape.
+
+    Args:
+        names: of the net's modules.
+        tape: records it.
+        root: of the report.
+        notes: what a reader must know of how the net runs.
+        plain: torch's own functions make every value, so that not a bit of them differs.
+    """
+
+    def __init__(
+        self,
+        names: NetNames,
+        tape: Tape,
+        root: str,
+        notes: Iterable[str] = (),
+        plain: bool = False,
+    ) -> None:
+        self._names = names
+        self._root = root
+        self._notes = list(notes)
+        self._tape = tape
+        self._waiting = Waiting(tape, names)
+        self._fusion = Fusion(tape, names, self._waiting, plain)
+        self._outputs = Outputs(names, tape, self._waiting)
+
+    @property
+    def gradients(self) -> Gradients | None:
+        """What measures the gradients; None where there are none to measure."""
+        return self._tape.gradients
+
+    def run(self, forward: Callable[[], T], inputs: Iterable[Tensor]) -> T:
+        """What the forward returns."""
+        fusion, waiting = self._fusion, self._waiting
+        try:
+            for t in inputs:
+                self._tape.net_input(t)
+            sequentials, linears = self._forwards()
+            outputs = self._outputs.measured(s.module for s in sequentials)
+            with (
+                outputs,
+                VISIBLE_EXPORTS,
+                PLAIN_ARGUMENTS,
+                installed([*sequentials, *linears]),
+                fusion,
+            ):
+                output = forward()
+                waiting.finish()
+            for _, t in tensors(output):
+                self._tape.net_output(resolved(t))
+            if isinstance(output, (Generator, Coroutine, AsyncGenerator)):
+                self._notes.append(UNFINISHED)
+            self._tape.finish()
+            return output
+        except Exception:
+            with suppress(Exception):  # a card that has failed
+                self._tape.finish()  # what the error may have come from
+            raise
+        finally:
+            waiting.release()
+
+    def _forwards(self) -> tuple[list[Forward[Fusion]], list[Forward[Fusion]]]:
+        """Shorter forwards, of Sequentials and linears; none where replicas would run them too."""
+        modules, fusion = self._names.modules, self._fusion
+        if any(isinstance(module, nn.DataParallel) for module in modules):
+            return [], []
+        sequentials = shorter_sequentials(modules, fusion, self._outputs.measure)
+        inside = {id(child) for s in sequentials for child in s.module._modules.values()}
+        others = [m for m in modules if id(m) not in inside] if inside else modules
+        return sequentials, shorter_linears(others, fusion)
+
+    def report(self) -> Report:
+        """What was measured so far, copied from the devices."""
+        names = self._names
+        recording = self._tape.read(names.paths(), names.modules)
+        notes, skipped = [*self._notes, *self._outputs.notes], list(self._outputs.skipped)
+        if not recording.copies.nonfinite():
+            return Report(recording.read, skipped=skipped, notes=notes, root=self._root)
+        layers, inputs = recording.read()
+        layers = with_nonfinite_parameters(layers, names.module)
+        return Report(layers, inputs, skipped, notes, self._root)
