@@ -15,7 +15,7 @@ class Local(NamedTuple):
     Attributes:
         net: what is called.
         group: the ranks that hold copies of it; None: there is no wrapper.
-        root: where code finds the net that has what was given as `net`.
+        root: the net, in code that has what was given as `net`.
     """
 
     net: Any

@@ -24,6 +24,7 @@ def check_ranks(rank, ranks):
     report = p.report().all_reduce()
     assert same_on_all_ranks(report.to_json())
     assert report[0].grad.count == report[0].post.count
+    assert report.root == "net.module"
     with initfast.Profiler(wrapped) as p, torch.no_grad():
         for x in part(rank, ranks).split(3):
             wrapped(x)

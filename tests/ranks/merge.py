@@ -95,6 +95,7 @@ def check_backward(rank, ranks):
     alone = initfast.profile(net(), whole_batch(), loss=criterion, targets=targets)
     assert report[0].grad is not None and report[0].weight_grad is not None
     assert_equal(report, alone)
+    assert (report.root, alone.root) == ("net.module", "net")
     # The wrapped net trains on as it would have.
     wrapped(part(rank, ranks)).sum().backward()
     assert same_on_all_ranks(wrapped.module[0].weight.grad.tolist())
