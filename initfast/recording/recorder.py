@@ -24,8 +24,8 @@ from initfast.ops.dispatch import (
     kernels_of,
 )
 from initfast.ops.functions import count_write
-from initfast.recording.events import Recording
 from initfast.recording.known_tensors import Measured
+from initfast.recording.layers import Recording
 from initfast.recording.marks import Marks
 from initfast.recording.rows import Rows
 from initfast.recording.stop_at_nonfinite import Stopping

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from initfast.recording.events import Event
+from initfast.recording.layers import Event
 
 
 class NonFinite(BaseException):
