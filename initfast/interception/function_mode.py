@@ -34,7 +34,8 @@ from initfast.interception.queue import Waiting
 from initfast.nets.activation_calls import FORMS, Call, read_call
 from initfast.nets.names import NetNames
 from initfast.ops.dispatch import fits, kernels_of, linear_kernels
-from initfast.recording.recorder import Source, Tape
+from initfast.recording.events import Source
+from initfast.recording.recorder import Tape
 from initfast.torch_state import (
     autocast_enabled,
     grad_enabled,
@@ -174,23 +175,22 @@ class Fusion(TorchFunctionMode):
             z = z.resolve()
         if not isinstance(z, Tensor):
             return func(*args, **kwargs)  # raises as it does without
-        act, alpha, beta, in_place = call
         key = kernels_of(z)
         if key is None:
             y = self._functions.call(func, args, kwargs)
-            self.tape.output(Source(act, self.names.here()), y)
+            self.tape.output(Source(call.act, self.names.here()), y)
             return y
         source = self.waiting.take(z)
         self.waiting.record()
         follows = source is not None
         if source is None:
             source = Source("act", self.names.here(), unit_dim=self.waiting.unit_dim(z))
-        if in_place:
+        if call.in_place:
             self.waiting.settle()
         function = None
-        if grad_enabled() or self.observed() or (in_place and _is_outside_inference(z)):
+        if grad_enabled() or self.observed() or (call.in_place and _is_outside_inference(z)):
             function = partial(func, *resolved(args), **resolved(kwargs))
-        y = self.tape.act(source, key, z, act, alpha, beta, in_place, function)
+        y = self.tape.act(source, key, z, call, function)
         self.waiting.named(z, y)
         if follows:
             self._name_activation(y)

@@ -29,7 +29,8 @@ from initfast.interception.queue import Waiting
 from initfast.nets.module_facts import LEAVES, unit_dim, weights
 from initfast.nets.names import NetNames
 from initfast.ops.dispatch import kernels_of
-from initfast.recording.recorder import Source, Tape
+from initfast.recording.events import Source
+from initfast.recording.recorder import Tape
 from initfast.torch_state import modes, transforms
 
 

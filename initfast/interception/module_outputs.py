@@ -21,7 +21,8 @@ from initfast.nets.module_facts import is_seen, unit_dim, weights
 from initfast.nets.names import NetNames
 from initfast.nets.pytree import leaves, tensors
 from initfast.ops.dispatch import kernels_of
-from initfast.recording.recorder import Source, Tape
+from initfast.recording.events import Source
+from initfast.recording.recorder import Tape
 from initfast.stats.layer import Skipped
 from initfast.torch_state import is_traced, transforms
 

@@ -20,7 +20,8 @@ from initfast.interception.queue import Waiting
 from initfast.nets.names import NetNames
 from initfast.nets.pytree import tensors
 from initfast.ops.dispatch import kernels_of
-from initfast.recording.recorder import Source, Tape
+from initfast.recording.events import Source
+from initfast.recording.recorder import Tape
 from initfast.torch_state import transforms
 
 

@@ -31,7 +31,8 @@ from initfast.interception.deferred_tensor import Kind, Layer, Link, Pending, Un
 from initfast.nets.activation_calls import Call
 from initfast.nets.names import NetNames
 from initfast.ops.dispatch import LINEAR_ACT, Weights
-from initfast.recording.recorder import Linear, Source, Tape
+from initfast.recording.events import Source
+from initfast.recording.recorder import Linear, Tape
 from initfast.torch_state import grad_enabled, graphs, undisturbed
 
 
@@ -149,7 +150,7 @@ class Waiting:
                 x, weight, bias, key, name = self._operands(link)
                 y = self._tape.linear_act_with_graph(x, key, [(weight, bias, name, call, also)])
             else:
-                y = self._tape.linear_act(self._operands(link), *call[:3], also)
+                y = self._tape.linear_act(self._operands(link), call, also)
             if call.in_place:
                 z.settle(y)
             return y
@@ -284,7 +285,7 @@ class Waiting:
             row = self._tape.weight(link.layer.weight)
             self._tape.output(Source("linear", name, x.shape, (self._tape.row(x),), row), y)
         else:
-            y = self._tape.linear_act(self._operands(link), "identity", 0.0, 0.0)
+            y = self._tape.linear_act(self._operands(link), _NO_CALL)
         self.named(pending, y)
         return y
 

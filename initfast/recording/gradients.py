@@ -15,11 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from initfast.nets.activation_calls import Call
 from initfast.ops.checks import DTYPES
 from initfast.ops.dispatch import MOMENTS, kernels_of
 from initfast.recording.autograd_graph import edges_to_leaves
-from initfast.recording.linear_act_chain import LinearActChain
 from initfast.recording.rows import Rows
 
 _backward = torch._C._current_graph_task_id  # tells one backward from another
@@ -218,30 +216,6 @@ class Gradients:
         if grad is None:
             return weight.new_zeros(weight.numel())
         return (grad.to_dense() if grad.is_sparse else grad).reshape(-1)
-
-    def linear_act_chain(
-        self,
-        x: Tensor,
-        key: Any,
-        weights: Sequence[Tensor],
-        biases: Sequence[Tensor | None],
-        calls: Sequence[Call],
-        addresses: Sequence[int],
-    ) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
-        """Run linear layers and their activations as one operator whose backward measures.
-
-        Args:
-            x: the first one's input.
-            key: the kernels' dispatch key.
-            weights, biases, calls: of each layer.
-            addresses: of each layer's result; its weight's is the next.
-
-        Returns:
-            The last result; the moments and the mask of each layer.
-        """
-        measured: list[tuple[Tensor, Tensor]] = []
-        others = (self, key, calls, addresses, measured)
-        return LinearActChain.apply(*others, x, *weights, *biases), measured
 
     def addresses(self, rows: Rows) -> dict[int, tuple[list[int], int | None]]:
         """Move what was found to rows.

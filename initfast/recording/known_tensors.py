@@ -10,9 +10,12 @@ from torch import Tensor, UntypedStorage
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.nn.parameter import Parameter
 
+from initfast.ops.dispatch import MOMENTS, has_memory, kernels_of
+from initfast.recording.rows import Rows
+
 
 class Measured:
-    """The tensors that have been measured, with the addresses of their rows.
+    """The tensors that have been measured, with the addresses of their rows, and those rows.
 
     Attributes:
         writes: how often a function ran that may have written to any tensor.
@@ -20,10 +23,15 @@ class Measured:
 
     def __init__(self) -> None:
         self.writes = 0
+        self._rows = Rows()
         # What was measured, by id: the tensor, its version then, the address of its row.
         self._known: dict[int, tuple[weakref.ref[Tensor], int, int]] = {}
         # What may be written to unseen, by where its memory begins.
         self._lent: dict[int, StorageWeakRef] = {}
+        # By address: what was measured as an input only, as far as one looks at the rows already.
+        self._inputs: dict[int, Tensor] = {}
+        self._net_inputs: list[int] = []
+        self._glimpsed: set[int] = set()  # addresses of what is not a layer's
 
     def find(self, t: Tensor) -> int | None:
         """The address of t's row; None where t has not been measured since it was written to."""
@@ -57,3 +65,48 @@ class Measured:
             return t._version
         except RuntimeError:
             return self.writes
+
+    # ---- measuring what is not known ----
+
+    def row(self, t: Tensor, key: Any = None) -> int | None:
+        """The address of t's row, measured now unless it is known; None where it cannot be.
+
+        Args:
+            t: any tensor.
+            key: its kernels' dispatch key, if the caller has it.
+        """
+        address = self.find(t)
+        if address is not None or (key is None and (key := kernels_of(t)) is None):
+            if self._glimpsed and address is not None:
+                self._glimpsed.discard(address)
+            return address
+        if (rows := self._moments(t, key)) is None:
+            return None
+        address = self.keep(t, self._rows.add(rows, 1))
+        self._inputs[address] = rows
+        return address
+
+    def _moments(self, t: Tensor, key: Any) -> Tensor | None:
+        """Its row, measured with the kernels of this key; None where it cannot be."""
+        return MOMENTS(key, t) if key is not None and has_memory(t) else None
+
+    def net_input(self, x: Tensor) -> None:
+        """Measure an input of the net itself."""
+        if (address := self.row(x)) is not None:
+            self._net_inputs.append(address)
+
+    def glimpse(self, t: Tensor) -> int | None:
+        """The address of the row of what a function took or made, measured now if need be."""
+        if (address := self.find(t)) is None and (address := self.row(t)) is not None:
+            self._glimpsed.add(address)
+        return address
+
+    def find_layer(self, t: Tensor) -> int | None:
+        """As :meth:`find`, and None where only a function that is no layer made or took it."""
+        address = self.find(t)
+        return None if address in self._glimpsed else address
+
+    def is_reported(self, t: Tensor) -> bool:
+        """Whether t is a layer's output or an input of the net, not just what a layer took."""
+        address = self.find_layer(t)
+        return address is not None and (address not in self._inputs or address in self._net_inputs)

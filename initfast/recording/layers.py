@@ -2,150 +2,166 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import reduce
+from itertools import compress
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 
+from initfast.nets.activation_calls import Call
 from initfast.nets.module_facts import UNHOOKED
+from initfast.recording.events import Event, Source
 from initfast.recording.marks import Marks
 from initfast.recording.rows import Copies
 from initfast.stats.layer import Layer, Weight
 from initfast.stats.moments import Moments
 
 
-class Event(NamedTuple):
-    """One operator: what ran, and the addresses of its rows and mask (see :class:`Rows`)."""
-
-    kind: str  # "linear", "act" (an activation that stands alone), a function or a module's type
-    act: tuple[Any, ...] | None  # the activation, its alpha and its beta
-    name: str
-    input_shape: tuple[int, ...] | None
-    shape: tuple[int, ...]
-    dtype: torch.dtype
-    input: int | None
-    pre: int | None
-    post: int
-    weight: int | None
-    live: int | None
-    fans: tuple[int, int] | None = None  # of the weight; a linear layer's shapes tell them
-    further: tuple[int, ...] = ()  # the rows of its other inputs
-    weights: tuple[tuple[str, int, tuple[int, int]], ...] = ()  # names, rows, fans of several
-
-
 class Recording(NamedTuple):
     """What a tape holds in the end.
 
     Attributes:
-        events: what ran, in order; see :class:`Event`.
+        events: what ran, in order.
         copies: the rows and masks.
         inputs: the addresses of the net's own inputs.
         marks: of the outputs.
         names: of the net's modules.
         types: of each.
-        owners: the names of those that have a parameter called weight.
+        own_weight: whether it has a parameter called weight.
         gradients: by the address of a tensor, those of its gradients, and of what they are scaled
             by if they are.
     """
 
-    events: Sequence[tuple[Any, ...]]
+    events: Sequence[Event]
     copies: Copies
     inputs: Sequence[int]
     marks: Marks
     names: Sequence[str]
     types: Sequence[type]
-    owners: frozenset[str]
+    own_weight: Sequence[bool]
     gradients: Mapping[int, tuple[Sequence[int], int | None]]
 
     def read(self) -> tuple[list[Layer], list[Moments]]:
         """The layers, and the moments of the net's inputs."""
-        rows, masks = self.copies.sort()
-        made: dict[int, Moments] = {}
+        reader = _Reader(self)
+        return list(map(reader.layer, self.events)), list(map(reader.moments, self.inputs))
 
-        def moments(address: int) -> Moments:
-            if address not in made:
-                made[address] = Moments.from_row(rows[address].tolist())
-            return made[address]
 
-        types = dict(zip(self.names, self.types, strict=True))
-        layers = [self._layer(Event(*event), moments, masks, types) for event in self.events]
-        return layers, list(map(moments, self.inputs))
+class _Reader:
+    """Makes the layers of one recording; each method tells a part of what an event says."""
 
-    def _layer(
-        self,
-        event: Event,
-        moments: Callable[[int], Moments],
-        masks: list[np.ndarray],
-        types: Mapping[str, type],
-    ) -> Layer:
-        def known(address: int | None) -> Moments | None:
-            return None if address is None else moments(address)
+    def __init__(self, recording: Recording) -> None:
+        self._rows, self._masks = recording.copies.sort()
+        self._marks = recording.marks
+        self._types = dict(zip(recording.names, recording.types, strict=True))
+        self._owners = frozenset(compress(recording.names, recording.own_weight))
+        self._gradients = recording.gradients
+        self._made: dict[int, Moments] = {}
 
-        def gradient(address: int | None) -> Moments | None:
-            if address is None or address not in self.gradients:
-                return None
-            found, scale = self.gradients[address]
-            total = reduce(Moments.merge, map(moments, found))
-            return total if scale is None else total.scaled(1 / moments(scale).mean)
+    def moments(self, address: int) -> Moments:
+        """What the row of this address says; the same object at each time."""
+        if address not in self._made:
+            self._made[address] = Moments.from_row(self._rows[address].tolist())
+        return self._made[address]
 
-        shape = event.input_shape
-        act, alpha, beta = ("identity", None, None) if event.act is None else event.act[:3]
-        has_pre = act != "identity"
-        if event.kind == "act":
-            op = act
-        else:
-            op = f"{event.kind} + {act}" if has_pre else event.kind
-        weight = None
-        if event.weight is not None and shape is not None:
-            fans = event.fans or (shape[-1], event.shape[-1])
-            weight = Weight(*fans, moments(event.weight))
-        is_plain = event.act is not None and not has_pre
-        live = masks[event.live] if event.live is not None and not is_plain else None
-        outputs, replaced = self.marks.modules(event.post), self.marks.replaced.get(event.post, ())
-        also = tuple(name for name in outputs if name != event.name)
-        kind = types.get(event.name)
+    def layer(self, event: Event) -> Layer:
+        """The layer that an event tells of."""
+        activation = event.activation
         return Layer(
-            name=event.name,
-            op=op,
-            input_shape=None if shape is None else tuple(shape),
-            shape=tuple(event.shape),
-            dtype=event.dtype,
-            post=moments(event.post),
-            pre=known(event.pre) if has_pre else None,
-            input=known(event.input),
-            weight=weight,
-            dead_units=None if live is None or 0 in event.shape else int(np.count_nonzero(~live)),
-            type=_spelled(kind),
-            also=also,
-            also_types=tuple(_spelled(types.get(name)) for name in also),
-            is_output=event.name not in replaced
-            and (event.name in outputs or kind is None or _runs(kind, event.kind)),
-            is_returned=event.post in self.marks.returned,
-            has_nan=self.marks.has_nan(event.post, masks),
-            further_inputs=tuple(map(moments, event.further)),
-            units=None if live is None else live.size,
-            live=live,
-            grad=gradient(event.post),
-            weight_grad=gradient(event.weight),
-            weights={n: Weight(*fans, moments(at)) for n, at, fans in event.weights},
-            weight_grads={n: g for n, at, _ in event.weights if (g := gradient(at)) is not None},
-            alpha=alpha if has_pre else None,
-            beta=beta if has_pre else None,
-            parameter="" if weight is None else self._parameter(event.name, types),
+            **self._what_ran(event, activation),
+            **self._what_was_measured(event, activation is not None),
+            **self._whose_output(event.source, event.post),
+            **self._weights_of(event),
+            **self._gradients_of(event.source, event.post),
         )
 
-    def _parameter(self, name: str, types: Mapping[str, type]) -> str:
+    def _what_ran(self, event: Event, activation: Call | None) -> dict[str, Any]:
+        source, shape = event.source, event.source.input_shape
+        if source.kind == "act" and event.call is not None:
+            op = event.call.act
+        else:
+            op = source.kind if activation is None else f"{source.kind} + {activation.act}"
+        return {
+            "name": source.name,
+            "op": op,
+            "input_shape": None if shape is None else tuple(shape),
+            "shape": tuple(event.shape),
+            "dtype": event.dtype,
+            "alpha": None if activation is None else activation.alpha,
+            "beta": None if activation is None else activation.beta,
+        }
+
+    def _what_was_measured(self, event: Event, has_activation: bool) -> dict[str, Any]:
+        source, is_empty = event.source, 0 in event.shape
+        live = self._masks[event.live] if has_activation and event.live is not None else None
+        return {
+            "input": self._known(source.input),
+            "further_inputs": tuple(map(self.moments, source.further_inputs)),
+            "pre": self._known(event.pre) if has_activation else None,
+            "post": self.moments(event.post),
+            "has_nan": self._marks.has_nan(event.post, self._masks),
+            "live": live,
+            "units": None if live is None else live.size,
+            "dead_units": None if is_empty or live is None else int(np.count_nonzero(~live)),
+        }
+
+    def _known(self, address: int | None) -> Moments | None:
+        return None if address is None else self.moments(address)
+
+    def _whose_output(self, source: Source, post: int) -> dict[str, Any]:
+        name = source.name
+        module, others = self._types.get(name), self._marks.modules(post)
+        also = tuple(other for other in others if other != name)
+        was_replaced = name in self._marks.replaced.get(post, ())
+        is_all = module is None or _runs(module, source.kind)
+        return {
+            "type": _spelled(module),
+            "also": also,
+            "also_types": tuple(_spelled(self._types.get(other)) for other in also),
+            "is_output": not was_replaced and (name in others or is_all),
+            "is_returned": post in self._marks.returned,
+        }
+
+    def _weights_of(self, event: Event) -> dict[str, Any]:
+        source, shape = event.source, event.source.input_shape
+        if source.weights:
+            of = {name: Weight(*fans, self.moments(at)) for name, at, fans in source.weights}
+            return {"weights": of}
+        if source.weight is None or shape is None:
+            return {}
+        fans = source.fans or (shape[-1], event.shape[-1])
+        weight = Weight(*fans, self.moments(source.weight))
+        return {"weight": weight, "parameter": self._parameter(source.name)}
+
+    def _parameter(self, name: str) -> str:
         """The path of a layer's weight; "" where it is no parameter that carries the layer's name.
 
         Such weights are computed (a parametrised one is), or those of a plain callable, whose
         layers have numbers for names.
         """
-        if name in self.owners:
+        if name in self._owners:
             return f"{name}.weight" if name else "weight"
-        is_module = name in types or name.startswith("(")
-        return "" if is_module or not types or name.isdigit() else name
+        is_module = name in self._types or name.startswith("(")
+        return "" if is_module or not self._types or name.isdigit() else name
+
+    def _gradients_of(self, source: Source, post: int) -> dict[str, Any]:
+        if not self._gradients:
+            return {}
+        of_weights = {name: self._gradient(at) for name, at, _ in source.weights}
+        return {
+            "grad": self._gradient(post),
+            "weight_grad": self._gradient(source.weight),
+            "weight_grads": {name: grad for name, grad in of_weights.items() if grad is not None},
+        }
+
+    def _gradient(self, address: int | None) -> Moments | None:
+        """The moments of the gradients at the tensor of this address, of all backwards together."""
+        if address is None or address not in self._gradients:
+            return None
+        found, scale = self._gradients[address]
+        total = reduce(Moments.merge, map(self.moments, found))
+        return total if scale is None else total.scaled(1 / self.moments(scale).mean)
 
 
 def _runs(module: type, kind: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -13,9 +13,43 @@ from torch import Tensor
 from initfast.nets.activation_calls import Call
 from initfast.ops.activations import ACTIVATIONS
 from initfast.ops.dispatch import CHAIN_BACKWARD, LINEAR_ACT, kernels_of
+from initfast.recording.gradients import Gradients
 
-if TYPE_CHECKING:
-    from initfast.recording.gradients import Gradients
+ChainLayer = tuple[Tensor, "Tensor | None", str, Call, Sequence[str]]
+"""One of a chain: weight, bias, name, activation, the modules whose output the result is too."""
+
+
+def frozen(layers: Sequence[ChainLayer]) -> int:
+    """How many layers there are before the first that requires a gradient."""
+    for i, (weight, bias, *_) in enumerate(layers):
+        if weight.requires_grad or (bias is not None and bias.requires_grad):
+            return i
+    return len(layers)
+
+
+def run_with_graph(
+    gradients: Gradients,
+    x: Tensor,
+    key: Any,
+    layers: Sequence[ChainLayer],
+    addresses: Sequence[int],
+) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
+    """Run linear layers and their activations as one operator whose backward measures.
+
+    Args:
+        gradients: is told of the gradients.
+        x: the first one's input.
+        key: the kernels' dispatch key.
+        layers: in their order.
+        addresses: of each layer's result; its weight's is the next.
+
+    Returns:
+        The last result; the moments and the mask of each layer.
+    """
+    weights, biases, _, calls, _ = zip(*layers, strict=True)
+    measured: list[tuple[Tensor, Tensor]] = []
+    others = (gradients, key, calls, addresses, measured)
+    return LinearActChain.apply(*others, x, *weights, *biases), measured
 
 
 _OTHERS = 5  # arguments that are no operands

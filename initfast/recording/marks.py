@@ -27,6 +27,10 @@ class Marks:
     returned: set[int] = field(default_factory=set)
     _nans: dict[int, bool | int] = field(default_factory=dict)  # an answer, or the mask that tells
 
+    def add(self, address: int, name: str) -> None:
+        """The output of this address is that of the module of this name too."""
+        self.also.setdefault(address, []).append(name)
+
     def modules(self, address: int) -> tuple[str, ...]:
         """The further modules whose output this is, each once."""
         gone = self.replaced.get(address, ())

@@ -1,56 +1,29 @@
-"""What a profile measured: rows of moments that stay on their device until the end.
+"""Runs a net's operators and keeps what they measured: an event for each, and its rows.
 
-The tape is written once for each operator while the net runs and read once afterwards: one copy
-from each device, whatever the depth.
+An event is written while the net runs; the rows stay on their device until all are read afterwards,
+in one copy from each device, whatever the depth.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from itertools import compress
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from initfast.nets.activation_calls import Call
-from initfast.ops.dispatch import (
-    ACT,
-    ACT_IN_PLACE,
-    LINEAR_ACT,
-    LINEAR_ACT_CHAIN,
-    MOMENTS,
-    has_memory,
-    kernels_of,
-)
+from initfast.ops.dispatch import ACT, ACT_IN_PLACE, LINEAR_ACT, LINEAR_ACT_CHAIN, kernels_of
 from initfast.ops.functions import count_write
+from initfast.recording.events import Event, Source, linear_source, new_event
+from initfast.recording.gradients import Gradients
 from initfast.recording.known_tensors import Measured
 from initfast.recording.layers import Recording
+from initfast.recording.linear_act_chain import ChainLayer, frozen, run_with_graph
 from initfast.recording.marks import Marks
-from initfast.recording.rows import Rows
 from initfast.recording.stop_at_nonfinite import Stopping
-
-if TYPE_CHECKING:
-    from initfast.recording.gradients import Gradients
 
 Linear = tuple[Tensor, Tensor, "Tensor | None", Any, str]
 """A linear layer's call: x, weight, bias, the kernels' dispatch key, its name."""
-
-ChainLayer = tuple[Tensor, "Tensor | None", str, Call, Sequence[str]]
-"""One of a chain: weight, bias, name, activation, the modules whose output the result is too."""
-
-
-class Source(NamedTuple):
-    """What made a tensor, and the addresses of what it was made of."""
-
-    kind: str
-    name: str
-    input_shape: torch.Size | None = None
-    inputs: tuple[int | None, ...] = ()
-    weight: int | None = None
-    fans: tuple[int, int] | None = None
-    unit_dim: int = -1
-    weights: tuple[tuple[str, int, tuple[int, int]], ...] = ()  # where there are several
 
 
 class Tape(Measured):
@@ -70,34 +43,24 @@ class Tape(Measured):
         super().__init__()
         self.stops = stop_at_nonfinite
         self.gradients = gradients
-        self._events: list[tuple[Any, ...]] = []
-        self._rows = Rows()
-        # By address: what was measured as an input only, as far as one looks at the rows already.
-        self._inputs: dict[int, Tensor] = {}
-        self._net_inputs: list[int] = []
+        self._events: list[Event] = []
         self._marks = Marks()
         self._stopping = Stopping(self._events)
-        self._glimpsed: set[int] = set()  # addresses of what is not a layer's
 
     # ---- running and writing ----
 
-    def linear_act(
-        self, layer: Linear, act: str, alpha: float, beta: float, also: Sequence[str] = ()
-    ) -> Tensor:
+    def linear_act(self, layer: Linear, call: Call, also: Sequence[str] = ()) -> Tensor:
         """Run a linear layer and its activation ("identity": none) as one operator.
 
         The result is the output of the modules in `also` too.
         """
         x, weight, bias, key, name = layer
+        act, alpha, beta, _ = call
         x_row = self.row(x, key)
         y, _, rows, live = LINEAR_ACT(key, x, weight, bias, act, alpha, beta, False)
-        pre = self._rows.add(rows, 3)
-        call = act, alpha, beta
-        event = ("linear", call, name, x.shape, y.shape, y.dtype, x_row, pre, pre + 1, pre + 2)
-        self._events.append((*event, self._rows.add_mask(live)))
+        pre, mask = self._rows.add(rows, 3), self._rows.add_mask(live)
+        self._add_linears([(weight, bias, name, call, also)], x, x_row, pre, (mask,))
         self.keep(y, pre + 1)
-        if also:
-            self._marks.also[pre + 1] = [*also]
         if self.stops:
             self._stopping.operator(rows)
         return y
@@ -115,75 +78,83 @@ class Tape(Measured):
         """
         if self.stops:
             for weight, bias, name, call, also in layers:
-                x = self.linear_act((x, weight, bias, key, name), *call[:3], also)
+                x = self.linear_act((x, weight, bias, key, name), call, also)
             return x
-        weights, biases, names, calls, others = zip(*layers, strict=True)
+        weights, biases, _, calls, _ = zip(*layers, strict=True)
         acts, alphas, betas, _ = zip(*calls, strict=True)
-        x_row, dtype = self.row(x, key), x.dtype
+        x_row = self.row(x, key)
         y, rows, live = LINEAR_ACT_CHAIN(key, x, weights, biases, acts, alphas, betas)
-        row = self._rows.add(rows.view(-1, 8), 3 * len(layers))
-        leading = tuple(x.shape[:-1])
-        shapes = [x.shape, *((*leading, weight.shape[0]) for weight in weights)]
-        mask = self._rows.add_mask(live, [shape[-1] for shape in shapes[1:]])
-        for i, (call, name, also) in enumerate(zip(calls, names, others, strict=True)):
-            head = ("linear", call, name, shapes[i], shapes[i + 1], dtype, x_row, row, row + 1)
-            self._events.append((*head, row + 2, mask + i))
-            if also:
-                self._marks.also[row + 1] = [*also]
-            x_row = row + 1
-            row += 3
-        self.keep(y, row - 2)
+        first = self._rows.add(rows.view(-1, 8), 3 * len(layers))
+        mask = self._rows.add_mask(live, [weight.shape[0] for weight in weights])
+        self._add_linears(layers, x, x_row, first, range(mask, mask + len(layers)))
+        self.keep(y, first + 3 * len(layers) - 2)
         return y
 
     def linear_act_with_graph(self, x: Tensor, key: Any, layers: Sequence[ChainLayer]) -> Tensor:
         """The same with a graph, whose backward measures the gradients."""
-        frozen = 0 if x.requires_grad else _frozen(layers)
-        if frozen:
-            x = self.linear_act_chain(x, key, layers[:frozen])
+        done = 0 if x.requires_grad else frozen(layers)
+        if done:
+            x = self.linear_act_chain(x, key, layers[:done])
         step = 1 if self.stops else len(layers)
-        for first in range(frozen, len(layers), step):
-            x = self._graph(x, key, layers[first : first + step])
+        for first in range(done, len(layers), step):
+            x = self._chain_with_graph(x, key, layers[first : first + step])
         return x
 
-    def _graph(self, x: Tensor, key: Any, layers: Sequence[ChainLayer]) -> Tensor:
+    def _chain_with_graph(self, x: Tensor, key: Any, layers: Sequence[ChainLayer]) -> Tensor:
         gradients = self.gradients
         assert gradients is not None
-        weights, biases, names, calls, others = zip(*layers, strict=True)
-        x_row, row = self.row(x, key), self._rows.count
-        shape, dtype = tuple(x.shape), x.dtype
-        addresses = range(row + 1, row + 3 * len(layers), 3)
-        y, measured = gradients.linear_act_chain(x, key, weights, biases, calls, addresses)
-        for weight, name, call, also, (rows, live) in zip(
-            weights, names, calls, others, measured, strict=True
-        ):
-            self._rows.add(rows, 3)
-            gradients.weight(row + 2, weight)
-            after = (*shape[:-1], weight.shape[0])
-            event = ("linear", call, name, shape, after, dtype, x_row, row, row + 1, row + 2)
-            self._events.append((*event, self._rows.add_mask(live)))
+        x_row, first = self.row(x, key), self._rows.count
+        addresses = range(first + 1, first + 3 * len(layers), 3)
+        y, measured = run_with_graph(gradients, x, key, layers, addresses)
+        for (weight, *_), (rows, _) in zip(layers, measured, strict=True):
+            gradients.weight(self._rows.add(rows, 3) + 2, weight)
+        masks = [self._rows.add_mask(live) for _, live in measured]
+        self._add_linears(layers, x, x_row, first, masks)
+        self.keep(y, addresses[-1])
+        if self.stops:
+            self._stopping.operator(measured[-1][0])
+        return y
+
+    def _add_linears(
+        self,
+        layers: Sequence[ChainLayer],
+        x: Tensor,
+        x_row: int | None,
+        row: int,
+        masks: Iterable[int],
+    ) -> None:
+        """Add the events of linear layers, each the next one's input.
+
+        Args:
+            layers: in their order.
+            x, x_row: the first one's input, and the address of its row.
+            row: that of the first pre-activation's; its output's and its weight's follow, then the
+                next layer's.
+            masks: the numbers of the layers' masks.
+        """
+        shape: tuple[int, ...] = x.shape
+        dtype, leading = x.dtype, shape[:-1]
+        for (weight, _, name, call, also), mask in zip(layers, masks, strict=True):
+            source, shape = linear_source(name, shape, x_row, row + 2), (*leading, weight.shape[0])
+            self._events.append(new_event(source, call, shape, dtype, row, row + 1, mask))
             if also:
                 self._marks.also[row + 1] = [*also]
-            if self.stops:
-                self._stopping.operator(rows)
-            x_row, row, shape = row + 1, row + 3, after
-        self.keep(y, row - 2)
-        return y
+            x_row = row + 1
+            row += 3
 
     def act(
         self,
         source: Source,
         key: Any,
         z: Tensor,
-        act: str,
-        alpha: float,
-        beta: float,
-        in_place: bool = False,
+        call: Call,
         function: Callable[[], Tensor] | None = None,
     ) -> Tensor:
         """Run an activation of z, which the source made.
 
         Where a function is given it makes the result, and the operator only measures.
         """
+        act, alpha, beta, in_place = call
         if in_place and function is None:
             rows, live = ACT_IN_PLACE(key, z, act, alpha, beta, source.unit_dim)
             count_write(z)
@@ -197,7 +168,7 @@ class Tape(Measured):
         self.keep(y, pre + 1)
         if source.kind == "act":
             source = Source("act", source.name, z.shape, (pre,))
-        self._record(source, (act, alpha, beta), y, pre, pre + 1, self._rows.add_mask(live), rows)
+        self._add(source, call, y, pre, pre + 1, self._rows.add_mask(live), rows)
         return y
 
     def output(self, source: Source, y: Tensor, key: Any = None) -> None:
@@ -219,63 +190,32 @@ class Tape(Measured):
             rows = self._inputs.pop(address)
             self._glimpsed.discard(address)
         else:
-            self.also_at(address, source.name)
+            self._marks.add(address, source.name)
             return
-        self._record(source, None, y, None, address, None, rows)
+        self._add(source, None, y, None, address, None, rows)
 
     def also(self, name: str, y: Tensor) -> None:
         """The output y is that of the module of this name too."""
         if (address := self.find(y)) is not None:
-            self.also_at(address, name)
+            self._marks.add(address, name)
 
-    def also_at(self, address: int, name: str) -> None:
-        """Likewise, of the output whose row has this address."""
-        self._marks.also.setdefault(address, []).append(name)
-
-    def replaced(self, name: str) -> tuple[int | None, torch.Size | None]:
+    def replaced(self, name: str) -> tuple[int | None, tuple[int, ...] | None]:
         """The last output of the named module is that no more: a hook has put another for it.
 
         Returns:
             The address of its row, and its shape; None where there is none.
         """
         for event in reversed(self._events):
-            shape, address = event[4], event[8]
-            if event[2] == name or name in self._marks.also.get(address, ()):
-                self._marks.replaced.setdefault(address, []).append(name)
-                return address, shape
+            also = self._marks.also.get(event.post, ())
+            if event.source.name == name or name in also:
+                self._marks.replaced.setdefault(event.post, []).append(name)
+                return event.post, event.shape
         return None, None
-
-    def net_input(self, x: Tensor) -> None:
-        """Measure an input of the net itself."""
-        if (address := self.row(x)) is not None:
-            self._net_inputs.append(address)
 
     def net_output(self, y: Tensor) -> None:
         """The net returns y."""
         if (address := self.find_layer(y)) is not None:
             self._marks.returned.add(address)
-
-    def row(self, t: Tensor, key: Any = None) -> int | None:
-        """The address of t's row, measured now unless it is known; None where it cannot be.
-
-        Args:
-            t: any tensor.
-            key: its kernels' dispatch key, if the caller has it.
-        """
-        address = self.find(t)
-        if address is not None or (key is None and (key := kernels_of(t)) is None):
-            if self._glimpsed and address is not None:
-                self._glimpsed.discard(address)
-            return address
-        if (rows := self._moments(t, key)) is None:
-            return None
-        address = self.keep(t, self._rows.add(rows, 1))
-        self._inputs[address] = rows
-        return address
-
-    def _moments(self, t: Tensor, key: Any) -> Tensor | None:
-        """Its row, measured with the kernels of this key; None where it cannot be."""
-        return MOMENTS(key, t) if key is not None and has_memory(t) else None
 
     def weight(self, weight: Tensor) -> int | None:
         """The address of a weight's row; its gradient is measured too where a graph is made."""
@@ -288,41 +228,28 @@ class Tape(Measured):
         self, source: Source, weights: Mapping[str, tuple[Tensor, tuple[int, int]]]
     ) -> Source:
         """The source with these weights, each by its name with its fans, measured."""
-        rows = [
-            (name, row, fans)
+        found = [
+            (name, address, fans)
             for name, (weight, fans) in weights.items()
-            if (row := self.weight(weight)) is not None
+            if (address := self.weight(weight)) is not None
         ]
-        if len(rows) == 1:
-            return source._replace(weight=rows[0][1], fans=rows[0][2])
-        return source._replace(weights=tuple(rows))
+        if len(found) == 1:
+            return source._replace(weight=found[0][1], fans=found[0][2])
+        return source._replace(weights=tuple(found))
 
-    def find_layer(self, t: Tensor) -> int | None:
-        """As :meth:`find`, and None where only a function that is no layer made or took it."""
-        address = self.find(t)
-        return None if address in self._glimpsed else address
-
-    def is_reported(self, t: Tensor) -> bool:
-        """Whether t is a layer's output or an input of the net, not just what a layer took."""
-        address = self.find_layer(t)
-        return address is not None and (address not in self._inputs or address in self._net_inputs)
-
-    def _record(
+    def _add(
         self,
         source: Source,
-        act: tuple[str, float, float] | None,
+        call: Call | None,
         y: Tensor,
         pre: int | None,
         post: int,
         live: int | None,
         rows: Tensor,
     ) -> None:
-        kind, name, shape, inputs, weight, fans, _, weights = source
-        first = inputs[0] if inputs else None
-        further = tuple(i for i in inputs[1:] if i is not None) if len(inputs) > 1 else ()
-        event = (kind, act, name, shape, y.shape, y.dtype, first, pre, post, weight, live)
-        self._events.append((*event, fans, further, weights))
-        if act is None and weight is None and "Norm" not in kind:
+        """Add the event of an operator that has made y and these rows."""
+        self._events.append(new_event(source, call, y.shape, y.dtype, pre, post, live))
+        if call is None and source.weight is None and "Norm" not in source.kind:
             # Here infinities may be a mask's.
             self._marks.look_for_nan(post, rows, y, self._rows)
         if self.gradients is not None:
@@ -332,23 +259,14 @@ class Tape(Measured):
 
     # ---- stopping ----
 
-    def glimpse(self, t: Tensor) -> int | None:
-        """The address of the row of what a function took or made, measured now if need be."""
-        if (address := self.find(t)) is None and (address := self.row(t)) is not None:
-            self._glimpsed.add(address)
-        return address
-
     def function(self, source: Source, y: Tensor) -> None:
         """Where the profile stops at the first non-finite value, see whether a function made it."""
         address = self.glimpse(y)
         rows = None if address is None else self._inputs.get(address)
         if address is None or rows is None:
             return
-        kind, name, shape, inputs, *_ = source
-        further = tuple(i for i in inputs[1:] if i is not None)
-        first = inputs[0] if inputs else None
-        event = (kind, None, name, shape, y.shape, y.dtype, first, None, address, None, None)
-        self._stopping.function((*event, None, further), inputs, rows)
+        event = new_event(source, None, y.shape, y.dtype, None, address, None)
+        self._stopping.function(event, rows)
 
     def finish(self) -> None:
         """Where the profile stops, see what the forward has measured to the last row."""
@@ -370,15 +288,6 @@ class Tape(Measured):
         gradients = {} if self.gradients is None else self.gradients.addresses(self._rows)
         events, copies = self._events[: self._stopping.end], self._rows.read()
         types = [type(module) for module in modules]
-        has_own = ("weight" in module._parameters for module in modules)
-        owners = frozenset(compress(names, has_own))
+        own_weight = ["weight" in module._parameters for module in modules]
         head = events, copies, self._net_inputs, self._marks
-        return Recording(*head, names, types, owners, gradients)
-
-
-def _frozen(layers: Sequence[ChainLayer]) -> int:
-    """How many layers there are before the first that requires a gradient."""
-    for i, (weight, bias, *_) in enumerate(layers):
-        if weight.requires_grad or (bias is not None and bias.requires_grad):
-            return i
-    return len(layers)
+        return Recording(*head, names, types, own_weight, gradients)

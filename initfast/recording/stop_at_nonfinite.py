@@ -10,14 +10,14 @@ report ends at that first operator either way.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from initfast.recording.layers import Event
+from initfast.recording.events import Event
 
 
 class NonFinite(BaseException):
@@ -70,32 +70,32 @@ class Stopping:
     """Judges what the operators measured.
 
     Args:
-        events: of the tape, as :class:`Event` has them; the function that made the first
-            non-finite value is put in where no layer did.
+        events: of the tape; the function that made the first non-finite value is put in where no
+            layer did.
 
     Attributes:
         end: of how many events the report is made; None: of all.
     """
 
-    def __init__(self, events: list[tuple[Any, ...]]) -> None:
+    def __init__(self, events: list[Event]) -> None:
         self.end: int | None = None
         self._events = events
         self._travel = Travel()
         self._queue: deque[tuple[Tensor, Arrival | None, Callable[[Tensor], None]]] = deque()
         # By the address of a function's non-finite result: the event of the function that made it.
-        self._makers: dict[int, tuple[Any, ...]] = {}
+        self._makers: dict[int, Event] = {}
 
     def operator(self, rows: Tensor) -> None:
         """The last event's rows: of its pre-activation, if it has one, and of its output."""
         self._put(rows, partial(self._judge, len(self._events) - 1))
 
-    def function(self, event: tuple[Any, ...], inputs: Sequence[int | None], row: Tensor) -> None:
+    def function(self, event: Event, row: Tensor) -> None:
         """The row of a function's result, which is no layer's.
 
         It need not end in any layer's (softmax forgets the infinities of a mask), so it is
         remembered until a layer has non-finite values that come from it.
         """
-        self._put(row, partial(self._remember, event, inputs))
+        self._put(row, partial(self._remember, event))
 
     def wait(self) -> None:
         """Judge what is still on its way; raises :class:`NonFinite` too."""
@@ -117,19 +117,20 @@ class Stopping:
             self._queue.popleft()
             judge(rows)
 
-    def _remember(self, event: tuple[Any, ...], inputs: Sequence[int | None], row: Tensor) -> None:
+    def _remember(self, event: Event, row: Tensor) -> None:
         if _has_nonfinite(row):
+            inputs = event.source.inputs
             passed_on = [self._makers[i] for i in inputs if i is not None and i in self._makers]
-            self._makers[event[8]] = passed_on[0] if passed_on else event
+            self._makers[event.post] = passed_on[0] if passed_on else event
 
     def _judge(self, index: int, rows: Tensor) -> None:
         if not _has_nonfinite(rows):
             return
-        event = Event(*self._events[index])
+        event = self._events[index]
         self.end = index + 1
-        for address in (event.input, *event.further, event.post):
+        for address in (*event.source.inputs, event.post):
             maker = self._makers.get(-1 if address is None else address)
-            if maker is not None and not _is_all_of(Event(*maker), event):
+            if maker is not None and not _is_all_of(maker, event):
                 self._events.insert(index, maker)
                 self.end += 1
                 break
@@ -143,5 +144,6 @@ def _has_nonfinite(rows: Tensor) -> bool:
 
 def _is_all_of(function: Event, module: Event) -> bool:
     """Whether a module is one function, of the same input: then it speaks for itself."""
-    same = (function.post, function.name) == (module.post, module.name)
-    return same and (function.input, function.further) == (module.input, module.further)
+    a, b = function.source, module.source
+    same = (function.post, a.name) == (module.post, b.name)
+    return same and (a.input, a.further_inputs) == (b.input, b.further_inputs)
