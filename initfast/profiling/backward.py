@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from initfast.profiling.arguments import NO_TARGETS
-from initfast.recording.autograd_graph import leaves
+from initfast.recording.autograd_graph import leaf_tensors
 from initfast.recording.gradients import Gradients, scale_of
 
 
@@ -70,7 +70,7 @@ def run_backward(
     Args:
         loss: a scalar.
         known: the tensors where the graph of the net ends, such as its parameters and inputs; of
-            none that requires a gradient, the leaves of the whole graph.
+            none that requires a gradient, the leaf tensors of the whole graph.
         gradients: what measures.
         scaler: a GradScaler or None.
         parameters: what else may get a gradient.
@@ -78,7 +78,7 @@ def run_backward(
     Raises:
         Exception: whatever the backward raises, with a note.
     """
-    ends = [t for t in dict.fromkeys(known) if t.requires_grad] or leaves(loss)
+    ends = [t for t in dict.fromkeys(known) if t.requires_grad] or leaf_tensors(loss)
     kept = [(t, t.grad) for t in dict.fromkeys((*ends, *parameters)) if t.is_leaf]
     if scaler is not None:
         gradients.scale = scale_of(scaler, loss.device)

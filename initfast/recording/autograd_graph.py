@@ -1,4 +1,4 @@
-"""Autograd's graph, walked from a tensor to the leaves that it was made of."""
+"""Autograd's graph, walked from a tensor to the leaf tensors that it was made of."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 from torch import Tensor
 
 
-def edges_to_leaves(root: Tensor) -> Iterator[tuple[Any, Tensor]]:
-    """Each node of the graph that leads to a leaf, with the leaf, once for each edge."""
+def edges_to_leaf_tensors(root: Tensor) -> Iterator[tuple[Any, Tensor]]:
+    """Each node of the graph that leads to a leaf tensor, with that tensor, once for each edge."""
     nodes, seen = [root.grad_fn], set()
     while nodes:
         node = nodes.pop()
@@ -23,12 +23,12 @@ def edges_to_leaves(root: Tensor) -> Iterator[tuple[Any, Tensor]]:
                 nodes.append(after)
 
 
-def leaves(root: Tensor) -> list[Tensor]:
-    """Every leaf of the graph, once.
+def leaf_tensors(root: Tensor) -> list[Tensor]:
+    """Every leaf tensor of the graph, once.
 
     Example:
         >>> x = torch.ones(2, requires_grad=True)
-        >>> [leaf is x for leaf in leaves((x * x).sum())]
+        >>> [leaf is x for leaf in leaf_tensors((x * x).sum())]
         [True]
     """
-    return list(dict.fromkeys(leaf for _, leaf in edges_to_leaves(root)))
+    return list(dict.fromkeys(leaf for _, leaf in edges_to_leaf_tensors(root)))

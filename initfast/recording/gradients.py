@@ -17,7 +17,7 @@ from torch import Tensor
 
 from initfast.ops.checks import DTYPES
 from initfast.ops.dispatch import MOMENTS, kernels_of
-from initfast.recording.autograd_graph import edges_to_leaves
+from initfast.recording.autograd_graph import edges_to_leaf_tensors
 from initfast.recording.rows import Rows
 
 _backward = torch._C._current_graph_task_id  # tells one backward from another
@@ -59,7 +59,7 @@ class Gradients:
         self._shares: dict[int, Tensor] = {}
         self._handles: list[Any] = []
         self._weight_handles: list[Any] = []
-        self._leaves: list[Tensor] = []  # that have hooks
+        self._leaf_tensors: list[Tensor] = []  # that have hooks
 
     def output(self, address: int, y: Tensor) -> None:
         """Measure the gradient at an output."""
@@ -85,7 +85,7 @@ class Gradients:
 
     def _hook(self, t: Tensor, measure: Callable[[Tensor], None]) -> Any:
         if t.is_leaf:
-            self._leaves.append(t)
+            self._leaf_tensors.append(t)
         return t.register_hook(measure)
 
     def arm(self, loss: Tensor) -> None:
@@ -95,7 +95,7 @@ class Gradients:
         a leaf without hooks of the user's, not shared by ranks, used once, and the graph of the
         loss leads to it once, from that operator. (A hook of an extension in C++ is not seen.)
         """
-        edges = [(node, id(leaf)) for node, leaf in edges_to_leaves(loss)]
+        edges = [(node, id(leaf)) for node, leaf in edges_to_leaf_tensors(loss)]
         all_uses = Counter(leaf for _, leaf in edges)
         by_chain = {leaf for node, leaf in edges if getattr(node, "gradients", None) is self}
         for i, (weight, addresses) in self._weights.items():
@@ -140,12 +140,12 @@ class Gradients:
 
     def measure(self, address: int, grad: Tensor) -> None:
         """Measure the gradient at the tensor of this address."""
-        if self.armed and (key := kernels_of(grad)) is not None and self._counts():
+        if self.armed and (kernels := kernels_of(grad)) is not None and self._counts():
             # One gradient of a backward comes through an output before any comes to a weight.
             self._measured = _backward()
             if self._scaler is not None and self.scale is None:  # its scale is this step's yet
                 self.scale = scale_of(self._scaler, grad.device)
-            self.found.append((MOMENTS(key, grad), 1, [(address, 0)]))
+            self.found.append((MOMENTS(kernels, grad), 1, [(address, 0)]))
 
     def _counts(self) -> bool:
         """Whether the backward that runs now is measured, and not only a part of a loss.
@@ -189,9 +189,9 @@ class Gradients:
 
     def _found_at(self, weight: int, grad: Tensor) -> None:
         grad = grad.to_dense() if grad.is_sparse else grad
-        if (key := kernels_of(grad)) is not None:
+        if (kernels := kernels_of(grad)) is not None:
             places = [(address, 0) for address in self._weights[weight][1]]
-            self.found.append((MOMENTS(key, grad), 1, places))
+            self.found.append((MOMENTS(kernels, grad), 1, places))
 
     def average(self, group: Any) -> None:
         """Measure the ranks' mean of each shared weight's gradient, after a backward; collective.
@@ -225,8 +225,8 @@ class Gradients:
             the scale that they were multiplied by.
         """
         for address, total in self._sums.items():
-            if (key := kernels_of(total)) is not None:
-                self.found.append((MOMENTS(key, total), 1, [(address, 0)]))
+            if (kernels := kernels_of(total)) is not None:
+                self.found.append((MOMENTS(kernels, total), 1, [(address, 0)]))
         self._sums = {}
         for found, count, places in self.found:
             first = rows.add(found, count)
@@ -246,10 +246,10 @@ class Gradients:
         """Take the hooks off that would see the backwards of later forwards."""
         for handle in self._weight_handles:
             handle.remove()
-        for t in self._leaves:
+        for t in self._leaf_tensors:
             if not t._backward_hooks:
                 t._backward_hooks = None
-        self._weight_handles, self._leaves, self._weights = [], [], {}
+        self._weight_handles, self._leaf_tensors, self._weights = [], [], {}
         self._unwritten = set()
 
     def release(self) -> None:

@@ -68,27 +68,27 @@ class Measured:
 
     # ---- measuring what is not known ----
 
-    def row(self, t: Tensor, key: Any = None) -> int | None:
+    def row(self, t: Tensor, kernels: Any = None) -> int | None:
         """The address of t's row, measured now unless it is known; None where it cannot be.
 
         Args:
             t: any tensor.
-            key: its kernels' dispatch key, if the caller has it.
+            kernels: its kernels' dispatch key, if the caller has it.
         """
         address = self.find(t)
-        if address is not None or (key is None and (key := kernels_of(t)) is None):
+        if address is not None or (kernels is None and (kernels := kernels_of(t)) is None):
             if self._glimpsed and address is not None:
                 self._glimpsed.discard(address)
             return address
-        if (rows := self._moments(t, key)) is None:
+        if (rows := self._moments(t, kernels)) is None:
             return None
         address = self.keep(t, self._rows.add(rows, 1))
         self._inputs[address] = rows
         return address
 
-    def _moments(self, t: Tensor, key: Any) -> Tensor | None:
-        """Its row, measured with the kernels of this key; None where it cannot be."""
-        return MOMENTS(key, t) if key is not None and has_memory(t) else None
+    def _moments(self, t: Tensor, kernels: Any) -> Tensor | None:
+        """Its row, measured with these kernels; None where it cannot be."""
+        return MOMENTS(kernels, t) if kernels is not None and has_memory(t) else None
 
     def net_input(self, x: Tensor) -> None:
         """Measure an input of the net itself."""

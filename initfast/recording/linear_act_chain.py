@@ -30,7 +30,7 @@ def frozen(layers: Sequence[ChainLayer]) -> int:
 def run_with_graph(
     gradients: Gradients,
     x: Tensor,
-    key: Any,
+    kernels: Any,
     layers: Sequence[ChainLayer],
     addresses: Sequence[int],
 ) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
@@ -39,7 +39,7 @@ def run_with_graph(
     Args:
         gradients: is told of the gradients.
         x: the first one's input.
-        key: the kernels' dispatch key.
+        kernels: the kernels' dispatch key.
         layers: in their order.
         addresses: of each layer's result; its weight's is the next.
 
@@ -48,7 +48,7 @@ def run_with_graph(
     """
     weights, biases, _, calls, _ = zip(*layers, strict=True)
     measured: list[tuple[Tensor, Tensor]] = []
-    others = (gradients, key, calls, addresses, measured)
+    others = (gradients, kernels, calls, addresses, measured)
     return LinearActChain.apply(*others, x, *weights, *biases), measured
 
 
@@ -65,7 +65,7 @@ class LinearActChain(torch.autograd.Function):
     def forward(
         ctx: Any,
         gradients: Gradients,
-        key: Any,
+        kernels: Any,
         calls: Sequence[Call],
         addresses: Sequence[int],
         measured: list[tuple[Tensor, Tensor]],
@@ -77,7 +77,7 @@ class LinearActChain(torch.autograd.Function):
         Args:
             ctx: the node.
             gradients: is told of the gradients.
-            key: the kernels' dispatch key.
+            kernels: the kernels' dispatch key.
             calls: the activations.
             addresses: of each layer's result; its weight's is the next.
             measured: each layer's moments and mask are appended.
@@ -88,11 +88,11 @@ class LinearActChain(torch.autograd.Function):
         layers = zip(operands[:count], operands[count:], calls, strict=True)
         for weight, bias, (act, alpha, beta, _) in layers:
             inputs.append(x)
-            x, z, rows, live = LINEAR_ACT(key, x, weight, bias, act, alpha, beta, True)
+            x, z, rows, live = LINEAR_ACT(kernels, x, weight, bias, act, alpha, beta, True)
             zs.append(z)
             measured.append((rows, live))
         ctx.save_for_backward(*inputs, *zs, *operands)
-        ctx.gradients, ctx.key, ctx.calls, ctx.addresses = gradients, key, calls, addresses
+        ctx.gradients, ctx.kernels, ctx.calls, ctx.addresses = gradients, kernels, calls, addresses
         ctx.has_derivatives = False  # whether a loss may depend on the gradients that it gave
         return x
 
@@ -102,7 +102,7 @@ class LinearActChain(torch.autograd.Function):
         saved, n, gradients = ctx.saved_tensors, len(ctx.calls), ctx.gradients
         inputs, zs, weights = saved[:n], saved[n : 2 * n], saved[2 * n : 3 * n]
         ctx.has_derivatives |= torch.is_grad_enabled()
-        if ctx.has_derivatives or kernels_of(grad_y) is not ctx.key:
+        if ctx.has_derivatives or kernels_of(grad_y) is not ctx.kernels:
             return (*[None] * _OTHERS, *_by_torch(ctx, grad_y, inputs[0], saved[2 * n :]))
         wants_x, *needed = ctx.needs_input_grad[_OTHERS:]
         wanted = [
@@ -111,7 +111,7 @@ class LinearActChain(torch.autograd.Function):
         ]
         acts, alphas, betas, _ = zip(*ctx.calls, strict=True)
         layers = (inputs, weights, zs, acts, alphas, betas)
-        found = CHAIN_BACKWARD(ctx.key, grad_y, *layers, wants_x, wanted, needed[n:])
+        found = CHAIN_BACKWARD(ctx.kernels, grad_y, *layers, wants_x, wanted, needed[n:])
         grad_x, grad_weights, grad_biases, rows = found
         gradients.keep_chain(ctx.addresses, rows, wanted)
         return (

@@ -1,4 +1,4 @@
-"""What a tape notes of outputs beside their numbers: whose they are, and whether NaN is there."""
+"""Notes on outputs beside their numbers: whose they are, and whether NaN is there."""
 
 from __future__ import annotations
 

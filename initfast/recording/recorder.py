@@ -54,10 +54,10 @@ class Tape(Measured):
 
         The result is the output of the modules in `also` too.
         """
-        x, weight, bias, key, name = layer
+        x, weight, bias, kernels, name = layer
         act, alpha, beta, _ = call
-        x_row = self.row(x, key)
-        y, _, rows, live = LINEAR_ACT(key, x, weight, bias, act, alpha, beta, False)
+        x_row = self.row(x, kernels)
+        y, _, rows, live = LINEAR_ACT(kernels, x, weight, bias, act, alpha, beta, False)
         pre, mask = self._rows.add(rows, 3), self._rows.add_mask(live)
         self._add_linears([(weight, bias, name, call, also)], x, x_row, pre, (mask,))
         self.keep(y, pre + 1)
@@ -65,12 +65,12 @@ class Tape(Measured):
             self._stopping.operator(rows)
         return y
 
-    def linear_act_chain(self, x: Tensor, key: Any, layers: Sequence[ChainLayer]) -> Tensor:
+    def linear_act_chain(self, x: Tensor, kernels: Any, layers: Sequence[ChainLayer]) -> Tensor:
         """Run linear layers and their activations, each the next one's input, as one operator.
 
         Args:
             x: the first one's input.
-            key: the kernels' dispatch key.
+            kernels: the kernels' dispatch key.
             layers: in their order.
 
         Returns:
@@ -78,34 +78,36 @@ class Tape(Measured):
         """
         if self.stops:
             for weight, bias, name, call, also in layers:
-                x = self.linear_act((x, weight, bias, key, name), call, also)
+                x = self.linear_act((x, weight, bias, kernels, name), call, also)
             return x
         weights, biases, _, calls, _ = zip(*layers, strict=True)
         acts, alphas, betas, _ = zip(*calls, strict=True)
-        x_row = self.row(x, key)
-        y, rows, live = LINEAR_ACT_CHAIN(key, x, weights, biases, acts, alphas, betas)
+        x_row = self.row(x, kernels)
+        y, rows, live = LINEAR_ACT_CHAIN(kernels, x, weights, biases, acts, alphas, betas)
         first = self._rows.add(rows.view(-1, 8), 3 * len(layers))
         mask = self._rows.add_mask(live, [weight.shape[0] for weight in weights])
         self._add_linears(layers, x, x_row, first, range(mask, mask + len(layers)))
         self.keep(y, first + 3 * len(layers) - 2)
         return y
 
-    def linear_act_with_graph(self, x: Tensor, key: Any, layers: Sequence[ChainLayer]) -> Tensor:
+    def linear_act_with_graph(
+        self, x: Tensor, kernels: Any, layers: Sequence[ChainLayer]
+    ) -> Tensor:
         """The same with a graph, whose backward measures the gradients."""
         done = 0 if x.requires_grad else frozen(layers)
         if done:
-            x = self.linear_act_chain(x, key, layers[:done])
+            x = self.linear_act_chain(x, kernels, layers[:done])
         step = 1 if self.stops else len(layers)
         for first in range(done, len(layers), step):
-            x = self._chain_with_graph(x, key, layers[first : first + step])
+            x = self._chain_with_graph(x, kernels, layers[first : first + step])
         return x
 
-    def _chain_with_graph(self, x: Tensor, key: Any, layers: Sequence[ChainLayer]) -> Tensor:
+    def _chain_with_graph(self, x: Tensor, kernels: Any, layers: Sequence[ChainLayer]) -> Tensor:
         gradients = self.gradients
         assert gradients is not None
-        x_row, first = self.row(x, key), self._rows.count
+        x_row, first = self.row(x, kernels), self._rows.count
         addresses = range(first + 1, first + 3 * len(layers), 3)
-        y, measured = run_with_graph(gradients, x, key, layers, addresses)
+        y, measured = run_with_graph(gradients, x, kernels, layers, addresses)
         for (weight, *_), (rows, _) in zip(layers, measured, strict=True):
             gradients.weight(self._rows.add(rows, 3) + 2, weight)
         masks = [self._rows.add_mask(live) for _, live in measured]
@@ -145,7 +147,7 @@ class Tape(Measured):
     def act(
         self,
         source: Source,
-        key: Any,
+        kernels: Any,
         z: Tensor,
         call: Call,
         function: Callable[[], Tensor] | None = None,
@@ -156,11 +158,11 @@ class Tape(Measured):
         """
         act, alpha, beta, in_place = call
         if in_place and function is None:
-            rows, live = ACT_IN_PLACE(key, z, act, alpha, beta, source.unit_dim)
+            rows, live = ACT_IN_PLACE(kernels, z, act, alpha, beta, source.unit_dim)
             count_write(z)
             y = z
         else:
-            y, rows, live = ACT(key, z, act, alpha, beta, source.unit_dim)
+            y, rows, live = ACT(kernels, z, act, alpha, beta, source.unit_dim)
             y = y if function is None else function()
         pre = self._rows.add(rows, 2)
         if y is not z and self.find(z) is None:
@@ -171,7 +173,7 @@ class Tape(Measured):
         self._add(source, call, y, pre, pre + 1, self._rows.add_mask(live), rows)
         return y
 
-    def output(self, source: Source, y: Tensor, key: Any = None) -> None:
+    def output(self, source: Source, y: Tensor, kernels: Any = None) -> None:
         """Measure an output; one that is measured already is that of a further module.
 
         What cannot be measured is left out.
@@ -179,11 +181,11 @@ class Tape(Measured):
         Args:
             source: what made y.
             y: any tensor.
-            key: its kernels' dispatch key, if the caller has it.
+            kernels: its kernels' dispatch key, if the caller has it.
         """
         address = self.find(y)
         if address is None:
-            if (rows := self._moments(y, key or kernels_of(y))) is None:
+            if (rows := self._moments(y, kernels or kernels_of(y))) is None:
                 return
             address = self.keep(y, self._rows.add(rows, 1))
         elif address in self._inputs:

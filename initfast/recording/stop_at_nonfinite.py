@@ -70,8 +70,8 @@ class Stopping:
     """Judges what the operators measured.
 
     Args:
-        events: of the tape; the function that made the first non-finite value is put in where no
-            layer did.
+        events: of what ran so far; the function that made the first non-finite value is put in
+            where no layer did.
 
     Attributes:
         end: of how many events the report is made; None: of all.
