@@ -29,6 +29,7 @@ from torch.utils._device import DeviceContext
 
 from initfast.interception.deferred_tensor import Kind, Link, Pending, resolved
 from initfast.interception.function_table import UNMEASURED
+from initfast.interception.module_calls import Running
 from initfast.interception.other_functions import Functions
 from initfast.interception.queue import Waiting
 from initfast.nets.activation_calls import FORMS, Call, read_call
@@ -60,18 +61,27 @@ class Fusion(TorchFunctionMode):
     Args:
         tape: records them.
         names: of the net's modules.
+        running: those that run.
         waiting: what has not run or is not measured yet.
         plain: torch's own functions make every value, and the operators only measure.
     """
 
-    def __init__(self, tape: Tape, names: NetNames, waiting: Waiting, plain: bool = False) -> None:
+    def __init__(
+        self,
+        tape: Tape,
+        names: NetNames,
+        running: Running,
+        waiting: Waiting,
+        plain: bool = False,
+    ) -> None:
         super().__init__()
         self.tape = tape
         self.names = names
+        self.running = running
         self.waiting = waiting
         self.watches_only = plain  # a call that somebody makes for its own sake
         self._plain = plain or _others_watch()
-        self._functions = Functions(tape, names, waiting)
+        self._functions = Functions(tape, running, waiting)
         # Most calls are of these: that they go the shortest way decides what a profile costs.
         self._unseen = frozenset() if tape.stops else UNMEASURED
 
@@ -93,18 +103,12 @@ class Fusion(TorchFunctionMode):
                     z = args[0] if args else kwargs["input"]  # type: ignore[index]
                     return self._activation(call, z, func, args, kwargs or {})
             elif func is _linear:
-                return self._linear(*args, **(kwargs or {}))
+                return self.linear(*args, **(kwargs or {}))
         return self._functions.call(func, args, kwargs or {}, types)
-
-    def chains(self) -> bool:
-        """Whether linear layers and their activations may wait for one another at all."""
-        return not (self._plain or self.tape.stops or grad_enabled())
 
     def is_called_first(self) -> bool:
         """Whether a function called now comes here before anybody else, for its values alone."""
-        return (
-            not grad_enabled() and not self.observed() and transforms() is None and self.is_on_top()
-        )
+        return self.is_on_top() and not self.observed() and transforms() is None
 
     def is_on_top(self) -> bool:
         """Whether a function called now, in this thread, comes here before any other mode."""
@@ -133,7 +137,8 @@ class Fusion(TorchFunctionMode):
 
     # ---- linear layers ----
 
-    def _linear(self, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    def linear(self, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        """The result of a linear layer, which waits for what follows if it may."""
         graph = grad_enabled()
         unfit = not self.makes_graphs() if graph else self._may_join_a_graph(input)
         watched = unfit or self.observed()
@@ -143,6 +148,8 @@ class Fusion(TorchFunctionMode):
                 waits = input.is_deferred() and not watched and input.link.layer.graph == graph
                 x = input.link if waits else input.resolve()
             name = self.names.of(weight)
+            if name is None:
+                name = self.running.name()
             kind = None if watched else _kind(x, weight, bias)
             if kind is not None:
                 return self.waiting.linear(x, weight, bias, name, kind)
@@ -169,8 +176,7 @@ class Fusion(TorchFunctionMode):
         self, call: Call, z: Tensor, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         if type(z) is Pending:
-            if (y := self.waiting.activated(z, call, self._takes)) is not None:
-                self._name_activation(y)
+            if (y := self.activated(z, call)) is not None:
                 return y
             z = z.resolve()
         if not isinstance(z, Tensor):
@@ -178,13 +184,13 @@ class Fusion(TorchFunctionMode):
         key = kernels_of(z)
         if key is None:
             y = self._functions.call(func, args, kwargs)
-            self.tape.output(Source(call.act, self.names.here()), y)
+            self.tape.output(Source(call.act, self.running.name()), y)
             return y
         source = self.waiting.take(z)
         self.waiting.record()
         follows = source is not None
         if source is None:
-            source = Source("act", self.names.here(), unit_dim=self.waiting.unit_dim(z))
+            source = Source("act", self.running.name(), unit_dim=self.waiting.unit_dim(z))
         if call.in_place:
             self.waiting.settle()
         function = None
@@ -193,6 +199,13 @@ class Fusion(TorchFunctionMode):
         y = self.tape.act(source, key, z, call, function)
         self.waiting.named(z, y)
         if follows:
+            self._name_activation(y)
+        return y
+
+    def activated(self, z: Pending, call: Call) -> Tensor | None:
+        """The activation of a linear layer that waits; None where the two may not run as one."""
+        y = self.waiting.activated(z, call, self._takes)
+        if y is not None:
             self._name_activation(y)
         return y
 
@@ -207,7 +220,7 @@ class Fusion(TorchFunctionMode):
 
     def _name_activation(self, y: Tensor) -> None:
         """The module of the activation that made y, if it is one, has y as its output too."""
-        if (name := self.names.activation()) is not None and not self.waiting.awaits(y, name):
+        if (name := self.running.activation()) is not None and not self.waiting.awaits(y, name):
             self.tape.also(name, y)
 
 

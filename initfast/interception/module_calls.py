@@ -1,8 +1,8 @@
-"""Other forwards for torch's own modules, for as long as a profile runs.
+"""One call in the place of every module's, for as long as a profile runs.
 
-What a module and its functions cost in Python exceeds what a small layer costs in arithmetic. A
-forward given here does what the module's own does; where anybody could tell the difference (a
-subclass, a hook, a forward of its own, a trace), the module is called as it is.
+It runs the module as it is, hooks included, then has what came out measured; and it keeps the stack
+of the modules that run. Where nobody can tell the difference it goes a shorter way: what a small
+module and its functions cost in Python exceeds what they cost in arithmetic.
 
 It stands where ``torch.compile`` puts a compiled call: copies and pickles of a module leave that
 out by themselves. A copy made by hand, of the attributes, has it too; there it does nothing.
@@ -11,118 +11,189 @@ out by themselves. A copy made by hand, of the attributes, has it too; there it 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from typing import Any, Generic, TypeVar
+from collections.abc import Callable, Iterable
+from threading import get_ident
+from typing import Any
 
 from torch import nn
 from torch.nn.modules import module as module_hooks
 
+from initfast.nets.activation_calls import MODULES
+from initfast.nets.names import NetNames
 from initfast.torch_state import is_traced
-
-User = TypeVar("User")
-Measure = Callable[[nn.Module, tuple[Any, ...], dict[str, Any], Any], None]
 
 CALL = "_compiled_call_impl"
 """What nn.Module's __call__ calls where it is set; torch neither copies nor pickles it."""
 
+MISSED = object()
+"""What a shorter way returns that was not gone."""
+
 _CALL_IMPL = nn.Module._call_impl
+_ACTIVATIONS = {kind.forward for kind in MODULES}
 
 
-def _nothing(*arguments: Any) -> None:
-    """Measure nothing."""
-
-
-class Forward(Generic[User]):
-    """What runs when one module is called. After the profile that is the module's own again.
+class Running:
+    """The calls that run now, in the thread of the profile.
 
     Args:
-        module: whose forward it is.
-        user: the part of the profile that gave it; None once that has ended.
-        measure: what is called with the module, its arguments and its output.
+        names: of the net's modules.
+
+    Attributes:
+        stack: the calls, the innermost last.
+        thread: the one that they run in.
     """
 
-    before = None  # nothing compiled
+    def __init__(self, names: NetNames) -> None:
+        self.stack: list[ModuleCall] = []
+        self.thread = get_ident()
+        self._names = names
 
-    def __init__(self, module: nn.Module, user: User, measure: Measure = _nothing) -> None:
+    def name(self) -> str:
+        """The path of the innermost module; without one the root's, or else a number."""
+        if self.stack:
+            return self.stack[-1].name
+        return self._names.number() if self._names.is_callable else ""
+
+    def activation(self) -> str | None:
+        """The path of the innermost module if it is an activation; None otherwise."""
+        if self.stack and (call := self.stack[-1]).is_activation:
+            return call.name
+        return None
+
+
+Short = Callable[["ModuleCall", tuple[Any, ...], dict[str, Any]], Any]
+After = Callable[["ModuleCall", tuple[Any, ...], dict[str, Any], Any], None]
+
+
+class ReplacedCall:
+    """What runs when one module is called, until it is released.
+
+    Args:
+        module: whose call it is.
+    """
+
+    __slots__ = ("before", "is_active", "module")
+
+    def __init__(self, module: nn.Module) -> None:
         self.module = module
-        self.user: User | None = user
-        self.measure = measure
-        self._kind = type(module)
-        self._forward = self._kind.forward
+        self.before: Any = module.__dict__.get(CALL)
+        self.is_active = True
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """What the module returns."""
-        module, user = self.module, self.user
-        called = sys._getframe(1).f_locals.get("self")  # by nn.Module.__call__
-        if called is not module:
-            return self._owner(called)._call_impl(*args, **kwargs)
-        kind = self._kind
-        if (
-            user is None
-            or type(module) is not kind
-            or kind.forward is not self._forward
-            or kind._call_impl is not _CALL_IMPL
-            or not is_bare(module)
-            or module_hooks._has_any_global_hook()
-            or is_traced()
-        ):
-            return self.otherwise(user, args, kwargs)
-        return self.forward(user, args, kwargs)
+        called: Any = sys._getframe(1).f_locals.get("self")  # by nn.Module.__call__
+        if called is self.module:
+            return self.run(args, kwargs)
+        is_copy = isinstance(called, nn.Module) and called.__dict__.get(CALL) is self
+        owner = called if is_copy else self.module
+        return owner._call_impl(*args, **kwargs)
 
-    def forward(self, user: User, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """What the module's own forward returns, measured; nobody watches the module."""
+    def run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Likewise, whoever calls."""
         raise NotImplementedError
 
-    def otherwise(self, user: User | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Likewise, by calling the module as it is."""
-        y = self.module._call_impl(*args, **kwargs)
-        if user is not None:
-            self.measure(self.module, args, kwargs, y)
+    def as_before(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run what would run without this call: hooks and forward, or an earlier replaced call."""
+        before = self.before
+        if before is None:
+            return self.module._call_impl(*args, **kwargs)
+        return (
+            before.run(args, kwargs)
+            if isinstance(before, ReplacedCall)
+            else before(*args, **kwargs)
+        )
+
+    def install(self) -> None:
+        """Take the place of the module's call."""
+        self.module.__dict__[CALL] = self
+
+    def release(self) -> None:
+        """Do nothing any more, and give the module the call back that it had before."""
+        self.is_active = False
+        own = self.module.__dict__
+        while isinstance(top := own.get(CALL), ReplacedCall) and not top.is_active:
+            if top.before is None:
+                del own[CALL]
+            else:
+                own[CALL] = top.before
+
+
+class ModuleCall(ReplacedCall):
+    """One call of a module in a profiled net.
+
+    Args:
+        module: whose call it is.
+        name: its path in the net.
+        running: the calls that run.
+        after: has what a call returns measured.
+        short: a shorter way, which returns :data:`MISSED` where it was not gone; None without one.
+
+    Attributes:
+        kind: the name of the module's type.
+        is_activation: whether that is one of torch's activations.
+    """
+
+    __slots__ = (
+        "_forward",
+        "_running",
+        "_type",
+        "after",
+        "is_activation",
+        "kind",
+        "name",
+        "short",
+    )
+
+    def __init__(
+        self, module: nn.Module, name: str, running: Running, after: After, short: Short | None
+    ) -> None:
+        super().__init__(module)
+        self.name = name
+        self.after = after
+        self.short = short
+        self._running = running
+        self._type = type(module)
+        self._forward = self._type.forward
+        self.kind = self._type.__name__
+        self.is_activation = self._forward in _ACTIVATIONS
+
+    def run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """What the module returns."""
+        if not self.is_active:
+            return self.as_before(args, kwargs)
+        running = self._running
+        if running.thread != get_ident():
+            y = self.as_before(args, kwargs)
+        else:
+            stack = running.stack
+            stack.append(self)
+            try:
+                if self.short is not None and self._is_unwatched():
+                    y = self.short(self, args, kwargs)
+                    if y is not MISSED:
+                        return y
+                y = self.as_before(args, kwargs)
+            finally:
+                stack.pop()
+        self.after(self, args, kwargs, y)
         return y
 
-    def plainly(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the module's own."""
-        return self._forward(self.module, *args, **kwargs)
+    def forward(self, *args: Any) -> Any:
+        """What the forward of the module's class returns."""
+        return self._forward(self.module, *args)
 
-    def _owner(self, called: Any) -> nn.Module:
-        """The copy that has this forward too, if it is that which is called."""
-        is_copy = isinstance(called, nn.Module) and called.__dict__.get(CALL) is self
-        return called if is_copy else self.module
-
-
-def install(forward: Forward[Any]) -> None:
-    """Give its module this forward."""
-    forward.module.__dict__[CALL] = forward
-
-
-def release(forwards: Iterable[Forward[Any]]) -> None:
-    """Give the modules their own forwards back."""
-    for forward in forwards:
-        forward.user, forward.measure = None, _nothing
-        own = forward.module.__dict__
-        if own.get(CALL) is forward:  # and not what the net has put there meanwhile
-            del own[CALL]
-
-
-@contextmanager
-def installed(forwards: Iterable[Forward[Any]]) -> Iterator[None]:
-    """The modules have these forwards for as long as this lasts."""
-    forwards = list(forwards)
-    try:
-        for forward in forwards:
-            install(forward)
-        yield
-    finally:
-        release(forwards)
-
-
-def takes_another(module: nn.Module, kind: type[nn.Module], forward: Any) -> bool:
-    """Whether it is a module of exactly this kind, and runs this forward of its class."""
-    if type(module) is not kind or kind.forward is not forward:
-        return False
-    own = module.__dict__
-    return own.get(CALL) is None and "forward" not in own
+    def _is_unwatched(self) -> bool:
+        """Whether the forward of the module's class is all that runs, and nobody looks at it."""
+        module, kind = self.module, self._type
+        return (
+            type(module) is kind
+            and kind.forward is self._forward
+            and kind._call_impl is _CALL_IMPL
+            and self.before is None
+            and is_bare(module)
+            and not module_hooks._has_any_global_hook()
+            and not is_traced()
+        )
 
 
 def hooked(modules: Iterable[nn.Module]) -> bool:

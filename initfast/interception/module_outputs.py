@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from threading import get_ident
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as module_hooks
-from torch.utils.hooks import RemovableHandle
 
 from initfast.interception.deferred_tensor import Pending
 from initfast.interception.function_mode import measuring
-from initfast.interception.function_modules import Leaves
+from initfast.interception.module_calls import After, ModuleCall
 from initfast.interception.queue import Waiting
 from initfast.nets.module_facts import is_seen, unit_dim, weights
 from initfast.nets.names import NetNames
@@ -54,69 +50,50 @@ class Outputs:
         self._made: dict[int, Tensor] = {}
         self._thread = get_ident()
 
-    @contextmanager
-    def measured(self, others: Iterable[nn.Module] = ()) -> Iterator[None]:
-        """Hooks on the modules, and forwards in the leaves, for as long as this lasts.
+    def after(self, module: nn.Module, computes: bool) -> After | None:
+        """What is to happen after each call of a module; None: nothing takes its call's place.
 
         Args:
-            others: modules whose outputs come to `measure` without.
+            module: of the net.
+            computes: whether it is a part of what computes a weight.
         """
-        handles, hook = [], _Hook(self.measure)
-        hooked = _Hooked(hook)
-        leaves = Leaves(self._names, self._tape, self._waiting, self.measure, self._is_of_another)
-        made, padded = _Hook(self._keep_weight), _Hook(self._note_padding)
-        changed = _Hook(self._measure_changed)
-        computing = list(filter(_computes_weights, self._names.modules))
-        unhooked = {id(part) for module in computing for part in module.modules()}
-        unhooked.update(map(id, others))
-        try:
-            for module in computing:
-                handles.append(module.register_forward_hook(made))
-            for module in self._names.modules:
-                if id(module) in unhooked:
-                    continue
-                if isinstance(module, torch.jit.ScriptModule):
-                    kind = type(module).__name__
-                    self._skip(self._names.name(module), kind, "a scripted module takes no hooks")
-                elif is_seen(module):
-                    if module._forward_hooks or module_hooks._global_forward_hooks:
-                        handles.append(module.register_forward_hook(changed))
-                elif not leaves.take(module):
-                    hooked.add(module)
-                    if isinstance(module, nn.TransformerEncoder):
-                        handles.append(module.register_forward_hook(padded, with_kwargs=True))
-            yield
-        finally:
-            hook.measure = made.measure = padded.measure = changed.measure = None
-            self._made.clear()
-            leaves.release()
-            hooked.release()
-            for handle in handles:
-                handle.remove()
+        if isinstance(module, torch.jit.ScriptModule):
+            kind = type(module).__name__
+            self._skip(self._names.name(module), kind, "a scripted module takes no hooks")
+            return None
+        if computes:
+            return self._keep_weight if computes_weights(module) else _nothing
+        if is_seen(module):
+            return self._measure_changed
+        return self._note_padding if isinstance(module, nn.TransformerEncoder) else self.measure
 
     def _is_of_another(self) -> bool:
         """Whether another measured forward of these modules runs now, in a thread of its own."""
         return get_ident() != self._thread and measuring()
 
-    def _keep_weight(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+    def _keep_weight(
+        self, call: ModuleCall, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
+    ) -> None:
         if isinstance(output, Tensor):
-            self._made[id(module)] = output
+            self._made[id(call.module)] = output
 
     def _note_padding(
-        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
+        self, call: ModuleCall, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
     ) -> None:
+        module = call.module
         mask = kwargs.get("src_key_padding_mask", args[2] if len(args) > 2 else None)
         runs_nested = getattr(module, "use_nested_tensor", False) and not module.training
         if runs_nested and mask is not None and not torch.is_grad_enabled():
             self.notes[PADDED] = None
+        self.measure(call, args, kwargs, output)
 
     def measure(
-        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
+        self, call: ModuleCall, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
     ) -> None:
         """Measure what a module returned."""
         if self._is_of_another():
             return
-        name, kind = self._names.name(module), type(module).__name__
+        module, name, kind = call.module, call.name, call.kind
         if transforms() is not None:
             self._skip(name, kind, "no plain values inside a transform such as vmap")
             return
@@ -144,12 +121,16 @@ class Outputs:
                     source = self._source(module, name, kind, args, kwargs, y)
                 self._output(source._replace(kind=kind + path) if path else source, module, y)
 
-    def _measure_changed(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        """What a user's hook has made of an output that is measured without one of ours."""
+    def _measure_changed(
+        self, call: ModuleCall, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
+    ) -> None:
+        """What a user's hook has made of an output that is measured as it is computed."""
+        module, name = call.module, call.name
+        if not (module._forward_hooks or module_hooks._global_forward_hooks):
+            return
         if self._is_of_another() or transforms() is not None:
             return
         with torch._C.DisableTorchFunction():
-            name = self._names.name(module)
             for path, t in self._floats(name, HOOK, output):
                 y = _value(t)
                 if y is None or self._waiting.awaits(t) or self._tape.find_layer(y) is not None:
@@ -206,45 +187,11 @@ class Outputs:
         return None if (value := _value(t)) is None else self._tape.row(value)
 
 
-class _Hook:
-    """Calls what measures; on a copy of its module, and after the profile, it does nothing."""
-
-    def __init__(self, measure: Callable[..., None] | None) -> None:
-        self.measure = measure
-
-    def __call__(self, *arguments: Any) -> None:
-        if self.measure is not None:
-            self.measure(*arguments)
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> _Hook:
-        return _Hook(None)
-
-    def __reduce__(self) -> Any:
-        return _Hook, (None,)
+def _nothing(*arguments: Any) -> None:
+    """Measure nothing."""
 
 
-class _Hooked:
-    """The modules that have one hook: a handle for each costs as much as a small module's run."""
-
-    def __init__(self, hook: _Hook) -> None:
-        self._hook = hook
-        self._id = RemovableHandle(OrderedDict()).id
-        self._modules: list[nn.Module] = []
-
-    def add(self, module: nn.Module) -> None:
-        """As register_forward_hook(hook, with_kwargs=True)."""
-        self._modules.append(module)
-        module._forward_hooks[self._id] = self._hook
-        module._forward_hooks_with_kwargs[self._id] = True
-
-    def release(self) -> None:
-        """Take it from all of them."""
-        for module in self._modules:
-            module._forward_hooks.pop(self._id, None)
-            module._forward_hooks_with_kwargs.pop(self._id, None)
-
-
-def _computes_weights(module: nn.Module) -> bool:
+def computes_weights(module: nn.Module) -> bool:
     """Whether a module makes a weight out of parameters (torch.nn.utils.parametrize)."""
     kind = type(module)
     return kind.__name__ == "ParametrizationList" and kind.__module__.startswith("torch.nn")

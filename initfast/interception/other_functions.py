@@ -16,8 +16,8 @@ from initfast.interception.function_table import (
     PLACES,
     SUMS,
 )
+from initfast.interception.module_calls import Running
 from initfast.interception.queue import Waiting
-from initfast.nets.names import NetNames
 from initfast.nets.pytree import tensors
 from initfast.ops.dispatch import kernels_of
 from initfast.recording.events import Source
@@ -32,13 +32,13 @@ class Functions:
 
     Args:
         tape: records them.
-        names: of the net's modules.
+        running: the modules that run.
         waiting: what must run before them.
     """
 
-    def __init__(self, tape: Tape, names: NetNames, waiting: Waiting) -> None:
+    def __init__(self, tape: Tape, running: Running, waiting: Waiting) -> None:
         self._tape = tape
-        self._names = names
+        self._running = running
         self._waiting = waiting
 
     def call(
@@ -90,7 +90,7 @@ class Functions:
         y = func(*args, **kwargs)
         if None not in rows and type(y) is Tensor and kernels_of(y) is not None:
             unit_dim = self._waiting.unit_dim(y)
-            source = Source("add", self._names.here(), shape, rows, unit_dim=unit_dim)
+            source = Source("add", self._running.name(), shape, rows, unit_dim=unit_dim)
             self._waiting.made(source, y)
         return y
 
@@ -104,7 +104,7 @@ class Functions:
         """A function of these arguments, each measured by `row`."""
         found = [t for _, t in tensors((args, kwargs))]
         shape = found[0].shape if found else None
-        return Source(kind, self._names.here(), shape, tuple(map(row, found)))
+        return Source(kind, self._running.name(), shape, tuple(map(row, found)))
 
     def _watched(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Call a function whose name is wanted where it makes a non-finite value."""

@@ -30,7 +30,7 @@ from torch.utils import swap_tensors
 from initfast.interception.deferred_tensor import Kind, Layer, Link, Pending, Unseen
 from initfast.nets.activation_calls import Call
 from initfast.nets.names import NetNames
-from initfast.ops.dispatch import LINEAR_ACT, Weights
+from initfast.ops.dispatch import LINEAR_ACT
 from initfast.recording.events import Source
 from initfast.recording.recorder import Linear, Tape
 from initfast.torch_state import grad_enabled, graphs, undisturbed
@@ -78,27 +78,6 @@ class Waiting:
         small = kind.device.type == "cpu" and rows * n_out * n_in < _MULTIPLY_ADDS
         shape = (*leading, n_out)
         return self._wait(Layer(x, weight, bias, name, kind, shape, rows, small, graph))
-
-    def follows(self, z: Pending, own: Weights, name: str) -> Pending | None:
-        """The result of a small linear layer of the result of another; None if it is not that.
-
-        The same without a look at any tensor: a module's weights are known beforehand.
-        """
-        with self.lock:
-            if z.value is not None or z.owner is not self or (x := z.link).call is None:
-                return None
-            before = x.layer
-            shape, work = before.shape, before.rows * own.n_in * own.n_out
-            if (
-                shape[-1] != own.n_in
-                or before.kind.dtype is not own.dtype
-                or work >= _MULTIPLY_ADDS
-            ):
-                return None
-            shape = (*shape[:-1], own.n_out)
-            return self._wait(
-                Layer(x, own.weight, own.bias, name, before.kind, shape, before.rows, True)
-            )
 
     def _wait(self, layer: Layer) -> Pending:
         with self.lock:

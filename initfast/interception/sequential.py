@@ -7,7 +7,7 @@ their own, gradients, casts), it calls them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -16,37 +16,23 @@ from torch import Tensor, nn
 
 from initfast.interception.deferred_tensor import Pending
 from initfast.interception.function_mode import Fusion
-from initfast.interception.module_calls import Forward, Measure, is_bare, takes_another
+from initfast.interception.module_calls import is_bare
 from initfast.nets.activation_calls import Call, module_call, modules_are_torchs
 from initfast.ops.dispatch import fits, kernels_of
 from initfast.torch_state import grad_enabled, transforms
 
 _LINEAR = F.linear
 _MODULE_CALL = nn.Module.__call__
-_FORWARD = nn.Sequential.forward
 
 
-def shorter_sequentials(
-    modules: Iterable[nn.Module], fusion: Fusion, measure: Measure
-) -> list[Forward[Fusion]]:
-    """A forward for each plain Sequential; what it returns is measured."""
-    plain = (m for m in modules if takes_another(m, nn.Sequential, _FORWARD))
-    return [SequentialForward(m, fusion, measure) for m in plain]
+def run_children(own: Mapping[str, Any], fusion: Fusion, input: Any) -> Any:
+    """What calling one child of a Sequential after the other returns.
 
-
-class SequentialForward(Forward[Fusion]):
-    """The forward of an ``nn.Sequential``."""
-
-    def forward(self, fusion: Fusion, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """What calling one child after the other returns."""
-        if len(args) != 1 or kwargs:
-            return self.otherwise(fusion, args, kwargs)
-        y = _run(self.module._modules, fusion, args[0])
-        self.measure(self.module, args, kwargs, y)
-        return y
-
-
-def _run(own: Mapping[str, Any], fusion: Fusion, input: Any) -> Any:
+    Args:
+        own: the children by their names.
+        fusion: runs pairs of linear layers and activations that nobody watches.
+        input: the first one's.
+    """
     names = list(own)  # a child may replace the next
     untouched = F.linear is _LINEAR and modules_are_torchs() and nn.Module.__call__ is _MODULE_CALL
     x, i = input, 0

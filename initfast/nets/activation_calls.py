@@ -142,12 +142,13 @@ FORMS = _forms()
 MODULES = {entry.module: act for act, entry in ACTIVATIONS.items() if entry.module is not None}
 """The activations as modules."""
 
-_FORWARDS = {kind: kind.forward for kind in (nn.Linear, *MODULES)}  # type: ignore[attr-defined]
+TORCHS_FORWARDS = {kind: kind.forward for kind in (nn.Linear, *MODULES)}  # type: ignore[attr-defined]
+"""What torch's linear layer and activations run."""
 
 
 def modules_are_torchs() -> bool:
     """Whether nobody has put a forward of his own into torch's linear layer or activations."""
-    return all(kind.forward is forward for kind, forward in _FORWARDS.items())  # type: ignore[attr-defined]
+    return all(kind.forward is forward for kind, forward in TORCHS_FORWARDS.items())  # type: ignore[attr-defined]
 
 
 _BARE = {

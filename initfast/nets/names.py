@@ -1,39 +1,26 @@
-"""The names of a net's modules, and which of them is running."""
+"""The names of a net's modules and weights."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from types import FrameType, FunctionType
+from types import FrameType
 
 from torch import Tensor, nn
-from torch.overrides import handle_torch_function
-
-from initfast.nets.activation_calls import FORMS, MODULES
 
 _NOTE = "initfast.profile: raised in layer"
-_ACTIVATIONS = {id(kind.forward.__code__) for kind in MODULES}
-_BETWEEN = {
-    id(function.__code__)
-    for function in (*FORMS, handle_torch_function)
-    if isinstance(function, FunctionType)
-}
-
-_ASKING = {
-    __name__,
-    "initfast.interception.function_mode",
-    "initfast.interception.other_functions",
-    "initfast.interception.queue",
-}
-"""The modules whose functions ask where they run, and are no part of a net."""
 
 
 class NetNames:
-    """The names of a net's modules and weights, and which module is running.
+    """The names of a net's modules and weights.
 
     Args:
         root: the net, or the modules of a plain callable by their names; what runs outside them is
             named by its position among such operators.
+
+    Attributes:
+        modules: all of them, each once.
+        is_callable: whether the net is a plain callable.
     """
 
     def __init__(self, root: nn.Module | Mapping[str, nn.Module]) -> None:
@@ -41,6 +28,7 @@ class NetNames:
         self._names: dict[int, str] = {}
         self._weights: dict[int, tuple[Tensor, str] | None] = {}
         self._nameless = 0
+        self.is_callable = not isinstance(root, nn.Module)
         roots = {"": root} if isinstance(root, nn.Module) else root
         for name, module in roots.items():
             if id(module) not in self._names:
@@ -75,39 +63,15 @@ class NetNames:
     def _unknown(self, module: nn.Module) -> str:
         return "" if id(module) in self._names else f"({type(module).__name__})"
 
-    def of(self, weight: Tensor) -> str:
-        """The path of the module that owns a weight, or of the module that is running."""
+    def of(self, weight: Tensor) -> str | None:
+        """The path of the module that owns a weight; None where several do, or none."""
         entry = self._weights.get(id(weight))
-        return entry[1] if entry is not None and entry[0] is weight else self.here()
+        return entry[1] if entry is not None and entry[0] is weight else None
 
-    def here(self) -> str:
-        """The path of the innermost module whose code is running."""
-        frame: FrameType | None = sys._getframe(1)
-        while frame is not None:
-            if frame.f_globals.get("__name__") not in _ASKING:  # a look at the others' locals costs
-                module = self._running(frame)
-                if module is not None:
-                    return self.name(module)
-            frame = frame.f_back
+    def number(self) -> str:
+        """The name of an operator that no module runs: its position among such."""
         self._nameless += 1
         return str(self._nameless - 1)
-
-    def activation(self) -> str | None:
-        """The path of the activation module whose forward calls a function mode; None without one.
-
-        It is called three frames below the mode's ``__torch_function__``. Between a module's
-        forward and that lie a function written in Python, and modes that came first.
-        """
-        frame: FrameType | None = sys._getframe(3)
-        while frame is not None:
-            code = frame.f_code
-            if id(code) in _ACTIVATIONS:
-                module = self._running(frame)
-                return None if module is None else self.name(module)
-            if code.co_name != "__torch_function__" and id(code) not in _BETWEEN:
-                return None
-            frame = frame.f_back
-        return None
 
     def _running(self, frame: FrameType) -> nn.Module | None:
         """The module that a frame runs a method of."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.parameter import Parameter
 
 from initfast import ops  # noqa: F401  (registers the operators)
@@ -80,30 +80,6 @@ def fits(weight: Tensor, bias: Tensor | None, x: Tensor, width: int, key: Any) -
     if bias is None:
         return True
     return bias.dtype is dtype and bias.shape == fans[:1] and _matches(bias, x, key)
-
-
-class Weights(NamedTuple):
-    """Of a linear module, with what one asks a tensor for."""
-
-    weight: Tensor
-    bias: Tensor | None
-    n_out: int
-    n_in: int
-    dtype: torch.dtype
-
-
-def weights_of(linear: nn.Module) -> Weights | None:
-    """The weights of a linear module where they are ordinary parameters on the CPU."""
-    own = linear._parameters
-    weight, bias = own.get("weight"), own.get("bias")
-    if type(weight) is not Parameter or not weight.is_cpu or weight.layout is not torch.strided:
-        return None
-    fans, dtype = weight.shape, weight.dtype
-    if len(fans) != 2 or dtype not in DTYPES:
-        return None
-    if bias is not None and not fits(weight, bias, weight, fans[1], None):
-        return None
-    return Weights(weight, bias, *fans, dtype)
 
 
 def _matches(t: Tensor, x: Tensor, key: Any) -> bool:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterable
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from threading import get_ident
 from typing import TypeVar
 
 from torch import Tensor, nn
 
 from initfast.interception.deferred_tensor import resolved
 from initfast.interception.function_mode import Fusion
-from initfast.interception.linear_modules import shorter_linears
-from initfast.interception.module_calls import Forward, installed
-from initfast.interception.module_outputs import Outputs
+from initfast.interception.module_calls import ModuleCall, Running
+from initfast.interception.module_outputs import Outputs, computes_weights
 from initfast.interception.queue import Waiting
-from initfast.interception.sequential import shorter_sequentials
+from initfast.interception.shorter_ways import ShorterWays
 from initfast.interception.torch_patches import PLAIN_ARGUMENTS, VISIBLE_EXPORTS
 from initfast.nets.names import NetNames
 from initfast.nets.pytree import tensors
@@ -52,7 +52,8 @@ class MeasuredForward:
         self._notes = list(notes)
         self._tape = tape
         self._waiting = Waiting(tape, names)
-        self._fusion = Fusion(tape, names, self._waiting, plain)
+        self._running = Running(names)
+        self._fusion = Fusion(tape, names, self._running, self._waiting, plain)
         self._outputs = Outputs(names, tape, self._waiting)
 
     @property
@@ -66,15 +67,7 @@ class MeasuredForward:
         try:
             for t in inputs:
                 self._tape.net_input(t)
-            sequentials, linears = self._forwards()
-            outputs = self._outputs.measured(s.module for s in sequentials)
-            with (
-                outputs,
-                VISIBLE_EXPORTS,
-                PLAIN_ARGUMENTS,
-                installed([*sequentials, *linears]),
-                fusion,
-            ):
+            with self._calls(), VISIBLE_EXPORTS, PLAIN_ARGUMENTS, fusion:
                 output = forward()
                 waiting.finish()
             for _, t in tensors(output):
@@ -90,15 +83,29 @@ class MeasuredForward:
         finally:
             waiting.release()
 
-    def _forwards(self) -> tuple[list[Forward[Fusion]], list[Forward[Fusion]]]:
-        """Shorter forwards, of Sequentials and linears; none where replicas would run them too."""
-        modules, fusion = self._names.modules, self._fusion
-        if any(isinstance(module, nn.DataParallel) for module in modules):
-            return [], []
-        sequentials = shorter_sequentials(modules, fusion, self._outputs.measure)
-        inside = {id(child) for s in sequentials for child in s.module._modules.values()}
-        others = [m for m in modules if id(m) not in inside] if inside else modules
-        return sequentials, shorter_linears(others, fusion)
+    @contextmanager
+    def _calls(self) -> Iterator[None]:
+        """Other calls in the place of the modules', for as long as this lasts."""
+        modules, calls = self._names.modules, list[ModuleCall]()
+        ways = ShorterWays(self._fusion, self._outputs, self._tape)
+        replicated = any(isinstance(module, nn.DataParallel) for module in modules)
+        computing = {
+            id(part) for module in modules if computes_weights(module) for part in module.modules()
+        }
+        self._running.thread = get_ident()
+        try:
+            for module in modules:
+                computes = id(module) in computing
+                if (after := self._outputs.after(module, computes)) is None:
+                    continue
+                short = None if replicated or computes else ways.of(module)
+                call = ModuleCall(module, self._names.name(module), self._running, after, short)
+                calls.append(call)
+                call.install()
+            yield
+        finally:
+            for call in calls:
+                call.release()
 
     def report(self) -> Report:
         """What was measured so far, copied from the devices."""

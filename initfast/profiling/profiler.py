@@ -8,13 +8,13 @@ from contextlib import nullcontext
 from dataclasses import replace
 from functools import reduce
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import nn
 
 from initfast.interception.function_mode import profiling
-from initfast.interception.module_calls import CALL
+from initfast.interception.module_calls import ReplacedCall
 from initfast.nets.names import NetNames
 from initfast.nets.pytree import tensors
 from initfast.profiling.arguments import ProfilerArguments
@@ -80,16 +80,14 @@ class Profiler:
         self._recent: deque[_MeasuredCall] = deque()  # their backwards may still come
         self._running = False
         self._is_compiled = False
-        self._stand_in: _StandIn | None = None
-        self._before: Callable[..., Any] | None = None
+        self._net_call: _NetCall | None = None
 
     def __enter__(self) -> Profiler:
-        if self._stand_in is not None:
+        if self._net_call is not None:
             raise RuntimeError("Profiler: its context is active already; expected one at a time")
         self._is_compiled = is_compiled(self._net.modules())
-        self._before = self._net.__dict__.get(CALL)
-        self._stand_in = _StandIn(self._call, self._before)
-        self._net.__dict__[CALL] = self._stand_in
+        self._net_call = _NetCall(self._net, self._call)
+        self._net_call.install()
         return self
 
     def __exit__(
@@ -98,12 +96,9 @@ class Profiler:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        own = self._net.__dict__
-        if own.get(CALL) is self._stand_in:  # else the user has compiled the net meanwhile
-            del own[CALL]
-            if self._before is not None:
-                own[CALL] = self._before
-        self._stand_in = self._before = None
+        if self._net_call is not None:
+            self._net_call.release()
+        self._net_call = None
         self._merge_all_but(0)
 
     def report(self) -> Report:
@@ -115,19 +110,18 @@ class Profiler:
         reports = known + [call.report() for call in self._recent]
         return reduce(Report.merge, reports) if reports else Report([], root=self._root)
 
-    def _call(self, *args: Any, **kwargs: Any) -> Any:
+    def _call(self, ours: _NetCall, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Call the net, measured if it is its turn."""
-        plain = self._before or self._net._call_impl
         if self._running or profiling() or torch.compiler.is_compiling():
-            return plain(*args, **kwargs)
+            return ours.as_before(args, kwargs)
         self.calls += 1
         if (self.calls - 1) % self._arguments.every:
-            return plain(*args, **kwargs)
+            return ours.as_before(args, kwargs)
         self._merge_all_but(_MOST_RECENT - 1)
         call = _MeasuredCall(self._arguments, self._root, self._is_compiled)
         self._running = True
         try:
-            output = call.run(self._net._call_impl, args, kwargs)
+            output = call.run(self._net, args, kwargs)
         except BaseException:
             call.release()
             raise
@@ -150,14 +144,20 @@ _MOST_RECENT = 8
 """How many measured calls wait for their backwards at a time."""
 
 
-class _StandIn(NamedTuple):
-    """What is called in the place of a net, and what was before."""
+class _NetCall(ReplacedCall):
+    """What runs in the place of a net's call: the Profiler's, while its context is active."""
 
-    call: Callable[..., Any]
-    before: Callable[..., Any] | None
+    __slots__ = ("_profiled",)
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self.call(*args, **kwargs)
+    def __init__(self, net: nn.Module, profiled: Callable[..., Any]) -> None:
+        super().__init__(net)
+        self._profiled = profiled
+
+    def run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """What the net returns."""
+        if not self.is_active:
+            return self.as_before(args, kwargs)
+        return self._profiled(self, args, kwargs)
 
 
 class _MeasuredCall:

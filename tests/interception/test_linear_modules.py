@@ -10,33 +10,33 @@ from cases.profiles import Loop, batch, output_of
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from initfast.interception.module_calls import CALL
-from initfast.interception.queue import Waiting
+from initfast.interception.module_calls import CALL, MISSED
+from initfast.interception.shorter_ways import ShorterWays
 from initfast.profiling.profile import profile
 
 
 @pytest.fixture
-def followed(monkeypatch):
-    """How many layers were asked for the shorter way."""
-    count = []
-    plainly = Waiting.follows
+def shortened(monkeypatch):
+    """The results of the layers that went the shorter way."""
+    found = []
+    plainly = ShorterWays.linear
 
     def counted(*args):
         z = plainly(*args)
-        if z is not None:
-            count.append(z)
+        if z is not MISSED:
+            found.append(z)
         return z
 
-    monkeypatch.setattr(Waiting, "follows", counted)
-    return count
+    monkeypatch.setattr(ShorterWays, "linear", counted)
+    return found
 
 
-def test_layers_of_a_loop_go_the_shorter_way_and_leave_nothing(followed):
+def test_layers_of_a_loop_go_the_shorter_way_and_leave_nothing(shortened):
     net, x = Loop(torch.tanh), batch(4, 12)
     with torch.no_grad():
         expected = net(x)
     output, report = output_of(net, x)
-    assert len(followed) == 4
+    assert len(shortened) == 5
     torch.testing.assert_close(output, expected)
     assert [layer.name for layer in report] == [f"linears.{i}" for i in range(5)]
     assert all(CALL not in vars(module) for module in net.modules())
@@ -206,11 +206,26 @@ def test_a_layer_that_does_not_fit_is_named():
     assert any("'linears.2'" in note and "[..., 11]" in note for note in error.value.__notes__)
 
 
-def test_replicas_run_their_own_forwards():
-    net = nn.DataParallel(Loop(torch.tanh))
-    before = []
-    net.module.register_forward_pre_hook(
-        lambda module, args: before.append(CALL in vars(module.linears[0]))
-    )
-    profile(net, batch(4, 12))
-    assert before == [False]
+def test_replicas_run_their_own_forwards(shortened):
+    """nn.DataParallel makes them of all attributes, and runs each in a thread of its own."""
+
+    class Replicating(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear, self.outputs = nn.Linear(12, 12), []
+
+        def forward(self, x):
+            replica = self.linear._replicate_for_data_parallel()
+            replica._parameters = {name: 2 * p for name, p in self.linear._parameters.items()}
+            run = threading.Thread(target=lambda: self.outputs.append(replica(x).detach()))
+            run.start()
+            run.join()
+            return self.linear(x)
+
+    net, x = Replicating(), batch(4, 12)
+    output, _ = output_of(net, x)
+    torch.testing.assert_close(net.outputs[0], 2 * output)
+    assert len(shortened) == 1
+    shortened.clear()
+    profile(nn.DataParallel(Loop(torch.tanh)), x)
+    assert not shortened

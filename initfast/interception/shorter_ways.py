@@ -1,0 +1,121 @@
+"""Shorter ways through torch's own modules, while nobody watches them.
+
+A hook, and a function mode that looks at each function, cost more than a small layer does. So while
+a profile runs, a linear layer is asked for at once, an activation of it likewise, a module of one
+function runs that function and is measured, and a Sequential runs its pairs of linear layers and
+activations without calling them. Each returns :data:`MISSED` where anybody could tell.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.parameter import Parameter
+
+from initfast.interception.deferred_tensor import Pending, resolved
+from initfast.interception.function_mode import Fusion
+from initfast.interception.module_calls import MISSED, ModuleCall, Short
+from initfast.interception.module_outputs import Outputs
+from initfast.interception.sequential import run_children
+from initfast.nets.activation_calls import MODULES, TORCHS_FORWARDS, module_call
+from initfast.nets.module_facts import LEAVES, unit_dim, weights
+from initfast.ops.dispatch import kernels_of
+from initfast.recording.events import Source
+from initfast.recording.recorder import Tape
+from initfast.torch_state import modes, transforms
+
+_LINEAR = F.linear
+_SEQUENTIAL = nn.Sequential.forward
+
+
+class ShorterWays:
+    """The shorter ways of one profile.
+
+    Args:
+        fusion: runs linear layers and their activations.
+        outputs: measures what modules return.
+        tape: records.
+    """
+
+    def __init__(self, fusion: Fusion, outputs: Outputs, tape: Tape) -> None:
+        self._fusion = fusion
+        self._outputs = outputs
+        self._tape = tape
+        self._waiting = fusion.waiting
+
+    def of(self, module: nn.Module) -> Short | None:
+        """The shorter way through a module, if there is one."""
+        kind = type(module)
+        if kind is nn.Linear and kind.forward is TORCHS_FORWARDS[kind]:
+            return self.linear
+        if kind is nn.Sequential and kind.forward is _SEQUENTIAL:
+            return self.sequential
+        if kind in MODULES and kind.forward is TORCHS_FORWARDS[kind]:
+            return self.activation
+        if kind in LEAVES and kind.forward is LEAVES[kind]:
+            own = module._parameters.values()
+            if not self._tape.stops and all(p is None or type(p) is Parameter for p in own):
+                return self.one_function
+        return None
+
+    def linear(self, call: ModuleCall, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Of a linear layer: as ``F.linear`` would be seen by the function mode."""
+        fusion, own = self._fusion, call.module._parameters
+        if len(args) != 1 or kwargs or F.linear is not _LINEAR or not fusion.is_called_first():
+            return MISSED
+        x, weight, bias = args[0], own.get("weight"), own.get("bias", MISSED)
+        if type(x) not in _ORDINARY or type(weight) is not Parameter or bias is MISSED:
+            return MISSED
+        with torch._C.DisableTorchFunction():
+            return fusion.linear(x, weight, bias)  # type: ignore[arg-type]
+
+    def activation(self, call: ModuleCall, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Of the activation of a linear layer that waits."""
+        z = args[0] if len(args) == 1 and not kwargs else None
+        if type(z) is not Pending or z.value is not None or not self._fusion.is_called_first():
+            return MISSED
+        if (act := module_call(call.module)) is None:
+            return MISSED
+        with torch._C.DisableTorchFunction():
+            y = self._fusion.activated(z, act)
+        return MISSED if y is None else y
+
+    def sequential(self, call: ModuleCall, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Of a Sequential: its children one after the other, pairs of them as one operator."""
+        if len(args) != 1 or kwargs:
+            return MISSED
+        y = run_children(call.module._modules, self._fusion, args[0])
+        self._outputs.measure(call, args, kwargs, y)
+        return y
+
+    def one_function(self, call: ModuleCall, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Of a convolution, a norm, an embedding or a pooling: the forward itself, measured."""
+        is_simple = len(args) == 1 and not kwargs and type(args[0]) in _ORDINARY
+        if not is_simple or modes() != 1 or transforms() is not None:
+            return MISSED
+        with torch._C.DisableTorchFunction():
+            self._waiting.settle()
+            x = resolved(args[0])
+            y = call.forward(x)
+            if type(y) is Tensor and (key := kernels_of(y)) is not None:
+                self._record(call, x, y, key)
+            else:
+                self._outputs.measure(call, args, kwargs, y)
+        return y
+
+    def _record(self, call: ModuleCall, x: Tensor, y: Tensor, key: Any) -> None:
+        tape, shape, dim = self._tape, x.shape, unit_dim(call.module)
+        row = tape.row(x) if x.is_floating_point() else None
+        source = Source(call.kind, call.name, shape, (row,), unit_dim=dim or -1)
+        if found := weights(call.module, shape, y.shape, {}):
+            source = tape.with_weights(source, found)
+        if dim is None:
+            tape.output(source, y, key)
+        else:
+            self._waiting.keep(source, y)  # all else was recorded before y was made
+
+
+_ORDINARY = (Tensor, Pending)
