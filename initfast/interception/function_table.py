@@ -12,7 +12,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from initfast.interception.torch_patches import EXPORTS
 from initfast.nets.activation_calls import FORMS
 
 
@@ -60,7 +59,6 @@ MEASURED = _named(
 
 LENDING = _functions("__array__ __dlpack__ data_ptr detach numpy storage untyped_storage") | {
     getattr(Tensor, "data").__get__,  # noqa: B009  (mypy takes Tensor.data for its value)
-    *EXPORTS,
 }
 """What gives a tensor's memory to writers that its version counter does not see."""
 

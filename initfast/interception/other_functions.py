@@ -18,11 +18,14 @@ from initfast.interception.function_table import (
 )
 from initfast.interception.module_calls import Running
 from initfast.interception.queue import Waiting
+from initfast.interception.torch_patches import EXPORTS
 from initfast.nets.pytree import tensors
 from initfast.ops.dispatch import kernels_of
 from initfast.recording.events import Source
 from initfast.recording.recorder import Tape
 from initfast.torch_state import transforms
+
+_LENDING = LENDING | EXPORTS
 
 
 class Functions:
@@ -58,7 +61,7 @@ class Functions:
             if func in PLACES:
                 self._refuse_bypassed((args, kwargs))
             args, kwargs = resolved(args), resolved(kwargs)
-        if func in LENDING:
+        if func in _LENDING:
             self._tape.lend(args[0])
         if self._tape.stops:
             return self._watched(func, args, kwargs)
