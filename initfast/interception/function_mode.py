@@ -36,7 +36,7 @@ from initfast.nets.activation_calls import FORMS, Call, read_call
 from initfast.nets.names import NetNames
 from initfast.ops.dispatch import fits, kernels_of, linear_kernels
 from initfast.recording.events import Source
-from initfast.recording.recorder import Tape
+from initfast.recording.recorder import Recorder
 from initfast.torch_state import (
     autocast_enabled,
     grad_enabled,
@@ -56,10 +56,10 @@ _ORDINARY = frozenset((Tensor, Parameter, Pending))
 
 
 class Fusion(TorchFunctionMode):
-    """Runs each linear layer together with its activation, and records both on a tape.
+    """Runs each linear layer together with its activation, and records both.
 
     Args:
-        tape: records them.
+        recorder: keeps what is measured.
         names: of the net's modules.
         running: those that run.
         waiting: what has not run or is not measured yet.
@@ -68,22 +68,22 @@ class Fusion(TorchFunctionMode):
 
     def __init__(
         self,
-        tape: Tape,
+        recorder: Recorder,
         names: NetNames,
         running: Running,
         waiting: Waiting,
         plain: bool = False,
     ) -> None:
         super().__init__()
-        self.tape = tape
+        self.recorder = recorder
         self.names = names
         self.running = running
         self.waiting = waiting
         self.watches_only = plain  # a call that somebody makes for its own sake
         self._plain = plain or _others_watch()
-        self._functions = Functions(tape, running, waiting)
+        self._functions = Functions(recorder, running, waiting)
         # Most calls are of these: that they go the shortest way decides what a profile costs.
-        self._unseen = frozenset() if tape.stops else UNMEASURED
+        self._unseen = frozenset() if recorder.stops else UNMEASURED
 
     def __torch_function__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
@@ -124,14 +124,14 @@ class Fusion(TorchFunctionMode):
         The forward of an autograd.Function does: what it returns gets the graph afterwards, which
         a result that waits for its values would lose.
         """
-        return self.tape.gradients is not None or x.requires_grad
+        return self.recorder.gradients is not None or x.requires_grad
 
     def makes_graphs(self) -> bool:
         """Whether the operators may take part in a graph: nobody looks at its parts.
 
         A checkpoint looks at what is saved, the detection of anomalies at every layer's gradients.
         """
-        gradients = self.tape.gradients
+        gradients = self.recorder.gradients
         watched = torch.is_anomaly_enabled() or saved_tensor_hooks(True) is not None
         return gradients is not None and gradients.fuse and not watched
 
@@ -165,8 +165,8 @@ class Fusion(TorchFunctionMode):
             self.names.blame(error, name, _mismatch(x, weight))
             raise
         if kernels_of(z) is not None:
-            row = self.tape.weight(weight) if weight.dim() == 2 else None
-            source = Source("linear", name, x.shape, (self.tape.row(x),), row)
+            row = self.recorder.weight(weight) if weight.dim() == 2 else None
+            source = Source("linear", name, x.shape, (self.recorder.row(x),), row)
             self.waiting.keep(source, z)
         return z
 
@@ -184,7 +184,7 @@ class Fusion(TorchFunctionMode):
         key = kernels_of(z)
         if key is None:
             y = self._functions.call(func, args, kwargs)
-            self.tape.output(Source(call.act, self.running.name()), y)
+            self.recorder.output(Source(call.act, self.running.name()), y)
             return y
         source = self.waiting.take(z)
         self.waiting.record()
@@ -196,7 +196,7 @@ class Fusion(TorchFunctionMode):
         function = None
         if grad_enabled() or self.observed() or (call.in_place and _is_outside_inference(z)):
             function = partial(func, *resolved(args), **resolved(kwargs))
-        y = self.tape.act(source, key, z, call, function)
+        y = self.recorder.act(source, key, z, call, function)
         self.waiting.named(z, y)
         if follows:
             self._name_activation(y)
@@ -221,7 +221,7 @@ class Fusion(TorchFunctionMode):
     def _name_activation(self, y: Tensor) -> None:
         """The module of the activation that made y, if it is one, has y as its output too."""
         if (name := self.running.activation()) is not None and not self.waiting.awaits(y, name):
-            self.tape.also(name, y)
+            self.recorder.also(name, y)
 
 
 def measuring() -> bool:

@@ -18,7 +18,7 @@ from initfast.nets.names import NetNames
 from initfast.nets.pytree import leaves, tensors
 from initfast.ops.dispatch import kernels_of
 from initfast.recording.events import Source
-from initfast.recording.recorder import Tape
+from initfast.recording.recorder import Recorder
 from initfast.stats.layer import Skipped
 from initfast.torch_state import is_traced, transforms
 
@@ -40,9 +40,9 @@ class Outputs:
         notes: how what ran differs from what runs without a profile.
     """
 
-    def __init__(self, names: NetNames, tape: Tape, waiting: Waiting) -> None:
+    def __init__(self, names: NetNames, recorder: Recorder, waiting: Waiting) -> None:
         self._names = names
-        self._tape = tape
+        self._recorder = recorder
         self._waiting = waiting
         self.skipped: dict[Skipped, None] = {}
         self.notes: dict[str, None] = {}
@@ -111,7 +111,7 @@ class Outputs:
                 if self._waiting.awaits(t, name if is_first else None):
                     continue
                 y = _value(t)
-                if y is None or (not is_first and self._tape.is_reported(y)):
+                if y is None or (not is_first and self._recorder.is_reported(y)):
                     continue
                 if y.is_nested:
                     self._skip(name, kind + path, _why_not(y))
@@ -133,17 +133,17 @@ class Outputs:
         with torch._C.DisableTorchFunction():
             for path, t in self._floats(name, HOOK, output):
                 y = _value(t)
-                if y is None or self._waiting.awaits(t) or self._tape.find_layer(y) is not None:
+                if y is None or self._waiting.awaits(t) or self._recorder.find_layer(y) is not None:
                     continue
                 self._waiting.settle()
-                address, shape = self._tape.replaced(name)
+                address, shape = self._recorder.replaced(name)
                 self._output(Source(HOOK + path, name, shape, (address,)), module, y)
 
     def _output(self, source: Source, module: nn.Module, y: Tensor) -> None:
         if (key := kernels_of(y)) is None:
             self._skip(source.name, source.kind, _why_not(y))
-        elif (dim := unit_dim(module)) is None or self._tape.find_layer(y) is not None:
-            self._tape.output(source, y, key)
+        elif (dim := unit_dim(module)) is None or self._recorder.find_layer(y) is not None:
+            self._recorder.output(source, y, key)
         else:
             self._waiting.made(source._replace(unit_dim=dim), y)
 
@@ -181,10 +181,10 @@ class Outputs:
         shape = inputs[0].shape if inputs and not inputs[0].is_nested else None
         source = Source(kind, name, shape, rows)
         found = weights(module, shape, y.shape, self._made)
-        return self._tape.with_weights(source, found) if found else source
+        return self._recorder.with_weights(source, found) if found else source
 
     def _row(self, t: Tensor) -> int | None:
-        return None if (value := _value(t)) is None else self._tape.row(value)
+        return None if (value := _value(t)) is None else self._recorder.row(value)
 
 
 def _nothing(*arguments: Any) -> None:

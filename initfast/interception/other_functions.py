@@ -22,7 +22,7 @@ from initfast.interception.torch_patches import EXPORTS
 from initfast.nets.pytree import tensors
 from initfast.ops.dispatch import kernels_of
 from initfast.recording.events import Source
-from initfast.recording.recorder import Tape
+from initfast.recording.recorder import Recorder
 from initfast.torch_state import transforms
 
 _LENDING = LENDING | EXPORTS
@@ -34,13 +34,13 @@ class Functions:
     A function is taken to change memory unless it is known not to.
 
     Args:
-        tape: records them.
+        recorder: keeps what is measured.
         running: the modules that run.
         waiting: what must run before them.
     """
 
-    def __init__(self, tape: Tape, running: Running, waiting: Waiting) -> None:
-        self._tape = tape
+    def __init__(self, recorder: Recorder, running: Running, waiting: Waiting) -> None:
+        self._recorder = recorder
         self._running = running
         self._waiting = waiting
 
@@ -62,8 +62,8 @@ class Functions:
                 self._refuse_bypassed((args, kwargs))
             args, kwargs = resolved(args), resolved(kwargs)
         if func in _LENDING:
-            self._tape.lend(args[0])
-        if self._tape.stops:
+            self._recorder.lend(args[0])
+        if self._recorder.stops:
             return self._watched(func, args, kwargs)
         return self._measured(func, args, kwargs)
 
@@ -79,17 +79,17 @@ class Functions:
         if kind is None or transforms() is not None:
             return func(*args, **kwargs)
         self._waiting.record()
-        source = self._source(kind, args, kwargs, self._tape.row)
+        source = self._source(kind, args, kwargs, self._recorder.row)
         y = func(*args, **kwargs)
         if isinstance(y, Tensor):
-            self._tape.output(source, y)
+            self._recorder.output(source, y)
         return y
 
     def _sum(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if len(args) != 2 or not (type(args[0]) is type(args[1]) is Tensor):
             return func(*args, **kwargs)
         self._waiting.record()
-        shape, rows = args[0].shape, tuple(map(self._tape.find_layer, args))
+        shape, rows = args[0].shape, tuple(map(self._recorder.find_layer, args))
         y = func(*args, **kwargs)
         if None not in rows and type(y) is Tensor and kernels_of(y) is not None:
             unit_dim = self._waiting.unit_dim(y)
@@ -115,9 +115,9 @@ class Functions:
             return func(*args, **kwargs)
         self._waiting.record()
         name = getattr(func, "__name__", type(func).__name__).strip("_")
-        source = self._source(name, args, kwargs, self._tape.glimpse)
+        source = self._source(name, args, kwargs, self._recorder.glimpse)
         y = self._measured(func, args, kwargs)
         self._waiting.record()
         for _, t in tensors(y):
-            self._tape.function(source, t)
+            self._recorder.function(source, t)
         return y

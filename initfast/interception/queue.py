@@ -32,7 +32,7 @@ from initfast.nets.activation_calls import Call
 from initfast.nets.names import NetNames
 from initfast.ops.dispatch import LINEAR_ACT
 from initfast.recording.events import Source
-from initfast.recording.recorder import Linear, Tape
+from initfast.recording.recorder import Linear, Recorder
 from initfast.torch_state import grad_enabled, graphs, undisturbed
 
 
@@ -40,12 +40,12 @@ class Waiting:
     """Runs and records what waits.
 
     Args:
-        tape: records it.
+        recorder: keeps what is measured.
         names: of the net's modules.
     """
 
-    def __init__(self, tape: Tape, names: NetNames) -> None:
-        self._tape = tape
+    def __init__(self, recorder: Recorder, names: NetNames) -> None:
+        self._recorder = recorder
         self._names = names
         # Held while what waits changes: another thread may use a result at any time.
         self.lock: AbstractContextManager[Any] = RLock()
@@ -120,16 +120,16 @@ class Waiting:
                 self._consumed.append(link.tensor)
                 if link.layer.graph:
                     self._bypassed.append(link.tensor)
-                waits = link.layer.small and not self._tape.stops
+                waits = link.layer.small and not self._recorder.stops
                 if waits and link.layer.graph == grad_enabled():
                     return self._chain(z, link.layer, call)
             self.record()
             also = self._names_of(z)
             if link.layer.graph:
                 x, weight, bias, key, name = self._operands(link)
-                y = self._tape.linear_act_with_graph(x, key, [(weight, bias, name, call, also)])
+                y = self._recorder.linear_act_with_graph(x, key, [(weight, bias, name, call, also)])
             else:
-                y = self._tape.linear_act(self._operands(link), call, also)
+                y = self._recorder.linear_act(self._operands(link), call, also)
             if call.in_place:
                 z.settle(y)
             return y
@@ -170,7 +170,7 @@ class Waiting:
     def named(self, z: Tensor, y: Tensor) -> None:
         """The modules whose output z is too have the layer that y is the output of."""
         for name in self._names_of(z):
-            self._tape.also(name, y)
+            self._recorder.also(name, y)
 
     def _names_of(self, z: Tensor) -> Sequence[str]:
         """The modules whose output z is too, which its layer takes over."""
@@ -194,7 +194,7 @@ class Waiting:
                 with undisturbed():
                     for z, source in plain:
                         del self._unused[id(z)]
-                        self._tape.output(source, z)
+                        self._recorder.output(source, z)
                         self.named(z, z)
 
     def run(self) -> None:
@@ -206,7 +206,7 @@ class Waiting:
     def settle(self) -> None:
         """Compute and record whatever waits: what follows may write to memory."""
         with self.lock:
-            self._tape.writes += 1
+            self._recorder.writes += 1
             if not (self._unused or self._deferred or self._consumed):
                 return
             self.record()
@@ -261,10 +261,10 @@ class Waiting:
         if link.layer.graph:
             x, _, _, _, name = self._operands(link)
             y = self._value(link)
-            row = self._tape.weight(link.layer.weight)
-            self._tape.output(Source("linear", name, x.shape, (self._tape.row(x),), row), y)
+            row = self._recorder.weight(link.layer.weight)
+            self._recorder.output(Source("linear", name, x.shape, (self._recorder.row(x),), row), y)
         else:
-            y = self._tape.linear_act(self._operands(link), _NO_CALL)
+            y = self._recorder.linear_act(self._operands(link), _NO_CALL)
         self.named(pending, y)
         return y
 
@@ -301,9 +301,9 @@ class Waiting:
             ]
             if chain[0].layer.graph:
                 with graphs():
-                    link.value = self._tape.linear_act_with_graph(x, key, layers)
+                    link.value = self._recorder.linear_act_with_graph(x, key, layers)
             else:
-                link.value = self._tape.linear_act_chain(x, key, layers)
+                link.value = self._recorder.linear_act_chain(x, key, layers)
             if (pending := link.tensor()) is not None:
                 pending.settle(link.value)
             start = end

@@ -63,13 +63,13 @@ def _run_pairs(fusion: Fusion, pairs: Iterator[tuple[Any, Any, Call]], x: Any) -
     Returns:
         The last result (or x), and how many pairs have run.
     """
-    tape, names = fusion.tape, fusion.names
+    recorder, names = fusion.recorder, fusion.names
     with torch._C.DisableTorchFunction():
         x = x.resolve() if type(x) is Pending else x
         if type(x) is not Tensor or transforms() is not None or fusion.observed():
             return x, 0
         graph = grad_enabled()
-        if not fusion.makes_graphs() if graph else tape.gradients is not None:
+        if not fusion.makes_graphs() if graph else recorder.gradients is not None:
             return x, 0
         key = kernels_of(x)
         if key is None or x.dim() == 0:
@@ -86,7 +86,7 @@ def _run_pairs(fusion: Fusion, pairs: Iterator[tuple[Any, Any, Call]], x: Any) -
             layers.append((weight, bias, names.name(linear), call, (names.name(after),)))
             width = weight.shape[0]
         if layers and graph:
-            x = tape.linear_act_with_graph(x, key, layers)
+            x = recorder.linear_act_with_graph(x, key, layers)
         elif layers:
-            x = tape.linear_act_chain(x, key, layers)
+            x = recorder.linear_act_chain(x, key, layers)
         return x, len(layers)

@@ -24,7 +24,7 @@ from initfast.nets.activation_calls import MODULES, TORCHS_FORWARDS, module_call
 from initfast.nets.module_facts import LEAVES, unit_dim, weights
 from initfast.ops.dispatch import kernels_of
 from initfast.recording.events import Source
-from initfast.recording.recorder import Tape
+from initfast.recording.recorder import Recorder
 from initfast.torch_state import modes, transforms
 
 _LINEAR = F.linear
@@ -37,13 +37,13 @@ class ShorterWays:
     Args:
         fusion: runs linear layers and their activations.
         outputs: measures what modules return.
-        tape: records.
+        recorder: keeps what is measured.
     """
 
-    def __init__(self, fusion: Fusion, outputs: Outputs, tape: Tape) -> None:
+    def __init__(self, fusion: Fusion, outputs: Outputs, recorder: Recorder) -> None:
         self._fusion = fusion
         self._outputs = outputs
-        self._tape = tape
+        self._recorder = recorder
         self._waiting = fusion.waiting
 
     def of(self, module: nn.Module) -> Short | None:
@@ -57,7 +57,7 @@ class ShorterWays:
             return self.activation
         if kind in LEAVES and kind.forward is LEAVES[kind]:
             own = module._parameters.values()
-            if not self._tape.stops and all(p is None or type(p) is Parameter for p in own):
+            if not self._recorder.stops and all(p is None or type(p) is Parameter for p in own):
                 return self.one_function
         return None
 
@@ -107,13 +107,13 @@ class ShorterWays:
         return y
 
     def _record(self, call: ModuleCall, x: Tensor, y: Tensor, key: Any) -> None:
-        tape, shape, dim = self._tape, x.shape, unit_dim(call.module)
-        row = tape.row(x) if x.is_floating_point() else None
+        recorder, shape, dim = self._recorder, x.shape, unit_dim(call.module)
+        row = recorder.row(x) if x.is_floating_point() else None
         source = Source(call.kind, call.name, shape, (row,), unit_dim=dim or -1)
         if found := weights(call.module, shape, y.shape, {}):
-            source = tape.with_weights(source, found)
+            source = recorder.with_weights(source, found)
         if dim is None:
-            tape.output(source, y, key)
+            recorder.output(source, y, key)
         else:
             self._waiting.keep(source, y)  # all else was recorded before y was made
 

@@ -20,7 +20,7 @@ from initfast.nets.names import NetNames
 from initfast.nets.pytree import tensors
 from initfast.profiling.nonfinite_parameters import with_nonfinite_parameters
 from initfast.recording.gradients import Gradients
-from initfast.recording.recorder import Tape
+from initfast.recording.recorder import Recorder
 from initfast.report.report import Report
 
 T = TypeVar("T")
@@ -29,11 +29,11 @@ UNFINISHED = "The net returned a generator: what it does when iterated was not m
 
 
 class MeasuredForward:
-    """One forward of a net, recorded on a tape.
+    """One forward of a net, recorded.
 
     Args:
         names: of the net's modules.
-        tape: records it.
+        recorder: keeps what is measured.
         root: of the report.
         notes: what a reader must know of how the net runs.
         plain: torch's own functions make every value, so that not a bit of them differs.
@@ -42,7 +42,7 @@ class MeasuredForward:
     def __init__(
         self,
         names: NetNames,
-        tape: Tape,
+        recorder: Recorder,
         root: str,
         notes: Iterable[str] = (),
         plain: bool = False,
@@ -50,35 +50,35 @@ class MeasuredForward:
         self._names = names
         self._root = root
         self._notes = list(notes)
-        self._tape = tape
-        self._waiting = Waiting(tape, names)
+        self._recorder = recorder
+        self._waiting = Waiting(recorder, names)
         self._running = Running(names)
-        self._fusion = Fusion(tape, names, self._running, self._waiting, plain)
-        self._outputs = Outputs(names, tape, self._waiting)
+        self._fusion = Fusion(recorder, names, self._running, self._waiting, plain)
+        self._outputs = Outputs(names, recorder, self._waiting)
 
     @property
     def gradients(self) -> Gradients | None:
         """What measures the gradients; None where there are none to measure."""
-        return self._tape.gradients
+        return self._recorder.gradients
 
     def run(self, forward: Callable[[], T], inputs: Iterable[Tensor]) -> T:
         """What the forward returns."""
         fusion, waiting = self._fusion, self._waiting
         try:
             for t in inputs:
-                self._tape.net_input(t)
+                self._recorder.net_input(t)
             with self._calls(), VISIBLE_EXPORTS, PLAIN_ARGUMENTS, fusion:
                 output = forward()
                 waiting.finish()
             for _, t in tensors(output):
-                self._tape.net_output(resolved(t))
+                self._recorder.net_output(resolved(t))
             if isinstance(output, (Generator, Coroutine, AsyncGenerator)):
                 self._notes.append(UNFINISHED)
-            self._tape.finish()
+            self._recorder.finish()
             return output
         except Exception:
             with suppress(Exception):  # a card that has failed
-                self._tape.finish()  # what the error may have come from
+                self._recorder.finish()  # what the error may have come from
             raise
         finally:
             waiting.release()
@@ -87,7 +87,7 @@ class MeasuredForward:
     def _calls(self) -> Iterator[None]:
         """Other calls in the place of the modules', for as long as this lasts."""
         modules, calls = self._names.modules, list[ModuleCall]()
-        ways = ShorterWays(self._fusion, self._outputs, self._tape)
+        ways = ShorterWays(self._fusion, self._outputs, self._recorder)
         replicated = any(isinstance(module, nn.DataParallel) for module in modules)
         computing = {
             id(part) for module in modules if computes_weights(module) for part in module.modules()
@@ -110,7 +110,7 @@ class MeasuredForward:
     def report(self) -> Report:
         """What was measured so far, copied from the devices."""
         names = self._names
-        recording = self._tape.read(names.paths(), names.modules)
+        recording = self._recorder.read(names.paths(), names.modules)
         notes, skipped = [*self._notes, *self._outputs.notes], list(self._outputs.skipped)
         if not recording.copies.nonfinite():
             return Report(recording.read, skipped=skipped, notes=notes, root=self._root)

@@ -25,7 +25,7 @@ from initfast.profiling.forward import MeasuredForward
 from initfast.profiling.preconditions import check_differentiable, check_ready
 from initfast.profiling.restore import unchanged
 from initfast.recording.gradients import Gradients
-from initfast.recording.recorder import Tape
+from initfast.recording.recorder import Recorder
 from initfast.recording.stop_at_nonfinite import NonFinite
 from initfast.report.report import Report
 
@@ -135,8 +135,8 @@ def _run(arguments: Arguments, stack: ExitStack, fuse: bool) -> MeasuredForward:
     notes = [compiled.NOTE] if compiled.is_compiled(names.modules) else []
     notes += [] if group is None else [WRAPPED]
     notes += [CALLABLE] if names.modules and not is_module else []
-    tape = Tape(arguments.stop_at_nonfinite, gradients)
-    forward = MeasuredForward(names, tape, root if is_module else "", notes)
+    recorder = Recorder(arguments.stop_at_nonfinite, gradients)
+    forward = MeasuredForward(names, recorder, root if is_module else "", notes)
     _prepare(stack, names.modules, gradients)
     given = [t for _, t in tensors(x)]
     try:

@@ -22,7 +22,7 @@ from initfast.profiling.compiled import NOTE, eagerly, is_compiled
 from initfast.profiling.data_parallel import local
 from initfast.profiling.forward import MeasuredForward
 from initfast.recording.gradients import Gradients
-from initfast.recording.recorder import Tape
+from initfast.recording.recorder import Recorder
 from initfast.report.report import Report
 
 
@@ -167,9 +167,9 @@ class _MeasuredCall:
         self._is_compiled = is_compiled
         self._gradients = Gradients(fuse=False, scaler=arguments.scaler)
         self._gradients.armed = True
-        tape = Tape(gradients=self._gradients)
+        recorder = Recorder(gradients=self._gradients)
         notes = [NOTE] if is_compiled else []
-        self._forward = MeasuredForward(NetNames(arguments.net), tape, root, notes, plain=True)
+        self._forward = MeasuredForward(NetNames(arguments.net), recorder, root, notes, plain=True)
 
     def run(self, net: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """What the net returns."""

@@ -26,7 +26,7 @@ _backward = torch._C._current_graph_task_id  # tells one backward from another
 class Gradients:
     """Measures what backwards through the graph of one forward bring, by address.
 
-    A tensor's address is that of its own row on the tape.
+    A tensor's address is that of its own row.
 
     Args:
         fuse: whether linear layers and their activations may run as one operator, whose forward

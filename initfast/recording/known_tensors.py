@@ -14,7 +14,7 @@ from initfast.ops.dispatch import MOMENTS, has_memory, kernels_of
 from initfast.recording.rows import Rows
 
 
-class Measured:
+class KnownTensors:
     """The tensors that have been measured, with the addresses of their rows, and those rows.
 
     Attributes:

@@ -1,4 +1,4 @@
-"""The layers of a report, from the events of a tape and the rows that it kept."""
+"""The layers of a report, from the events of a recorder and the rows that it kept."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from initfast.stats.moments import Moments
 
 
 class Recording(NamedTuple):
-    """What a tape holds in the end.
+    """What a recorder holds in the end.
 
     Attributes:
         events: what ran, in order.

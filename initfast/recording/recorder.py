@@ -16,7 +16,7 @@ from initfast.ops.dispatch import ACT, ACT_IN_PLACE, LINEAR_ACT, LINEAR_ACT_CHAI
 from initfast.ops.functions import count_write
 from initfast.recording.events import Event, Source, linear_source, new_event
 from initfast.recording.gradients import Gradients
-from initfast.recording.known_tensors import Measured
+from initfast.recording.known_tensors import KnownTensors
 from initfast.recording.layers import Recording
 from initfast.recording.linear_act_chain import ChainLayer, frozen, run_with_graph
 from initfast.recording.marks import Marks
@@ -26,7 +26,7 @@ Linear = tuple[Tensor, Tensor, "Tensor | None", Any, str]
 """A linear layer's call: x, weight, bias, the kernels' dispatch key, its name."""
 
 
-class Tape(Measured):
+class Recorder(KnownTensors):
     """Runs the operators, and keeps what they measured, of which tensors and for which layers.
 
     Args:

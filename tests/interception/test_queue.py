@@ -12,20 +12,20 @@ from torch import nn
 
 from initfast.interception import queue
 from initfast.profiling.profile import profile
-from initfast.recording.recorder import Tape
+from initfast.recording.recorder import Recorder
 
 
 @pytest.fixture
 def chains(monkeypatch):
     """How many layers each chain that runs has."""
     lengths = []
-    plainly = Tape.linear_act_chain
+    plainly = Recorder.linear_act_chain
 
-    def counted(tape, x, key, layers):
+    def counted(recorder, x, key, layers):
         lengths.append(len(layers))
-        return plainly(tape, x, key, layers)
+        return plainly(recorder, x, key, layers)
 
-    monkeypatch.setattr(Tape, "linear_act_chain", counted)
+    monkeypatch.setattr(Recorder, "linear_act_chain", counted)
     return lengths
 
 

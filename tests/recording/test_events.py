@@ -15,7 +15,7 @@ from initfast.nets.activation_calls import Call
 from initfast.profiling.profile import profile
 from initfast.recording.events import Event, Source
 from initfast.recording.layers import Recording
-from initfast.recording.recorder import Tape
+from initfast.recording.recorder import Recorder
 from initfast.stats.moments import Moments
 
 
@@ -53,8 +53,8 @@ def recorded(monkeypatch):
     """Profiles a net; returns what was recorded."""
 
     def run(net, *x, **options) -> Seen:
-        seen, read = [], Tape.read
-        monkeypatch.setattr(Tape, "read", lambda *args: seen.append(read(*args)) or seen[0])
+        seen, read = [], Recorder.read
+        monkeypatch.setattr(Recorder, "read", lambda *args: seen.append(read(*args)) or seen[0])
         profile(net, x, **options)
         return Seen(seen[0])
 

@@ -2,11 +2,11 @@
 
 import torch
 
-from initfast.recording.known_tensors import Measured
+from initfast.recording.known_tensors import KnownTensors
 
 
 def test_lent_memory_is_lent_for_as_long_as_it_is_the_same():
-    measured, memory = Measured(), bytearray(64)
+    measured, memory = KnownTensors(), bytearray(64)
     first = torch.frombuffer(memory, dtype=torch.float32)
     measured.keep(first, 1)
     assert measured.find(first) == 1
@@ -20,7 +20,7 @@ def test_lent_memory_is_lent_for_as_long_as_it_is_the_same():
 
 
 def test_memory_given_away_is_not_lent_any_more():
-    measured, first = Measured(), torch.ones(1000)
+    measured, first = KnownTensors(), torch.ones(1000)
     begin = first.data_ptr()
     measured.lend(first)
     first.untyped_storage().resize_(0)
