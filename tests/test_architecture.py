@@ -1,0 +1,94 @@
+"""Imports run one way: down a table of layers, and in no circle."""
+
+import ast
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+SOURCES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in sorted((ROOT / "initfast").rglob("*.py"))
+}
+
+LAYERS = (
+    ("errors", "torch_state", "shared_patch", "collectives", "thresholds"),
+    ("ops",),
+    ("stats", "theory"),
+    ("init",),
+    ("nets",),
+    ("diagnosis", "recording"),
+    ("report", "interception"),
+    ("profiling",),
+    ("experiments",),
+    ("cli",),
+)
+"""The lowest first. A package imports itself and what lies in lower layers, nothing else."""
+
+FACE = ("initfast", "initfast.__main__")
+"""What a user imports and runs: it lies above everything."""
+
+
+def imports(name: str) -> Iterator[str]:
+    """The modules of initfast that a module imports, within functions and for types too."""
+    for node in ast.walk(ast.parse(SOURCES[name].read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (a.name for a in node.names if a.name in SOURCES)
+        elif isinstance(node, ast.ImportFrom) and node.module in SOURCES:
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                yield inner if inner in SOURCES else node.module
+
+
+def package(name: str) -> str:
+    return name.split(".")[1]
+
+
+def test_the_table_names_every_package_once():
+    named = [name for layer in LAYERS for name in layer]
+    there = {package(name) for name in SOURCES if name not in FACE}
+    assert len(named) == len(set(named)) and set(named) == there
+    assert len(LAYERS) <= 10
+
+
+def test_imports_run_down():
+    level = {name: i for i, layer in enumerate(LAYERS) for name in layer}
+    wrong = [
+        f"{name} imports {other}"
+        for name in SOURCES
+        if name not in FACE
+        for other in imports(name)
+        if other in FACE
+        or (package(other) != package(name) and level[package(other)] >= level[package(name)])
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_no_modules_import_each_other():
+    graph = {name: set(imports(name)) - {name} for name in SOURCES}
+    list(TopologicalSorter(graph).static_order())  # CycleError names the circle
+
+
+def test_a_wrong_import_is_seen(tmp_path, monkeypatch):
+    path = tmp_path / "low.py"
+    path.write_text("def f():\n    from initfast.report import table\n")
+    monkeypatch.setitem(SOURCES, "initfast.ops.low", path)
+    assert list(imports("initfast.ops.low")) == ["initfast.report.table"]
+    try:
+        test_imports_run_down()
+    except AssertionError as error:
+        assert "initfast.ops.low imports initfast.report.table" in str(error)
+    else:
+        raise AssertionError("an import that runs up was not seen")
+
+
+def test_kernels_know_nothing_of_torch():
+    """csrc/binding alone includes torch, and nothing of it is included from elsewhere."""
+    for folder in ("math", "cpu", "cuda"):
+        for path in sorted((ROOT / "csrc" / folder).iterdir()):
+            lines = path.read_text(encoding="utf-8").splitlines()
+            included = [line for line in lines if line.startswith("#include")]
+            assert not [line for line in included if "torch" in line or "binding/" in line], path
+    for path in sorted((ROOT / "csrc" / "math").iterdir()):
+        text = path.read_text(encoding="utf-8")
+        assert '#include "cpu/' not in text and '#include "cuda/' not in text, path
