@@ -17,6 +17,8 @@ struct ChainLayer {
   Tensor z;  // [rows, cols], contiguous
   Activation act;
   bool wants_weight_moments, wants_weight, wants_bias;
+
+  Tensor room_for_grad_z() const { return new_tensor({in.rows, in.cols}, z.scalar_type(), z); }
 };
 
 // What is wanted of a weight's gradient.
@@ -79,7 +81,7 @@ struct LayerGradients {
 // while it is in the cache. Returns the gradient at the layer's input where it goes further.
 template <class Measure>
 Tensor backward_by_products(const ChainLayer& layer, Tensor grad_z, bool further,
-                            LayerGradients found, Measure measure) {
+                            LayerGradients found, const Measure& measure) {
   const LinearOperands& in = layer.in;
   const auto room = [&](int64_t rows, int64_t cols) {
     return new_tensor({rows, cols}, grad_z.scalar_type(), grad_z);

@@ -4,7 +4,6 @@
 #include <array>
 #include <string>
 #include <tuple>
-#include <utility>
 #include <vector>
 
 #include "binding/act_operands.h"
@@ -16,20 +15,20 @@ namespace {
 
 using namespace cpu;
 
-// The gradient at z, and the moments of it and of grad_y.
-std::pair<Tensor, std::array<Moments, 2>> through_activation(ActBackwardOperands in) {
-  Tensor grad_z = in.lay_out();
+// The moments of grad_z, which is written, and of grad_y, all of one layout.
+std::array<Moments, 2> through_activation(const ActBackwardOperands& in, const Tensor& grad_z) {
   ActBackwardArgs args{in.work(grad_z), nullptr};
   std::vector<Moments> partial(2 * args.tiles());
   args.partial = partial.data();
   run_tiles(kernels().act_backward, args, kRunsPerThread);
-  return {grad_z, merged_pair(partial, int64_t(partial.size()))};
+  return merged_pair(partial, int64_t(partial.size()));
 }
 
 std::tuple<Tensor, Tensor> act_backward(Tensor grad_y, Tensor z, std::string name, double alpha,
                                         double beta) {
-  const auto [grad_z, moments] = through_activation(act_backward_operands(grad_y, z, name, alpha, beta));
-  return {grad_z, moment_rows(moments, z)};
+  ActBackwardOperands in = act_backward_operands(grad_y, z, name, alpha, beta);
+  Tensor grad_z = in.lay_out();
+  return {grad_z, moment_rows(through_activation(in, grad_z), z)};
 }
 
 // The kernel of our own takes batches of one row of tiles; beyond, the library's products are good.
@@ -52,9 +51,9 @@ class CpuChain {
   Tensor backward(size_t i, Tensor grad, bool further, LayerGradients found) {
     const ChainLayer& layer = layers_[i];
     if (!at_z_) {
-      const auto [grad_z, moments] = through_activation({dtype_, layer.act, grad, layer.z});
-      write_moments(moments[1], result_row(i));
-      grad = grad_z;
+      const ActBackwardOperands in{dtype_, layer.act, grad, layer.z};
+      grad = layer.room_for_grad_z();
+      write_moments(through_activation(in, grad)[1], result_row(i));
     }
     at_z_ = false;
     if (fits_tiles(layer, dtype_)) return backward_by_tiles(i, grad, further, found);

@@ -13,20 +13,21 @@
 namespace initfast {
 namespace {
 
-// The gradient at z; the moments of it and of grad_y go to `out`.
-Tensor through_activation(const Device& device, ActBackwardOperands in, const cuda::Reduction& out) {
-  Tensor grad_z = in.lay_out();
+// Writes grad_z; the moments of it and of grad_y, all of one layout, go to `out`.
+void through_activation(const Device& device, const ActBackwardOperands& in, const Tensor& grad_z,
+                        const cuda::Reduction& out) {
   const cuda::ActBackwardArgs args{in.work(grad_z), out};
   device.check(cuda::act_backward(args, device.stream()), "the launch of act_backward");
-  return grad_z;
 }
 
 std::tuple<Tensor, Tensor> act_backward(Tensor grad_y, Tensor z, std::string name, double alpha,
                                         double beta) {
-  const ActBackwardOperands in = act_backward_operands(grad_y, z, name, alpha, beta);
+  ActBackwardOperands in = act_backward_operands(grad_y, z, name, alpha, beta);
   const Device device(z, "act_backward", "z");
+  const Tensor grad_z = in.lay_out();
   Statistics statistics(device, z, 0, {2, 8});
-  return {through_activation(device, in, statistics.reduction(2)), statistics.moments()};
+  through_activation(device, in, grad_z, statistics.reduction(2));
+  return {grad_z, statistics.moments()};
 }
 
 // For each layer the kernel of act_backward, the library's products, and moments.
@@ -41,8 +42,9 @@ class CudaChain {
 
   Tensor backward(size_t i, const Tensor& grad, bool further, LayerGradients found) {
     const ChainLayer& layer = layers_[i];
-    const Tensor grad_z = through_activation(device_, {dtype_, layer.act, grad, layer.z},
-                                             at_z_and_y_.reduction(2, 2 * int64_t(i)));
+    const Tensor grad_z = layer.room_for_grad_z();
+    through_activation(device_, {dtype_, layer.act, grad, layer.z}, grad_z,
+                       at_z_and_y_.reduction(2, 2 * int64_t(i)));
     return backward_by_products(layer, grad_z, further, found, [&](const Tensor& weight) {
       const cuda::MomentsArgs args{{dtype_, weight.const_data_ptr(), weight.numel()}, {},
                                    at_y_and_weight_.reduction(1, 2 * int64_t(i) + 1)};
