@@ -1,10 +1,12 @@
 """What has been asked for and has not run yet: linear layers, and chains of them with activations.
 
-A :class:`Link` says what to compute; a :class:`Pending` is the tensor that stands for its result.
+A :class:`Link` says what to compute; a :class:`DeferredTensor` is the tensor that stands for its
+result.
 """
 
 from __future__ import annotations
 
+import math
 import weakref
 from contextlib import AbstractContextManager
 from types import NoneType
@@ -15,21 +17,24 @@ from torch import Tensor
 from torch.nn.parameter import Parameter
 
 from initfast.interception.function_table import METADATA
-from initfast.nets.activation_calls import Call
-from initfast.torch_state import undisturbed
+from initfast.nets.activation_calls import NO_ACTIVATION, Call
+from initfast.torch_state import grad_enabled, undisturbed
 
 _make_wrapper = Tensor._make_wrapper_subclass
 _holders = Tensor._use_count  # type: ignore[attr-defined]
 _refuse_memory = torch._C._set_throw_on_mutable_data_ptr
 
+MULTIPLY_ADDS = 1 << 23
+"""Of a layer that takes Python as long as the processor, or less: some hundred microseconds."""
+
 
 class Owner(Protocol):
-    """What runs a Pending when its values are needed."""
+    """What runs a DeferredTensor when its values are needed."""
 
-    settled: list[weakref.ref[Pending]]
+    settled: list[weakref.ref[DeferredTensor]]
     lock: AbstractContextManager[Any]
 
-    def evaluate(self, pending: Pending) -> Tensor:
+    def evaluate(self, pending: DeferredTensor) -> Tensor:
         """Its values."""
 
 
@@ -38,10 +43,10 @@ class Kind(NamedTuple):
 
     dtype: torch.dtype
     device: torch.device
-    key: Any  # the kernels' dispatch key
+    kernels: Any  # their dispatch key
 
 
-class Layer:
+class LinearCall:
     """A call of a linear layer.
 
     Attributes:
@@ -49,12 +54,12 @@ class Layer:
         weight, bias, name: as in :data:`initfast.recording.recorder.Linear`.
         kind: of its operands.
         shape: of the result.
-        rows: how many inputs it is applied to.
+        count: how many inputs it is applied to.
         small: whether its activation may wait, too, for the layers that follow.
-        graph: whether gradients flow through it.
+        has_graph: whether gradients flow through it.
     """
 
-    __slots__ = ("bias", "graph", "kind", "name", "rows", "shape", "small", "weight", "x")
+    __slots__ = ("bias", "count", "has_graph", "kind", "name", "shape", "small", "weight", "x")
 
     def __init__(
         self,
@@ -64,9 +69,9 @@ class Layer:
         name: str,
         kind: Kind,
         shape: tuple[int, ...],
-        rows: int,
+        count: int,
         small: bool,
-        graph: bool = False,
+        has_graph: bool = False,
     ) -> None:
         self.x = x
         self.weight = weight
@@ -74,56 +79,77 @@ class Layer:
         self.name = name
         self.kind = kind
         self.shape = shape
-        self.rows = rows
+        self.count = count
         self.small = small
-        self.graph = graph
+        self.has_graph = has_graph
+
+    @classmethod
+    def of(
+        cls, x: Tensor | Link, weight: Tensor, bias: Tensor | None, name: str, kind: Kind
+    ) -> LinearCall:
+        """The call with these operands, made now."""
+        if isinstance(x, Link):
+            leading, count, needs_grad = x.linear.shape[:-1], x.linear.count, x.linear.has_graph
+        else:
+            leading, needs_grad = tuple(x.shape[:-1]), x.requires_grad
+            count = math.prod(leading)
+        needs_grad |= weight.requires_grad or (bias is not None and bias.requires_grad)
+        n_out, n_in = weight.shape
+        small = kind.device.type == "cpu" and count * n_out * n_in < MULTIPLY_ADDS
+        shape = (*leading, n_out)
+        return cls(x, weight, bias, name, kind, shape, count, small, grad_enabled() and needs_grad)
 
 
 class Link:
     """A linear layer, or one and its activation, that has not run yet.
 
     Attributes:
-        layer: the linear layer's call.
+        linear: the linear layer's call.
         call: the activation; None where the layer is alone.
         value: the result, where it has run and somebody could still ask for it.
-        tensor: the Pending that stands for the result, weakly.
+        tensor: the DeferredTensor that stands for the result, weakly.
         readers: how many layers take the result as their input.
         reader: the pre-activation of the last of them, weakly.
         also: the modules whose output the result is too.
     """
 
-    __slots__ = ("also", "call", "layer", "reader", "readers", "tensor", "value")
+    __slots__ = ("also", "call", "linear", "reader", "readers", "tensor", "value")
 
-    def __init__(self, layer: Layer, call: Call | None) -> None:
-        self.layer = layer
+    def __init__(self, linear: LinearCall, call: Call | None) -> None:
+        self.linear = linear
         self.call = call
         self.value: Tensor | None = None
         self.readers = 0
-        self.reader: weakref.ref[Pending] | None = None
+        self.reader: weakref.ref[DeferredTensor] | None = None
         self.also: tuple[str, ...] = ()
 
-    def stand_in(self, owner: Owner) -> Pending:
+    def stand_in(self, owner: Owner) -> DeferredTensor:
         """The tensor that stands for the result."""
-        layer = self.layer
-        kind = layer.kind
+        linear = self.linear
+        kind = linear.kind
         pending = _make_wrapper(
-            Pending,
-            layer.shape,
+            DeferredTensor,
+            linear.shape,
             dtype=kind.dtype,
             device=kind.device,
-            requires_grad=layer.graph,
+            requires_grad=linear.has_graph,
         )
         _refuse_memory(pending)  # to what is called past the dispatcher: there is none
-        pending.graph = layer.graph
+        pending.has_graph = linear.has_graph
         pending.owner = owner
         pending.link = self
         self.tensor = weakref.ref(pending)
         return pending
 
+    def layer(self) -> tuple[Tensor, Tensor | None, str, Call, tuple[str, ...]]:
+        """The layer as :data:`initfast.recording.recorder.ChainLayer` has it."""
+        own = self.linear
+        return own.weight, own.bias, own.name, self.call or NO_ACTIVATION, self.also
+
     def feeds_only(self, after: Link) -> bool:
         """Whether nobody but the link after it can ever ask for the result."""
         return (
-            after.layer.x is self
+            after.linear.x is self
             and self.readers == 1
             and self.tensor() is None
             and (self.reader is None or self.reader() is None)
@@ -133,20 +159,20 @@ class Link:
 class Unseen(BaseException):
     """Ends a forward that looks for a graph where there is none.
 
-    It takes a Pending past torch's functions, as an extension does, or asks for the gradient at a
-    pre-activation itself, past which its activation leads in the graph. No Exception, so that nets
-    do not catch it.
+    It takes a DeferredTensor past torch's functions, as an extension does, or asks for the gradient
+    at a pre-activation itself, past which its activation leads in the graph. No Exception, so that
+    nets do not catch it.
     """
 
 
-class Pending(Tensor):
+class DeferredTensor(Tensor):
     """The result of a link; an ordinary tensor to whoever looks.
 
     value: the result, once something needed it. link: what to compute it from, until then.
-    graph: whether the value has a graph, which whoever takes this for a tensor would not see.
+    has_graph: whether the value has a graph, which whoever takes this for a tensor would not see.
     """
 
-    graph = False
+    has_graph = False
     value: Tensor | None = None
     link: Link
     owner: Owner
@@ -161,7 +187,7 @@ class Pending(Tensor):
         Raises:
             Unseen: somebody holds more of this tensor than its Python object.
         """
-        if self.graph and _holders(self) > 1:
+        if self.has_graph and _holders(self) > 1:
             raise Unseen
         if self.value is None:
             owner = self.__dict__.get("owner")  # none where another thread has settled it just now
@@ -185,7 +211,8 @@ class Pending(Tensor):
     def __torch_function__(
         cls, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        if func in METADATA and all(type(a) is not Pending or a.value is None for a in args):
+        waits = (type(a) is not DeferredTensor or a.value is None for a in args)
+        if func in METADATA and all(waits):
             with torch._C.DisableTorchFunctionSubclass():
                 return func(*args, **(kwargs or {}))
         return func(*resolved(args), **resolved(kwargs or {}))
@@ -198,9 +225,9 @@ class Pending(Tensor):
 
 
 def resolved(value: Any) -> Any:
-    """The same arguments, with the values of every Pending among them."""
+    """The same arguments, with the values of every DeferredTensor among them."""
     kind = type(value)
-    if kind is Pending:
+    if kind is DeferredTensor:
         return value.resolve()
     if kind in _RESOLVED:
         return value
@@ -212,4 +239,4 @@ def resolved(value: Any) -> Any:
 
 
 _RESOLVED = frozenset((Tensor, Parameter, NoneType, bool, int, float, str, torch.Size))
-"""The usual arguments, which hold no Pending."""
+"""The usual arguments, which hold no DeferredTensor."""

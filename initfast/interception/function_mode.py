@@ -1,9 +1,9 @@
 """Sees a layer and the activation that follows, and runs or measures the two as one operator.
 
-While a :class:`Fusion` is active, ``F.linear`` returns a :class:`Pending`: a tensor that knows its
-shape and not yet its values. An activation applied to it runs the pair as ``linear_act``, or has it
-wait, too, for the pairs that follow; :mod:`initfast.interception.queue` tells what waits and until
-when. User code sees the values that it would see without.
+While a :class:`Fusion` is active, ``F.linear`` returns a :class:`DeferredTensor`: a tensor that
+knows its shape and not yet its values. An activation applied to it runs the pair as ``linear_act``,
+or has it wait, too, for the pairs that follow; :mod:`initfast.interception.queue` tells what waits
+and until when. User code sees the values that it would see without.
 
 Where a profile has a loss, a pair runs as an operator with a graph of its own, and a layer that no
 activation follows as torch's. Where else gradients flow, under autocast, or where another tool
@@ -21,17 +21,16 @@ from functools import partial
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.parameter import Parameter
 from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack
 from torch.utils._device import DeviceContext
 
-from initfast.interception.deferred_tensor import Kind, Link, Pending, resolved
+from initfast.interception.deferred_tensor import DeferredTensor, Kind, LinearCall, Link, resolved
 from initfast.interception.function_table import UNMEASURED
 from initfast.interception.module_calls import Running
 from initfast.interception.other_functions import Functions
-from initfast.interception.queue import Waiting
+from initfast.interception.queue import Queue
 from initfast.nets.activation_calls import FORMS, Call, read_call
 from initfast.nets.names import NetNames
 from initfast.ops.dispatch import fits, kernels_of, linear_kernels
@@ -46,13 +45,12 @@ from initfast.torch_state import (
     modes_enabled,
     observed,
     saved_tensor_hooks,
+    torchs_linear,
     transforms,
     untraced,
 )
 
-_linear = F.linear
-
-_ORDINARY = frozenset((Tensor, Parameter, Pending))
+_ORDINARY = frozenset((Tensor, Parameter, DeferredTensor))
 
 
 class Fusion(TorchFunctionMode):
@@ -62,7 +60,7 @@ class Fusion(TorchFunctionMode):
         recorder: keeps what is measured.
         names: of the net's modules.
         running: those that run.
-        waiting: what has not run or is not measured yet.
+        queue: what has not run or is not measured yet.
         plain: torch's own functions make every value, and the operators only measure.
     """
 
@@ -71,17 +69,17 @@ class Fusion(TorchFunctionMode):
         recorder: Recorder,
         names: NetNames,
         running: Running,
-        waiting: Waiting,
+        queue: Queue,
         plain: bool = False,
     ) -> None:
         super().__init__()
         self.recorder = recorder
         self.names = names
         self.running = running
-        self.waiting = waiting
+        self.queue = queue
         self.watches_only = plain  # a call that somebody makes for its own sake
         self._plain = plain or _others_watch()
-        self._functions = Functions(recorder, running, waiting)
+        self._functions = Functions(recorder, running, queue)
         # Most calls are of these: that they go the shortest way decides what a profile costs.
         self._unseen = frozenset() if recorder.stops else UNMEASURED
 
@@ -92,7 +90,7 @@ class Fusion(TorchFunctionMode):
             return func(*args)
         if is_traced():  # torch.jit.trace writes down whatever runs
             with untraced():
-                self.waiting.settle()
+                self.queue.settle()
                 args, kwargs = resolved(args), resolved(kwargs or {})
             return func(*args, **kwargs)
         if (not types or _ORDINARY.issuperset(types)) and transforms() is None:
@@ -102,7 +100,7 @@ class Fusion(TorchFunctionMode):
                 if call is not None:
                     z = args[0] if args else kwargs["input"]  # type: ignore[index]
                     return self._activation(call, z, func, args, kwargs or {})
-            elif func is _linear:
+            elif func is torchs_linear:
                 return self.linear(*args, **(kwargs or {}))
         return self._functions.call(func, args, kwargs or {}, types)
 
@@ -142,32 +140,32 @@ class Fusion(TorchFunctionMode):
         graph = grad_enabled()
         unfit = not self.makes_graphs() if graph else self._may_join_a_graph(input)
         watched = unfit or self.observed()
-        with self.waiting.lock:
+        with self.queue.lock:
             x: Tensor | Link = input
-            if type(input) is Pending:
-                waits = input.is_deferred() and not watched and input.link.layer.graph == graph
+            if type(input) is DeferredTensor:
+                waits = input.is_deferred() and not watched and input.link.linear.has_graph == graph
                 x = input.link if waits else input.resolve()
             name = self.names.of(weight)
             if name is None:
                 name = self.running.name()
             kind = None if watched else _kind(x, weight, bias)
             if kind is not None:
-                return self.waiting.linear(x, weight, bias, name, kind)
-        x = input.resolve() if type(input) is Pending else input
+                return self.queue.linear(LinearCall.of(x, weight, bias, name, kind))
+        x = input.resolve() if type(input) is DeferredTensor else input
         return self._linear_plainly(x, weight, bias, name)
 
     def _linear_plainly(self, x: Tensor, weight: Tensor, bias: Tensor | None, name: str) -> Tensor:
-        self.waiting.run()
+        self.queue.run()
         weight, bias = resolved(weight), resolved(bias)
         try:
-            z = _linear(x, weight, bias)
+            z = torchs_linear(x, weight, bias)
         except Exception as error:
             self.names.blame(error, name, _mismatch(x, weight))
             raise
         if kernels_of(z) is not None:
             row = self.recorder.weight(weight) if weight.dim() == 2 else None
             source = Source("linear", name, x.shape, (self.recorder.row(x),), row)
-            self.waiting.keep(source, z)
+            self.queue.keep(source, z)
         return z
 
     # ---- activations ----
@@ -175,36 +173,36 @@ class Fusion(TorchFunctionMode):
     def _activation(
         self, call: Call, z: Tensor, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        if type(z) is Pending:
+        if type(z) is DeferredTensor:
             if (y := self.activated(z, call)) is not None:
                 return y
             z = z.resolve()
         if not isinstance(z, Tensor):
             return func(*args, **kwargs)  # raises as it does without
-        key = kernels_of(z)
-        if key is None:
+        kernels = kernels_of(z)
+        if kernels is None:
             y = self._functions.call(func, args, kwargs)
             self.recorder.output(Source(call.act, self.running.name()), y)
             return y
-        source = self.waiting.take(z)
-        self.waiting.record()
+        source = self.queue.take(z)
+        self.queue.record()
         follows = source is not None
         if source is None:
-            source = Source("act", self.running.name(), unit_dim=self.waiting.unit_dim(z))
+            source = Source("act", self.running.name(), unit_dim=self.queue.unit_dim(z))
         if call.in_place:
-            self.waiting.settle()
+            self.queue.settle()
         function = None
         if grad_enabled() or self.observed() or (call.in_place and _is_outside_inference(z)):
             function = partial(func, *resolved(args), **resolved(kwargs))
-        y = self.recorder.act(source, key, z, call, function)
-        self.waiting.named(z, y)
+        y = self.recorder.act(source, kernels, z, call, function)
+        self.queue.named(z, y)
         if follows:
             self._name_activation(y)
         return y
 
-    def activated(self, z: Pending, call: Call) -> Tensor | None:
+    def activated(self, z: DeferredTensor, call: Call) -> Tensor | None:
         """The activation of a linear layer that waits; None where the two may not run as one."""
-        y = self.waiting.activated(z, call, self._takes)
+        y = self.queue.activated(z, call, self._takes)
         if y is not None:
             self._name_activation(y)
         return y
@@ -220,7 +218,7 @@ class Fusion(TorchFunctionMode):
 
     def _name_activation(self, y: Tensor) -> None:
         """The module of the activation that made y, if it is one, has y as its output too."""
-        if (name := self.running.activation()) is not None and not self.waiting.awaits(y, name):
+        if (name := self.running.activation()) is not None and not self.queue.awaits(y, name):
             self.recorder.also(name, y)
 
 
@@ -249,11 +247,11 @@ def _others_watch() -> bool:
 def _kind(x: Tensor | Link, weight: Tensor, bias: Tensor | None) -> Kind | None:
     """Of the operands of a linear layer; None where the kernels do not take them."""
     if isinstance(x, Link):
-        before = x.layer
-        taken = fits(weight, bias, before.weight, before.shape[-1], before.kind.key)
+        before = x.linear
+        taken = fits(weight, bias, before.weight, before.shape[-1], before.kind.kernels)
         return before.kind if taken else None
-    key = linear_kernels(x, weight, bias)
-    return None if key is None else Kind(x.dtype, x.device, key)
+    kernels = linear_kernels(x, weight, bias)
+    return None if kernels is None else Kind(x.dtype, x.device, kernels)
 
 
 def _mismatch(x: Tensor, weight: Tensor) -> str:

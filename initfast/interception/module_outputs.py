@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as module_hooks
 
-from initfast.interception.deferred_tensor import Pending
+from initfast.interception.deferred_tensor import DeferredTensor
 from initfast.interception.function_mode import measuring
 from initfast.interception.module_calls import After, ModuleCall
-from initfast.interception.queue import Waiting
+from initfast.interception.queue import Queue
 from initfast.nets.module_facts import is_seen, unit_dim, weights
 from initfast.nets.names import NetNames
 from initfast.nets.pytree import leaves, tensors
@@ -40,10 +40,10 @@ class Outputs:
         notes: how what ran differs from what runs without a profile.
     """
 
-    def __init__(self, names: NetNames, recorder: Recorder, waiting: Waiting) -> None:
+    def __init__(self, names: NetNames, recorder: Recorder, queue: Queue) -> None:
         self._names = names
         self._recorder = recorder
-        self._waiting = waiting
+        self._queue = queue
         self.skipped: dict[Skipped, None] = {}
         self.notes: dict[str, None] = {}
         # What the modules that compute weights have made, by their ids.
@@ -108,7 +108,7 @@ class Outputs:
             source = None
             for i, (path, t) in enumerate(found):
                 is_first = i == 0
-                if self._waiting.awaits(t, name if is_first else None):
+                if self._queue.awaits(t, name if is_first else None):
                     continue
                 y = _value(t)
                 if y is None or (not is_first and self._recorder.is_reported(y)):
@@ -117,7 +117,7 @@ class Outputs:
                     self._skip(name, kind + path, _why_not(y))
                     continue
                 if source is None:
-                    self._waiting.record()
+                    self._queue.record()
                     source = self._source(module, name, kind, args, kwargs, y)
                 self._output(source._replace(kind=kind + path) if path else source, module, y)
 
@@ -133,19 +133,19 @@ class Outputs:
         with torch._C.DisableTorchFunction():
             for path, t in self._floats(name, HOOK, output):
                 y = _value(t)
-                if y is None or self._waiting.awaits(t) or self._recorder.find_layer(y) is not None:
+                if y is None or self._queue.awaits(t) or self._recorder.find_layer(y) is not None:
                     continue
-                self._waiting.settle()
+                self._queue.settle()
                 address, shape = self._recorder.replaced(name)
                 self._output(Source(HOOK + path, name, shape, (address,)), module, y)
 
     def _output(self, source: Source, module: nn.Module, y: Tensor) -> None:
-        if (key := kernels_of(y)) is None:
+        if (kernels := kernels_of(y)) is None:
             self._skip(source.name, source.kind, _why_not(y))
         elif (dim := unit_dim(module)) is None or self._recorder.find_layer(y) is not None:
-            self._recorder.output(source, y, key)
+            self._recorder.output(source, y, kernels)
         else:
-            self._waiting.made(source._replace(unit_dim=dim), y)
+            self._queue.made(source._replace(unit_dim=dim), y)
 
     def _floats(self, name: str, kind: str, output: Any) -> list[tuple[str, Tensor]]:
         """The floating-point tensors of a structure; the others are skipped."""
@@ -198,8 +198,8 @@ def computes_weights(module: nn.Module) -> bool:
 
 
 def _value(t: Tensor) -> Tensor | None:
-    """What can be measured of t now: a Pending without a value has none yet."""
-    return t.value if isinstance(t, Pending) else t
+    """What can be measured of t now: a DeferredTensor without a value has none yet."""
+    return t.value if isinstance(t, DeferredTensor) else t
 
 
 def _why_not(t: Tensor) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from initfast.interception.deferred_tensor import Pending, Unseen, resolved
+from initfast.interception.deferred_tensor import DeferredTensor, Unseen, resolved
 from initfast.interception.function_table import (
     HARMLESS,
     LENDING,
@@ -17,7 +17,7 @@ from initfast.interception.function_table import (
     SUMS,
 )
 from initfast.interception.module_calls import Running
-from initfast.interception.queue import Waiting
+from initfast.interception.queue import Queue
 from initfast.interception.torch_patches import EXPORTS
 from initfast.nets.pytree import tensors
 from initfast.ops.dispatch import kernels_of
@@ -36,16 +36,20 @@ class Functions:
     Args:
         recorder: keeps what is measured.
         running: the modules that run.
-        waiting: what must run before them.
+        queue: what must run before them.
     """
 
-    def __init__(self, recorder: Recorder, running: Running, waiting: Waiting) -> None:
+    def __init__(self, recorder: Recorder, running: Running, queue: Queue) -> None:
         self._recorder = recorder
         self._running = running
-        self._waiting = waiting
+        self._queue = queue
 
     def call(
-        self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], types: Any = (Pending,)
+        self,
+        func: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        types: Any = (DeferredTensor,),
     ) -> Any:
         """What the function returns.
 
@@ -54,9 +58,9 @@ class Functions:
             types: of its tensors that are no plain ones; what torch lists none of needs no look.
         """
         if func in METADATA:
-            return func(*args, **kwargs)  # a Pending answers by itself
+            return func(*args, **kwargs)  # a DeferredTensor answers by itself
         if func not in HARMLESS or "out" in kwargs:
-            self._waiting.settle()
+            self._queue.settle()
         if types:
             if func in PLACES:
                 self._refuse_bypassed((args, kwargs))
@@ -68,7 +72,7 @@ class Functions:
         return self._measured(func, args, kwargs)
 
     def _refuse_bypassed(self, arguments: Any) -> None:
-        if any(self._waiting.is_bypassed(t) for _, t in tensors(arguments)):
+        if any(self._queue.is_bypassed(t) for _, t in tensors(arguments)):
             raise Unseen
 
     def _measured(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -78,7 +82,7 @@ class Functions:
         kind = MEASURED.get(func)
         if kind is None or transforms() is not None:
             return func(*args, **kwargs)
-        self._waiting.record()
+        self._queue.record()
         source = self._source(kind, args, kwargs, self._recorder.row)
         y = func(*args, **kwargs)
         if isinstance(y, Tensor):
@@ -88,13 +92,13 @@ class Functions:
     def _sum(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if len(args) != 2 or not (type(args[0]) is type(args[1]) is Tensor):
             return func(*args, **kwargs)
-        self._waiting.record()
+        self._queue.record()
         shape, rows = args[0].shape, tuple(map(self._recorder.find_layer, args))
         y = func(*args, **kwargs)
         if None not in rows and type(y) is Tensor and kernels_of(y) is not None:
-            unit_dim = self._waiting.unit_dim(y)
+            unit_dim = self._queue.unit_dim(y)
             source = Source("add", self._running.name(), shape, rows, unit_dim=unit_dim)
-            self._waiting.made(source, y)
+            self._queue.made(source, y)
         return y
 
     def _source(
@@ -113,11 +117,11 @@ class Functions:
         """Call a function whose name is wanted where it makes a non-finite value."""
         if transforms() is not None:
             return func(*args, **kwargs)
-        self._waiting.record()
+        self._queue.record()
         name = getattr(func, "__name__", type(func).__name__).strip("_")
         source = self._source(name, args, kwargs, self._recorder.glimpse)
         y = self._measured(func, args, kwargs)
-        self._waiting.record()
+        self._queue.record()
         for _, t in tensors(y):
             self._recorder.function(source, t)
         return y

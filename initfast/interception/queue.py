@@ -16,27 +16,25 @@ own, and not recorded again.
 
 from __future__ import annotations
 
-import math
 import weakref
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, suppress
 from threading import RLock
 from typing import Any
 
-import torch.nn.functional as F
 from torch import Tensor
 from torch.utils import swap_tensors
 
-from initfast.interception.deferred_tensor import Kind, Layer, Link, Pending, Unseen
-from initfast.nets.activation_calls import Call
+from initfast.interception.deferred_tensor import DeferredTensor, LinearCall, Link, Unseen
+from initfast.nets.activation_calls import NO_ACTIVATION, Call
 from initfast.nets.names import NetNames
 from initfast.ops.dispatch import LINEAR_ACT
 from initfast.recording.events import Source
 from initfast.recording.recorder import Linear, Recorder
-from initfast.torch_state import grad_enabled, graphs, undisturbed
+from initfast.torch_state import grad_enabled, graphs, torchs_linear, undisturbed
 
 
-class Waiting:
+class Queue:
     """Runs and records what waits.
 
     Args:
@@ -57,37 +55,23 @@ class Waiting:
         self._also: dict[int, list[str]] = {}  # whose output a waiting result is too
         self._unit_dims: dict[int, int] = {}  # of the last layer, by its count of dimensions
         # Pre-activations without a value whose activation has run; then those with a value.
-        self._consumed: list[weakref.ref[Pending]] = []
-        self.settled: list[weakref.ref[Pending]] = []
+        self._consumed: list[weakref.ref[DeferredTensor]] = []
+        self.settled: list[weakref.ref[DeferredTensor]] = []
         # Pre-activations whose activation leads past them in the graph.
-        self._bypassed: list[weakref.ref[Pending]] = []
+        self._bypassed: list[weakref.ref[DeferredTensor]] = []
 
     # ---- what comes to wait ----
 
-    def linear(
-        self, x: Tensor | Link, weight: Tensor, bias: Tensor | None, name: str, kind: Kind
-    ) -> Pending:
+    def linear(self, linear: LinearCall) -> DeferredTensor:
         """The result of a linear layer, which runs when its activation does or it is used."""
-        if isinstance(x, Link):
-            leading, rows = x.layer.shape[:-1], x.layer.rows
-        else:
-            leading = x.shape[:-1]
-            rows = math.prod(leading)
-        n_out, n_in = weight.shape
-        graph = grad_enabled() and _requires_grad(x, weight, bias)
-        small = kind.device.type == "cpu" and rows * n_out * n_in < _MULTIPLY_ADDS
-        shape = (*leading, n_out)
-        return self._wait(Layer(x, weight, bias, name, kind, shape, rows, small, graph))
-
-    def _wait(self, layer: Layer) -> Pending:
         with self.lock:
-            link, x = Link(layer, None), layer.x
+            link, x = Link(linear, None), linear.x
             z = link.stand_in(self)
             if type(x) is Link:
                 x.readers += 1
                 x.reader = link.tensor
             self._unused[id(z)] = (z, link)
-            self._unit_dims[len(layer.shape)] = -1
+            self._unit_dims[len(linear.shape)] = -1
             return z
 
     def made(self, source: Source, y: Tensor) -> None:
@@ -100,7 +84,9 @@ class Waiting:
         self._unused[id(y)] = (y, source)
         self._unit_dims[y.dim()] = source.unit_dim
 
-    def activated(self, z: Pending, call: Call, takes: Callable[[bool], bool]) -> Tensor | None:
+    def activated(
+        self, z: DeferredTensor, call: Call, takes: Callable[[bool], bool]
+    ) -> Tensor | None:
         """The activation of a linear layer that waits.
 
         Args:
@@ -112,33 +98,35 @@ class Waiting:
             Its result; None where z does not wait, or they may not.
         """
         with self.lock:
-            if (entry := self._unused.get(id(z))) is None or not takes(entry[1].layer.graph):
+            if (entry := self._unused.get(id(z))) is None or not takes(entry[1].linear.has_graph):
                 return None
             del self._unused[id(z)]
             link = entry[1]
             if not call.in_place:
                 self._consumed.append(link.tensor)
-                if link.layer.graph:
+                if link.linear.has_graph:
                     self._bypassed.append(link.tensor)
-                waits = link.layer.small and not self._recorder.stops
-                if waits and link.layer.graph == grad_enabled():
-                    return self._chain(z, link.layer, call)
+                waits = link.linear.small and not self._recorder.stops
+                if waits and link.linear.has_graph == grad_enabled():
+                    return self._chain(z, link.linear, call)
             self.record()
             also = self._names_of(z)
-            if link.layer.graph:
-                x, weight, bias, key, name = self._operands(link)
-                y = self._recorder.linear_act_with_graph(x, key, [(weight, bias, name, call, also)])
+            if link.linear.has_graph:
+                x, weight, bias, kernels, name = self._operands(link)
+                y = self._recorder.linear_act_with_graph(
+                    x, kernels, [(weight, bias, name, call, also)]
+                )
             else:
                 y = self._recorder.linear_act(self._operands(link), call, also)
             if call.in_place:
                 z.settle(y)
             return y
 
-    def _chain(self, z: Pending, layer: Layer, call: Call) -> Pending:
+    def _chain(self, z: DeferredTensor, linear: LinearCall, call: Call) -> DeferredTensor:
         """Defer the activation of a linear layer too."""
         if not self._deferred:
             self.record()
-        pair = Link(layer, call)
+        pair = Link(linear, call)
         pair.also = tuple(self._names_of(z))
         self._deferred.append(pair)
         return pair.stand_in(self)
@@ -153,7 +141,7 @@ class Waiting:
     def awaits(self, t: Tensor, name: str | None = None) -> bool:
         """Whether t will be measured when it is used; it then is the named module's output too."""
         with self.lock:
-            if isinstance(t, Pending) and t.is_deferred():
+            if isinstance(t, DeferredTensor) and t.is_deferred():
                 if name is not None:
                     t.link.also += (name,)
             elif id(t) in self._unused:
@@ -189,7 +177,8 @@ class Waiting:
                 return
             if not self._unused:
                 return
-            plain = [(z, source) for z, source in self._unused.values() if type(z) is not Pending]
+            unused = self._unused.values()
+            plain = [(z, made_by) for z, made_by in unused if type(z) is not DeferredTensor]
             if plain:
                 with undisturbed():
                     for z, source in plain:
@@ -232,57 +221,57 @@ class Waiting:
         return any(ref() is t for ref in self._bypassed)
 
     def release(self) -> None:
-        """Turn every Pending that user code still holds into an ordinary tensor."""
-        refs, waiting = [*self._consumed, *self.settled], list(self._unused.values())
+        """Turn every DeferredTensor that user code still holds into an ordinary tensor."""
+        refs, unused = [*self._consumed, *self.settled], list(self._unused.values())
         self._unused, self._consumed, self.settled, self._also = {}, [], [], {}
         self._bypassed = []
-        held = [z for z, _ in waiting if type(z) is Pending]
+        held = [z for z, _ in unused if type(z) is DeferredTensor]
         held += [z for ref in refs if (z := ref()) is not None]
         held += [z for link in self._deferred if (z := link.tensor()) is not None]
         refs.clear()
         for pending in held:
-            pending.graph = False
+            pending.has_graph = False
         for pending in held:
             # What the layer cannot compute now, it raises when the tensor is used; a tensor that
-            # user code has weak references to stays a Pending, which serves as well.
+            # user code has weak references to stays a DeferredTensor, which serves as well.
             with suppress(Exception):
                 value = pending.resolve()
                 self.settled.clear()
                 alias = value.view_as(value) if value.requires_grad else value.detach()
                 swap_tensors(pending, alias)
 
-    def evaluate(self, pending: Pending) -> Tensor:
-        """Run what a Pending stands for; record it unless that has been done."""
+    def evaluate(self, pending: DeferredTensor) -> Tensor:
+        """Run what a DeferredTensor stands for; record it unless that has been done."""
         link, waits = pending.link, self._unused.pop(id(pending), None) is not None
         if waits or self._deferred:
             self.record()
         if not waits:
             return self._value(link)
-        if link.layer.graph:
+        if link.linear.has_graph:
             x, _, _, _, name = self._operands(link)
             y = self._value(link)
-            row = self._recorder.weight(link.layer.weight)
+            row = self._recorder.weight(link.linear.weight)
             self._recorder.output(Source("linear", name, x.shape, (self._recorder.row(x),), row), y)
         else:
-            y = self._recorder.linear_act(self._operands(link), _NO_CALL)
+            y = self._recorder.linear_act(self._operands(link), NO_ACTIVATION)
         self.named(pending, y)
         return y
 
     def _operands(self, link: Link) -> Linear:
-        layer = link.layer
-        x = self._value(layer.x) if isinstance(layer.x, Link) else layer.x
-        return x, layer.weight, layer.bias, layer.kind.key, layer.name
+        own = link.linear
+        x = self._value(own.x) if isinstance(own.x, Link) else own.x
+        return x, own.weight, own.bias, own.kind.kernels, own.name
 
     def _value(self, link: Link) -> Tensor:
         """The result of a link, computed without a record where it is not known."""
         if link.value is None:
-            x, weight, bias, key, _ = self._operands(link)
-            if link.layer.graph:
+            x, weight, bias, kernels, _ = self._operands(link)
+            if link.linear.has_graph:
                 assert link.call is None  # a pair with a graph has run, or nobody can ask for it
                 with graphs():
-                    return _linear(x, weight, bias)
-            act, alpha, beta, _ = link.call or _NO_CALL
-            link.value = LINEAR_ACT(key, x, weight, bias, act, alpha, beta, False)[0]
+                    return torchs_linear(x, weight, bias)
+            act, alpha, beta, _ = link.call or NO_ACTIVATION
+            link.value = LINEAR_ACT(kernels, x, weight, bias, act, alpha, beta, False)[0]
         return link.value
 
     def _run_chains(self) -> None:
@@ -293,31 +282,13 @@ class Waiting:
             if end < len(links) and link.feeds_only(links[end]):
                 continue
             chain = links[start:end]
-            x, *_, key, _ = self._operands(chain[0])
-            layers = [
-                (own.weight, own.bias, own.name, pair.call or _NO_CALL, pair.also)
-                for pair in chain
-                for own in (pair.layer,)
-            ]
-            if chain[0].layer.graph:
+            x, *_, kernels, _ = self._operands(chain[0])
+            layers = [pair.layer() for pair in chain]
+            if chain[0].linear.has_graph:
                 with graphs():
-                    link.value = self._recorder.linear_act_with_graph(x, key, layers)
+                    link.value = self._recorder.linear_act_with_graph(x, kernels, layers)
             else:
-                link.value = self._recorder.linear_act_chain(x, key, layers)
+                link.value = self._recorder.linear_act_chain(x, kernels, layers)
             if (pending := link.tensor()) is not None:
                 pending.settle(link.value)
             start = end
-
-
-def _requires_grad(x: Tensor | Link, weight: Tensor, bias: Tensor | None) -> bool:
-    if x.layer.graph if isinstance(x, Link) else x.requires_grad:
-        return True
-    return weight.requires_grad or (bias is not None and bias.requires_grad)
-
-
-_linear = F.linear
-
-_MULTIPLY_ADDS = 1 << 23
-"""Of a layer that takes Python as long as the processor, or less: some hundred microseconds."""
-
-_NO_CALL = Call("identity", 0.0, 0.0, False)

@@ -14,14 +14,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from initfast.interception.deferred_tensor import Pending
+from initfast.interception.deferred_tensor import DeferredTensor
 from initfast.interception.function_mode import Fusion
 from initfast.interception.module_calls import is_bare
 from initfast.nets.activation_calls import Call, module_call, modules_are_torchs
 from initfast.ops.dispatch import fits, kernels_of
-from initfast.torch_state import grad_enabled, transforms
+from initfast.torch_state import grad_enabled, torchs_linear, transforms
 
-_LINEAR = F.linear
 _MODULE_CALL = nn.Module.__call__
 
 
@@ -34,7 +33,8 @@ def run_children(own: Mapping[str, Any], fusion: Fusion, input: Any) -> Any:
         input: the first one's.
     """
     names = list(own)  # a child may replace the next
-    untouched = F.linear is _LINEAR and modules_are_torchs() and nn.Module.__call__ is _MODULE_CALL
+    is_torchs = nn.Module.__call__ is _MODULE_CALL and modules_are_torchs()
+    untouched = is_torchs and F.linear is torchs_linear
     x, i = input, 0
     while i < len(names):
         if untouched and type(own[names[i]]) is nn.Linear and fusion.is_on_top():
@@ -65,28 +65,28 @@ def _run_pairs(fusion: Fusion, pairs: Iterator[tuple[Any, Any, Call]], x: Any) -
     """
     recorder, names = fusion.recorder, fusion.names
     with torch._C.DisableTorchFunction():
-        x = x.resolve() if type(x) is Pending else x
+        x = x.resolve() if type(x) is DeferredTensor else x
         if type(x) is not Tensor or transforms() is not None or fusion.observed():
             return x, 0
         graph = grad_enabled()
         if not fusion.makes_graphs() if graph else recorder.gradients is not None:
             return x, 0
-        key = kernels_of(x)
-        if key is None or x.dim() == 0:
+        kernels = kernels_of(x)
+        if kernels is None or x.dim() == 0:
             return x, 0
-        fusion.waiting.record()
+        fusion.queue.record()
         layers, width = [], x.shape[-1]
         for linear, after, call in pairs:
             own = linear._parameters
             if "weight" not in own or "bias" not in own:
                 break  # a buffer or a plain attribute: the module's own forward reads it
             weight, bias = own["weight"], own["bias"]
-            if weight is None or not fits(weight, bias, x, width, key):
+            if weight is None or not fits(weight, bias, x, width, kernels):
                 break
             layers.append((weight, bias, names.name(linear), call, (names.name(after),)))
             width = weight.shape[0]
         if layers and graph:
-            x = recorder.linear_act_with_graph(x, key, layers)
+            x = recorder.linear_act_with_graph(x, kernels, layers)
         elif layers:
-            x = recorder.linear_act_chain(x, key, layers)
+            x = recorder.linear_act_chain(x, kernels, layers)
         return x, len(layers)

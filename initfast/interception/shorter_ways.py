@@ -15,19 +15,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.parameter import Parameter
 
-from initfast.interception.deferred_tensor import Pending, resolved
+from initfast.interception.deferred_tensor import DeferredTensor, resolved
 from initfast.interception.function_mode import Fusion
 from initfast.interception.module_calls import MISSED, ModuleCall, Short
 from initfast.interception.module_outputs import Outputs
 from initfast.interception.sequential import run_children
 from initfast.nets.activation_calls import MODULES, TORCHS_FORWARDS, module_call
-from initfast.nets.module_facts import LEAVES, unit_dim, weights
+from initfast.nets.module_facts import OF_ONE_FUNCTION, unit_dim, weights
 from initfast.ops.dispatch import kernels_of
 from initfast.recording.events import Source
 from initfast.recording.recorder import Recorder
-from initfast.torch_state import modes, transforms
+from initfast.torch_state import modes, torchs_linear, transforms
 
-_LINEAR = F.linear
 _SEQUENTIAL = nn.Sequential.forward
 
 
@@ -44,7 +43,7 @@ class ShorterWays:
         self._fusion = fusion
         self._outputs = outputs
         self._recorder = recorder
-        self._waiting = fusion.waiting
+        self._queue = fusion.queue
 
     def of(self, module: nn.Module) -> Short | None:
         """The shorter way through a module, if there is one."""
@@ -55,7 +54,7 @@ class ShorterWays:
             return self.sequential
         if kind in MODULES and kind.forward is TORCHS_FORWARDS[kind]:
             return self.activation
-        if kind in LEAVES and kind.forward is LEAVES[kind]:
+        if kind in OF_ONE_FUNCTION and kind.forward is OF_ONE_FUNCTION[kind]:
             own = module._parameters.values()
             if not self._recorder.stops and all(p is None or type(p) is Parameter for p in own):
                 return self.one_function
@@ -64,7 +63,9 @@ class ShorterWays:
     def linear(self, call: ModuleCall, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Of a linear layer: as ``F.linear`` would be seen by the function mode."""
         fusion, own = self._fusion, call.module._parameters
-        if len(args) != 1 or kwargs or F.linear is not _LINEAR or not fusion.is_called_first():
+        if len(args) != 1 or kwargs or F.linear is not torchs_linear:
+            return MISSED
+        if not fusion.is_called_first():
             return MISSED
         x, weight, bias = args[0], own.get("weight"), own.get("bias", MISSED)
         if type(x) not in _ORDINARY or type(weight) is not Parameter or bias is MISSED:
@@ -75,7 +76,11 @@ class ShorterWays:
     def activation(self, call: ModuleCall, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Of the activation of a linear layer that waits."""
         z = args[0] if len(args) == 1 and not kwargs else None
-        if type(z) is not Pending or z.value is not None or not self._fusion.is_called_first():
+        if (
+            type(z) is not DeferredTensor
+            or z.value is not None
+            or not self._fusion.is_called_first()
+        ):
             return MISSED
         if (act := module_call(call.module)) is None:
             return MISSED
@@ -97,25 +102,25 @@ class ShorterWays:
         if not is_simple or modes() != 1 or transforms() is not None:
             return MISSED
         with torch._C.DisableTorchFunction():
-            self._waiting.settle()
+            self._queue.settle()
             x = resolved(args[0])
             y = call.forward(x)
-            if type(y) is Tensor and (key := kernels_of(y)) is not None:
-                self._record(call, x, y, key)
+            if type(y) is Tensor and (kernels := kernels_of(y)) is not None:
+                self._record(call, x, y, kernels)
             else:
                 self._outputs.measure(call, args, kwargs, y)
         return y
 
-    def _record(self, call: ModuleCall, x: Tensor, y: Tensor, key: Any) -> None:
+    def _record(self, call: ModuleCall, x: Tensor, y: Tensor, kernels: Any) -> None:
         recorder, shape, dim = self._recorder, x.shape, unit_dim(call.module)
         row = recorder.row(x) if x.is_floating_point() else None
         source = Source(call.kind, call.name, shape, (row,), unit_dim=dim or -1)
         if found := weights(call.module, shape, y.shape, {}):
             source = recorder.with_weights(source, found)
         if dim is None:
-            recorder.output(source, y, key)
+            recorder.output(source, y, kernels)
         else:
-            self._waiting.keep(source, y)  # all else was recorded before y was made
+            self._queue.keep(source, y)  # all else was recorded before y was made
 
 
-_ORDINARY = (Tensor, Pending)
+_ORDINARY = (Tensor, DeferredTensor)

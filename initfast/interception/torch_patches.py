@@ -12,7 +12,7 @@ import torch.utils.dlpack
 from torch.autograd import Function
 from torch.overrides import handle_torch_function, has_torch_function_unary
 
-from initfast.interception.deferred_tensor import Pending
+from initfast.interception.deferred_tensor import DeferredTensor
 from initfast.shared_patch import SharedPatch
 
 # ---- DLPack's export functions, which torch calls past function modes ----
@@ -68,8 +68,8 @@ def _give_values() -> Callable[[], None]:
 
     def apply(cls: type[Function], *args: Any, **kwargs: Any) -> Any:
         # Only what stands alone takes part in the graph; structures stay the objects that they are.
-        values = [a.resolve() if type(a) is Pending else a for a in args]
-        named = {k: a.resolve() if type(a) is Pending else a for k, a in kwargs.items()}
+        values = [a.resolve() if type(a) is DeferredTensor else a for a in args]
+        named = {k: a.resolve() if type(a) is DeferredTensor else a for k, a in kwargs.items()}
         return original.__func__(cls, *values, **named)
 
     ours = classmethod(apply)

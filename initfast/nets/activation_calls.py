@@ -26,6 +26,10 @@ class Call(NamedTuple):
     in_place: bool
 
 
+NO_ACTIVATION = Call("identity", 0.0, 0.0, False)
+"""What a linear layer alone is called with."""
+
+
 class Meaning(NamedTuple):
     """An activation that a function is where its arguments are these constants.
 

@@ -16,7 +16,7 @@ _TRANSPOSED = nn.modules.conv._ConvTransposeNd
 _BATCH_NORMS = nn.modules.batchnorm._BatchNorm
 _INSTANCE_NORMS = nn.modules.instancenorm._InstanceNorm
 
-LEAVES = {
+OF_ONE_FUNCTION = {
     kind: kind.forward
     for name in (
         *("Conv{}d", "ConvTranspose{}d", "BatchNorm{}d", "InstanceNorm{}d"),
@@ -26,14 +26,14 @@ LEAVES = {
 } | {kind: kind.forward for kind in (nn.GroupNorm, nn.LayerNorm, nn.RMSNorm, nn.Embedding)}
 """Modules whose forward is but one function, neither an activation nor a linear layer."""
 
-UNHOOKED = {nn.Linear, nn.ModuleList, nn.ModuleDict, *MODULES}
+SEEN_INSIDE = {nn.Linear, nn.ModuleList, nn.ModuleDict, *MODULES}
 """Modules whose outputs are measured without a hook: what they compute is seen as it runs."""
 
 
 def is_seen(module: nn.Module) -> bool:
     """Whether it is such a module, and no activation that the operators do not know."""
     kind = type(module)
-    return kind in UNHOOKED and (kind not in MODULES or module_call(module) is not None)
+    return kind in SEEN_INSIDE and (kind not in MODULES or module_call(module) is not None)
 
 
 def unit_dim(module: nn.Module) -> int | None:

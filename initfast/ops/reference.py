@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from initfast.ops.activations import check_activation
@@ -25,8 +24,7 @@ from initfast.ops.checks import (
     check_dtype,
     check_linear,
 )
-
-_linear = F.linear  # torch's own, whatever is put in its place
+from initfast.torch_state import torchs_linear
 
 
 def _wide(t: Tensor) -> Tensor:
@@ -126,7 +124,7 @@ def linear_act(
     check_activation(act, alpha, beta)
     check_linear(x, weight, bias)
     with torch.autocast(x.device.type, enabled=False):  # every operator keeps its inputs' dtype
-        z = _linear(x.detach(), weight.detach(), None if bias is None else bias.detach())
+        z = torchs_linear(x.detach(), weight.detach(), None if bias is None else bias.detach())
     y, pair, live = globals()["act"](z, act, alpha, beta, -1)
     moments = torch.cat([pair, _row(weight)[None]])
     return y, z if save_z else z.new_empty(0), moments, live

@@ -13,7 +13,7 @@ from initfast.interception.deferred_tensor import resolved
 from initfast.interception.function_mode import Fusion
 from initfast.interception.module_calls import ModuleCall, Running
 from initfast.interception.module_outputs import Outputs, computes_weights
-from initfast.interception.queue import Waiting
+from initfast.interception.queue import Queue
 from initfast.interception.shorter_ways import ShorterWays
 from initfast.interception.torch_patches import PLAIN_ARGUMENTS, VISIBLE_EXPORTS
 from initfast.nets.names import NetNames
@@ -51,10 +51,10 @@ class MeasuredForward:
         self._root = root
         self._notes = list(notes)
         self._recorder = recorder
-        self._waiting = Waiting(recorder, names)
+        self._queue = Queue(recorder, names)
         self._running = Running(names)
-        self._fusion = Fusion(recorder, names, self._running, self._waiting, plain)
-        self._outputs = Outputs(names, recorder, self._waiting)
+        self._fusion = Fusion(recorder, names, self._running, self._queue, plain)
+        self._outputs = Outputs(names, recorder, self._queue)
 
     @property
     def gradients(self) -> Gradients | None:
@@ -63,13 +63,13 @@ class MeasuredForward:
 
     def run(self, forward: Callable[[], T], inputs: Iterable[Tensor]) -> T:
         """What the forward returns."""
-        fusion, waiting = self._fusion, self._waiting
+        fusion, queue = self._fusion, self._queue
         try:
             for t in inputs:
                 self._recorder.net_input(t)
             with self._calls(), VISIBLE_EXPORTS, PLAIN_ARGUMENTS, fusion:
                 output = forward()
-                waiting.finish()
+                queue.finish()
             for _, t in tensors(output):
                 self._recorder.net_output(resolved(t))
             if isinstance(output, (Generator, Coroutine, AsyncGenerator)):
@@ -81,7 +81,7 @@ class MeasuredForward:
                 self._recorder.finish()  # what the error may have come from
             raise
         finally:
-            waiting.release()
+            queue.release()
 
     @contextmanager
     def _calls(self) -> Iterator[None]:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from initfast.nets.activation_calls import Call
-from initfast.nets.module_facts import UNHOOKED
+from initfast.nets.module_facts import SEEN_INSIDE
 from initfast.recording.events import Event, Source
 from initfast.recording.marks import Marks
 from initfast.recording.rows import Copies
@@ -169,7 +169,7 @@ def _runs(module: type, kind: str) -> bool:
 
     Of a module that returns several tensors the kind says which.
     """
-    return module in UNHOOKED or kind.partition("[")[0].partition(".")[0] == module.__name__
+    return module in SEEN_INSIDE or kind.partition("[")[0].partition(".")[0] == module.__name__
 
 
 def _spelled(kind: type | None) -> str:

@@ -1,4 +1,4 @@
-"""A Pending is a tensor: no use of it can tell that its layer waits."""
+"""A DeferredTensor is a tensor: no use of it can tell that its layer waits."""
 
 import copy
 import io
@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from cases.profiles import linear, same, x_of
 from torch import Tensor
 
-from initfast.interception.deferred_tensor import Pending
+from initfast.interception.deferred_tensor import DeferredTensor
 from initfast.profiling.profile import profile
 
 
@@ -27,7 +27,7 @@ def test_metadata_does_not_run_the_layer():
         assert z.is_contiguous() and z.stride() == (21, 7, 1) and z.is_cpu and not z.is_cuda
         assert z.is_floating_point() and torch.is_floating_point(z) and z.element_size() == 4
         assert not z.requires_grad
-        assert type(z) is Tensor or (type(z) is Pending and z.value is None)
+        assert type(z) is Tensor or (type(z) is DeferredTensor and z.value is None)
         return torch.tanh(z)
 
     same(function, x, ops=["linear + tanh"])

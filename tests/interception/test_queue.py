@@ -10,7 +10,7 @@ from cases.profiles import close, linear, run, same, x_of
 from interception.test_changes import CHANGES
 from torch import nn
 
-from initfast.interception import queue
+from initfast.interception import deferred_tensor
 from initfast.profiling.profile import profile
 from initfast.recording.recorder import Recorder
 
@@ -68,7 +68,7 @@ def test_a_loop_runs_as_one_chain_with_the_same_numbers(step, chains):
 
 
 def test_a_chain_ends_where_work_is_large(chains, monkeypatch):
-    monkeypatch.setattr(queue, "_MULTIPLY_ADDS", 4 * 7 * 7)
+    monkeypatch.setattr(deferred_tensor, "MULTIPLY_ADDS", 4 * 7 * 7)
     same(Loop(STEPS["nested"]), x_of(4, 7), ops=["linear + tanh"] * 6)
     assert chains == []
 

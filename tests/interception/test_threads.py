@@ -11,8 +11,8 @@ import torch
 from cases.profiles import linear, same, x_of
 from torch import nn
 
-from initfast.interception.deferred_tensor import Pending
-from initfast.interception.queue import Waiting
+from initfast.interception.deferred_tensor import DeferredTensor
+from initfast.interception.queue import Queue
 from initfast.profiling.profile import profile
 from initfast.profiling.profiler import Profiler
 
@@ -35,14 +35,14 @@ def test_another_thread_uses_a_pending():
 @pytest.mark.parametrize("ask", [lambda layer, x: layer(x), lambda layer, x: layer(x).tanh()])
 def test_threads_that_use_one_pending_at_once(ask, monkeypatch):
     layer, asked = linear(), []
-    plainly = Waiting.evaluate
+    plainly = Queue.evaluate
 
     def slowly(waiting, pending):
         asked.append(pending)
         time.sleep(0.02)
         return plainly(waiting, pending)
 
-    monkeypatch.setattr(Waiting, "evaluate", slowly)
+    monkeypatch.setattr(Queue, "evaluate", slowly)
 
     def function(x):
         z = ask(layer, x)
@@ -67,7 +67,7 @@ def test_a_result_that_gets_its_value_at_any_line_of_another_threads_resolve(lin
     reached, settled = threading.Event(), threading.Event()
 
     def stop_there(frame, event, _):
-        if frame.f_code is not Pending.resolve.__code__:
+        if frame.f_code is not DeferredTensor.resolve.__code__:
             return None
         lines = itertools.count()
 
@@ -114,7 +114,7 @@ GO_ON = {
 def test_the_net_waits_while_another_thread_runs_what_waits(go_on, monkeypatch):
     layer, x = linear(), x_of(4, 5)
     running, gone_on, waited = threading.Event(), threading.Event(), []
-    plainly = Waiting.evaluate
+    plainly = Queue.evaluate
 
     def evaluate(waiting, pending):
         if threading.current_thread() is not threading.main_thread():
@@ -122,7 +122,7 @@ def test_the_net_waits_while_another_thread_runs_what_waits(go_on, monkeypatch):
             waited.append(not gone_on.wait(0.1))
         return plainly(waiting, pending)
 
-    monkeypatch.setattr(Waiting, "evaluate", evaluate)
+    monkeypatch.setattr(Queue, "evaluate", evaluate)
 
     def net(x):
         z, other = layer(x), layer(x)

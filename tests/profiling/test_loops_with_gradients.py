@@ -9,7 +9,7 @@ from profiling.test_profile_state import equal, state
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from initfast.interception.deferred_tensor import Pending
+from initfast.interception.deferred_tensor import DeferredTensor
 from initfast.profiling.profile import profile
 from initfast.recording import linear_act_chain
 
@@ -287,5 +287,5 @@ def test_nothing_waits_after_a_forward_that_raises():
     with pytest.raises(ValueError, match="no"):
         profile(Loop(fail), data(), loss=loss_of)
     for t in kept[0]:
-        assert type(t) is torch.Tensor or (isinstance(t, Pending) and t.value is not None)
+        assert type(t) is torch.Tensor or (isinstance(t, DeferredTensor) and t.value is not None)
         assert torch.isfinite(t).all() and t.requires_grad
