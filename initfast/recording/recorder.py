@@ -59,7 +59,8 @@ class Recorder(KnownTensors):
         x_row = self.row(x, kernels)
         y, _, rows, live = LINEAR_ACT(kernels, x, weight, bias, act, alpha, beta, False)
         pre, mask = self._rows.add(rows, 3), self._rows.add_mask(live)
-        self._add_linears([(weight, bias, name, call, also)], x, x_row, pre, (mask,))
+        layers, widths = [(weight, bias, name, call, also)], y.shape[-1:]
+        self._add_linears(layers, widths, x, x_row, pre, (mask,))
         self.keep(y, pre + 1)
         if self.stops:
             self._stopping.operator(rows)
@@ -85,8 +86,9 @@ class Recorder(KnownTensors):
         x_row = self.row(x, kernels)
         y, rows, live = LINEAR_ACT_CHAIN(kernels, x, weights, biases, acts, alphas, betas)
         first = self._rows.add(rows.view(-1, 8), 3 * len(layers))
-        mask = self._rows.add_mask(live, [weight.shape[0] for weight in weights])
-        self._add_linears(layers, x, x_row, first, range(mask, mask + len(layers)))
+        widths = [weight.shape[0] for weight in weights]
+        mask = self._rows.add_mask(live, widths)
+        self._add_linears(layers, widths, x, x_row, first, range(mask, mask + len(layers)))
         self.keep(y, first + 3 * len(layers) - 2)
         return y
 
@@ -110,8 +112,9 @@ class Recorder(KnownTensors):
         y, measured = run_with_graph(gradients, x, kernels, layers, addresses)
         for (weight, *_), (rows, _) in zip(layers, measured, strict=True):
             gradients.weight(self._rows.add(rows, 3) + 2, weight)
+        widths = [weight.shape[0] for weight, *_ in layers]
         masks = [self._rows.add_mask(live) for _, live in measured]
-        self._add_linears(layers, x, x_row, first, masks)
+        self._add_linears(layers, widths, x, x_row, first, masks)
         self.keep(y, addresses[-1])
         if self.stops:
             self._stopping.operator(measured[-1][0])
@@ -120,6 +123,7 @@ class Recorder(KnownTensors):
     def _add_linears(
         self,
         layers: Sequence[ChainLayer],
+        widths: Sequence[int],
         x: Tensor,
         x_row: int | None,
         row: int,
@@ -128,7 +132,7 @@ class Recorder(KnownTensors):
         """Add the events of linear layers, each the next one's input.
 
         Args:
-            layers: in their order.
+            layers, widths: in their order, and how many units each has.
             x, x_row: the first one's input, and the address of its row.
             row: that of the first pre-activation's; its output's and its weight's follow, then the
                 next layer's.
@@ -136,8 +140,8 @@ class Recorder(KnownTensors):
         """
         shape: tuple[int, ...] = x.shape
         dtype, leading = x.dtype, shape[:-1]
-        for (weight, _, name, call, also), mask in zip(layers, masks, strict=True):
-            source, shape = linear_source(name, shape, x_row, row + 2), (*leading, weight.shape[0])
+        for (_, _, name, call, also), width, mask in zip(layers, widths, masks, strict=True):
+            source, shape = linear_source(name, shape, x_row, row + 2), (*leading, width)
             self._events.append(new_event(source, call, shape, dtype, row, row + 1, mask))
             if also:
                 self._marks.also[row + 1] = [*also]
