@@ -40,7 +40,8 @@ class Source(NamedTuple):
     @property
     def further_inputs(self) -> tuple[int, ...]:
         """Those of its other inputs, as far as they are measured."""
-        return tuple([address for address in self.inputs[1:] if address is not None])
+        further = self.inputs[1:]
+        return tuple([i for i in further if i is not None]) if further else ()
 
 
 class Event(NamedTuple):
