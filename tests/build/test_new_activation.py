@@ -5,11 +5,9 @@ import runpy
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).resolve().parents[2]
+from cases.sources import ROOT
 
 IN_CPP = """ \\
   X(Softshrink, "softshrink", alpha >= 0, "softshrink's lambd is ", alpha, "; expected 0 or more")

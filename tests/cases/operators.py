@@ -124,3 +124,12 @@ SHAPES = (
     (4097,),
     (65, 129),
 )
+
+
+def layers(widths, dtype=torch.float32):
+    """Weights, biases, names, alphas and betas of layers between these widths."""
+    acts = [ACTIVATIONS[i % len(ACTIVATIONS)] for i in range(len(widths) - 1)]
+    shapes = list(zip(widths[1:], widths[:-1], strict=True))
+    weights = [torch.randn(m, n).to(dtype) / max(1, n) ** 0.5 for m, n in shapes]
+    biases = [torch.randn(m).to(dtype) if i % 2 else None for i, (m, _) in enumerate(shapes)]
+    return weights, biases, *map(list, zip(*acts, strict=True))

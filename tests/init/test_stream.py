@@ -7,6 +7,7 @@ import sys
 
 import pytest
 import torch
+from cases.streams import DTYPES, same_bits
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,7 +16,6 @@ from initfast.ops import reference_sampling
 from initfast.ops.library import load
 from initfast.ops.quantile_tables import truncated_normal
 
-DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 INFINITY = math.inf
 
 # Name: the interval of a standard normal distribution, or None for the uniform distribution.
@@ -54,14 +54,6 @@ def expected(out, distribution, key, offset=0, strides=None):
     strides = contiguous(out.shape) if strides is None else strides
     reference_sampling.sample_(out, *distribution, key, offset, strides)
     return out
-
-
-def same_bits(a, b):
-    """Equality that tells -0 from 0 and NaN from NaN."""
-    if a.dtype != b.dtype or a.shape != b.shape:
-        return False
-    integer = {2: torch.int16, 4: torch.int32, 8: torch.int64}[a.element_size()]
-    return torch.equal(*(x.clone().reshape(-1).view(integer) for x in (a, b)))
 
 
 # ---- known answers ----

@@ -3,6 +3,7 @@
 import copy
 import io
 import pickle
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -168,3 +169,18 @@ def test_an_export_that_nobody_sees_is_refused():
     layer = linear()
     with pytest.raises(RuntimeError, match="data pointer"):
         profile(lambda x: HELD(torch.tanh(layer(x))), x_of(4, 5))
+
+
+class Pair(NamedTuple):
+    a: torch.Tensor
+    b: torch.Tensor
+
+
+class Several(list):
+    pass
+
+
+@pytest.mark.parametrize("kind", [Pair, lambda *values: Several(values)])
+def test_results_in_a_structure_of_ones_own(kind):
+    a, b = linear(), linear()
+    same(lambda x: torch.cat(kind(a(x), torch.relu(b(x)))), x_of(4, 5))

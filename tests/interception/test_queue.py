@@ -1,13 +1,12 @@
 """Chains of small layers that wait to run as one operator: nobody can tell that they wait."""
 
 import gc
-from typing import NamedTuple
 
 import pytest
 import torch
 import torch.nn.functional as F
+from cases.changes import CHANGES
 from cases.profiles import close, linear, run, same, x_of
-from interception.test_changes import CHANGES
 from torch import nn
 
 from initfast.interception import deferred_tensor
@@ -260,21 +259,6 @@ def test_stop_at_nonfinite_does_not_wait(chains):
     report = profile(net, x_of(4, 7), stop_at_nonfinite=True)
     assert len(report) == 3 and report.first_nonfinite.name == "layers.2"
     assert chains == []
-
-
-class Pair(NamedTuple):
-    a: torch.Tensor
-    b: torch.Tensor
-
-
-class Several(list):
-    pass
-
-
-@pytest.mark.parametrize("kind", [Pair, lambda *values: Several(values)])
-def test_results_in_a_structure_of_ones_own(kind):
-    a, b = linear(), linear()
-    same(lambda x: torch.cat(kind(a(x), torch.relu(b(x)))), x_of(4, 5))
 
 
 def test_a_layer_that_the_kernels_do_not_do_follows_a_deferred_one():

@@ -5,7 +5,7 @@ from functools import partial
 import pytest
 import torch
 from cases.profiles import batch
-from profiling.test_profile_state import equal, notes, state
+from cases.unchanged import equal, notes, state
 from ranks.merge import close
 from torch import nn
 

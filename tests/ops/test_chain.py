@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from cases.operators import ACTIVATIONS, DTYPES
+from cases.operators import DTYPES, layers
 from torch import nn
 
 from initfast.ops.schemas import LIBRARY
@@ -11,15 +11,6 @@ from initfast.profiling.profile import profile
 NATIVE = LIBRARY.backend == "native"
 
 OPS = torch.ops.initfast
-
-
-def layers(widths, dtype=torch.float32):
-    """Weights, biases, names, alphas and betas of layers between these widths."""
-    acts = [ACTIVATIONS[i % len(ACTIVATIONS)] for i in range(len(widths) - 1)]
-    shapes = list(zip(widths[1:], widths[:-1], strict=True))
-    weights = [torch.randn(m, n).to(dtype) / max(1, n) ** 0.5 for m, n in shapes]
-    biases = [torch.randn(m).to(dtype) if i % 2 else None for i, (m, _) in enumerate(shapes)]
-    return weights, biases, *map(list, zip(*acts, strict=True))
 
 
 def one_by_one(x, weights, biases, acts, alphas, betas):

@@ -2,8 +2,7 @@
 
 import pytest
 import torch
-from cases.operators import ACTIVATION_IDS, ACTIVATIONS, DTYPES, assert_row, plain
-from ops.test_chain import layers
+from cases.operators import ACTIVATION_IDS, ACTIVATIONS, DTYPES, assert_row, layers, plain
 
 from initfast.ops import reference
 from initfast.ops.schemas import LIBRARY

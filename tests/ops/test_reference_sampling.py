@@ -5,7 +5,7 @@ from fractions import Fraction
 
 import numpy as np
 import torch
-from init.test_stream import same_bits
+from cases.streams import same_bits
 
 from initfast.ops import reference_sampling
 

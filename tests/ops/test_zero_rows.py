@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from init.test_stream import DTYPES
+from cases.streams import DTYPES
 
 from initfast import ops
 from initfast.ops import reference_sampling

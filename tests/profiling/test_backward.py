@@ -3,8 +3,8 @@
 import pytest
 import torch
 from cases.profiles import WIDTH, batch
+from cases.unchanged import equal, state
 from nets.with_gradients import NETS, assert_close, assert_true, loss_of, make, truth_of
-from profiling.test_profile_state import equal, state
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 

@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 from cases.profiles import WIDTH, batch
+from cases.unchanged import Stateful, equal, notes, state
 from nets.with_gradients import assert_close, assert_true, loss_of, make, truth_of
-from profiling.test_profile_state import Stateful, equal, notes, state
 from torch import nn
 
 from initfast.profiling.profile import profile

@@ -4,8 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 from cases.profiles import WIDTH, batch
+from cases.unchanged import equal, state
 from nets.with_gradients import assert_close, loss_of
-from profiling.test_profile_state import equal, state
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 

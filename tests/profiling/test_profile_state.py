@@ -5,58 +5,12 @@ import copy
 import pytest
 import torch
 from cases.profiles import WIDTH, Loop, batch, output_of
+from cases.unchanged import Stateful, equal, notes, state
 from torch import nn
 
 from initfast.profiling.profile import profile
 
 # ---- the net as it was ----
-
-
-def state(net):
-    """Everything that profile must leave alone."""
-    return [
-        (
-            m.training,
-            list(m._forward_hooks),
-            list(m._forward_pre_hooks),
-            list(m._backward_hooks),
-            sorted(vars(m)),
-            [
-                (k, id(p), None if p.grad is None else p.grad.clone())
-                for k, p in m._parameters.items()
-                if p is not None
-            ],
-            [(k, id(b), b.clone()) for k, b in m._buffers.items() if b is not None],
-        )
-        for m in net.modules()
-    ] + [torch.get_rng_state()]
-
-
-def equal(a, b):
-    if isinstance(a, torch.Tensor):
-        return torch.equal(a, b)
-    if isinstance(a, (list, tuple)):
-        return len(a) == len(b) and all(map(equal, a, b))
-    return a == b
-
-
-class Stateful(nn.Module):
-    def __init__(self, fails=None):
-        super().__init__()
-        self.first = nn.Linear(WIDTH, WIDTH)
-        self.norm = nn.BatchNorm1d(WIDTH)
-        self.drop = nn.Dropout(0.5)
-        self.last = nn.Linear(WIDTH, 4)
-        self.register_buffer("calls", torch.zeros(()))
-        self.fails = fails
-
-    def forward(self, x):
-        x = self.norm(torch.tanh(self.first(x)))
-        self.calls = self.calls + 1
-        x = self.drop(x)
-        if self.fails is not None:
-            raise self.fails
-        return self.last(x)
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -171,10 +125,6 @@ def test_scripted_modules_run_unmeasured():
 
 
 # ---- errors ----
-
-
-def notes(error):
-    return "\n".join([str(error), *getattr(error, "__notes__", [])])
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import pickle
 
 import pytest
 import torch
+from cases.unchanged import attributes
 from ranks import launch
 from ranks.batches import assert_profiled, check_ranks, check_sharded
 from ranks.merge import BATCH, assert_equal, net, whole_batch
@@ -60,17 +61,6 @@ def trained(every=None, steps=5):
     with initfast.Profiler(net, every) as p:
         train()
     return net, outputs, torch.get_rng_state(), p.report()
-
-
-def attributes(net):
-    return [
-        (
-            sorted(vars(m)),
-            *(len(hooks) for name, hooks in sorted(vars(m).items()) if name.endswith("_hooks")),
-            [p._backward_hooks for p in m._parameters.values() if p is not None],
-        )
-        for m in net.modules()
-    ]
 
 
 def test_merged_batches_are_the_report_of_all_in_one():

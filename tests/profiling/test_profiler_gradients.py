@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from profiling.test_profiler import attributes
+from cases.unchanged import attributes
 from ranks.merge import BATCH, net, whole_batch
 from torch import nn
 

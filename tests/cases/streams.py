@@ -1,0 +1,13 @@
+"""What the tests of random streams share."""
+
+import torch
+
+DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+
+
+def same_bits(a, b):
+    """Equality that tells -0 from 0 and NaN from NaN."""
+    if a.dtype != b.dtype or a.shape != b.shape:
+        return False
+    integer = {2: torch.int16, 4: torch.int32, 8: torch.int64}[a.element_size()]
+    return torch.equal(*(x.clone().reshape(-1).view(integer) for x in (a, b)))
