@@ -76,6 +76,28 @@ class InLoop(nn.Module):
         return x
 
 
+def linear_event(seen, name, x, layer, call, z, y):
+    """What is to be written of a linear layer and its activation, every field by its name."""
+    return Event(
+        source=Source(
+            kind="linear",
+            name=name,
+            input_shape=tuple(x.shape),
+            inputs=(seen.row(x),),
+            weight=seen.row(layer.weight),
+            fans=None,
+            unit_dim=-1,
+            weights=(),
+        ),
+        call=call,
+        shape=tuple(y.shape),
+        dtype=torch.float64,
+        pre=seen.row(z),
+        post=seen.row(y),
+        live=seen.mask((y != 0).any(0)),
+    )
+
+
 @pytest.mark.parametrize("loss", [None, torch.sum])
 @pytest.mark.parametrize("stop", [False, True])
 @pytest.mark.parametrize("container, prefix", [(nn.Sequential, ""), (InLoop, "layers.")])
@@ -91,45 +113,10 @@ def test_linear_layers_and_their_activations(recorded, container, prefix, stop, 
         y1 = z1.relu()
         z2 = second(y1)
         y2 = F.elu(z2, 0.7)
-    head = [
-        Event(
-            source=Source(
-                kind="linear",
-                name=prefix + "0",
-                input_shape=(8, 4),
-                inputs=(seen.row(x),),
-                weight=seen.row(first.weight),
-                fans=None,
-                unit_dim=-1,
-                weights=(),
-            ),
-            call=Call("relu", 0.0, 0.0, False),
-            shape=(8, 5),
-            dtype=torch.float64,
-            pre=seen.row(z1),
-            post=seen.row(y1),
-            live=seen.mask((y1 != 0).any(0)),
-        ),
-        Event(
-            source=Source(
-                kind="linear",
-                name=prefix + "2",
-                input_shape=(8, 5),
-                inputs=(seen.row(y1),),
-                weight=seen.row(second.weight),
-                fans=None,
-                unit_dim=-1,
-                weights=(),
-            ),
-            call=Call("elu", 0.7, 0.0, False),
-            shape=(8, 6),
-            dtype=torch.float64,
-            pre=seen.row(z2),
-            post=seen.row(y2),
-            live=seen.mask((y2 != 0).any(0)),
-        ),
+    assert seen.events[:2] == [
+        linear_event(seen, prefix + "0", x, first, Call("relu", 0.0, 0.0, False), z1, y1),
+        linear_event(seen, prefix + "2", y1, second, Call("elu", 0.7, 0.0, False), z2, y2),
     ]
-    assert seen.events[:2] == head
     assert len(seen.events) == 3
     end = seen.events[2]
     weight = seen.row(last.weight)
