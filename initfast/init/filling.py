@@ -17,8 +17,8 @@ from torch import Tensor
 from torch.overrides import handle_torch_function, has_torch_function_variadic
 
 from initfast.errors import ArgumentError, TensorError
-from initfast.init.keys import as_key, draw_key
-from initfast.init.placement import Shard, agree_on_key, shard_of
+from initfast.init.keys import agree_on_key, as_key, draw_key
+from initfast.init.placement import Shard, shard_of
 from initfast.ops import checks
 from initfast.ops.functions import count_write
 from initfast.ops.quantile_tables import truncated_normal

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import operator
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from initfast.errors import ArgumentError
+from initfast.init.placement import is_distributed
 from initfast.ops.reference_sampling import philox
 
 
@@ -86,3 +89,19 @@ def derive_key(seed: int, name: str) -> int:
     """
     digest = hashlib.blake2b(f"{seed}\0{name}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little", signed=True)
+
+
+def agree_on_key(tensor: Tensor, key: int) -> int:
+    """The key of the mesh's first process, on all of them; collective for a DTensor.
+
+    Ranks are often seeded differently; shards and replicas must come of one key all the same.
+    """
+    if not is_distributed(tensor):
+        return key
+    mesh: Any = tensor.device_mesh  # type: ignore[attr-defined]
+    if mesh.get_coordinate() is None:
+        return key
+    message = torch.tensor(key, dtype=torch.int64, device=mesh.device_type)
+    for i in range(mesh.ndim):
+        torch.distributed.broadcast(message, group=mesh.get_group(i), group_src=0)
+    return int(message.item())

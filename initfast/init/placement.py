@@ -144,19 +144,3 @@ def _cutting_order(mesh: Sequence[int], placements: Sequence[Any]) -> list[int]:
             at += 1
         order.insert(at, i)
     return order
-
-
-def agree_on_key(tensor: Tensor, key: int) -> int:
-    """The key of the mesh's first process, on all of them; collective for a DTensor.
-
-    Ranks are often seeded differently; shards and replicas must come of one key all the same.
-    """
-    if not is_distributed(tensor):
-        return key
-    mesh: Any = tensor.device_mesh  # type: ignore[attr-defined]
-    if mesh.get_coordinate() is None:
-        return key
-    message = torch.tensor(key, dtype=torch.int64, device=mesh.device_type)
-    for i in range(mesh.ndim):
-        torch.distributed.broadcast(message, group=mesh.get_group(i), group_src=0)
-    return int(message.item())

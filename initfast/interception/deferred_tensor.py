@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn.parameter import Parameter
 
-from initfast.interception.function_table import METADATA
+from initfast.interception.function_effects import METADATA
 from initfast.nets.activation_calls import NO_ACTIVATION, Call
 from initfast.torch_state import grad_enabled, undisturbed
 

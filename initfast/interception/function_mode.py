@@ -27,7 +27,7 @@ from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack
 from torch.utils._device import DeviceContext
 
 from initfast.interception.deferred_tensor import DeferredTensor, Kind, LinearCall, Link, resolved
-from initfast.interception.function_table import UNMEASURED
+from initfast.interception.function_effects import UNMEASURED
 from initfast.interception.module_calls import Running
 from initfast.interception.other_functions import Functions
 from initfast.interception.queue import Queue

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from initfast.interception.deferred_tensor import DeferredTensor, Unseen, resolved
-from initfast.interception.function_table import (
+from initfast.interception.function_effects import (
     HARMLESS,
     LENDING,
     MEASURED,
