@@ -9,3 +9,11 @@ class ArgumentError(ValueError, RuntimeError):
 
 class TensorError(ArgumentError, NotImplementedError):
     """A tensor of a dtype or layout that cannot be filled: torch raises NotImplementedError."""
+
+
+def add_note(error: Exception, text: str) -> None:
+    """Add a line to what an error says; its type and message stay."""
+    if hasattr(error, "add_note"):  # Python 3.11
+        error.add_note(text)
+    elif error.args and isinstance(error.args[0], str):
+        error.args = (f"{error.args[0]}\n{text}", *error.args[1:])

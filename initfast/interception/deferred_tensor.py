@@ -18,6 +18,7 @@ from torch.nn.parameter import Parameter
 
 from initfast.interception.function_effects import METADATA
 from initfast.nets.activation_calls import NO_ACTIVATION, Call
+from initfast.recording.linear_act_chain import ChainLayer
 from initfast.torch_state import grad_enabled, undisturbed
 
 _make_wrapper = Tensor._make_wrapper_subclass
@@ -25,7 +26,7 @@ _holders = Tensor._use_count  # type: ignore[attr-defined]
 _refuse_memory = torch._C._set_throw_on_mutable_data_ptr
 
 MULTIPLY_ADDS = 1 << 23
-"""Of a layer that takes Python as long as the processor, or less: some hundred microseconds."""
+"""Below so many, Python costs as much as the arithmetic, some hundred microseconds: chains pay."""
 
 
 class Owner(Protocol):
@@ -34,7 +35,7 @@ class Owner(Protocol):
     settled: list[weakref.ref[DeferredTensor]]
     lock: AbstractContextManager[Any]
 
-    def evaluate(self, pending: DeferredTensor) -> Tensor:
+    def evaluate(self, z: DeferredTensor) -> Tensor:
         """Its values."""
 
 
@@ -127,22 +128,22 @@ class Link:
         """The tensor that stands for the result."""
         linear = self.linear
         kind = linear.kind
-        pending = _make_wrapper(
+        z = _make_wrapper(
             DeferredTensor,
             linear.shape,
             dtype=kind.dtype,
             device=kind.device,
             requires_grad=linear.has_graph,
         )
-        _refuse_memory(pending)  # to what is called past the dispatcher: there is none
-        pending.has_graph = linear.has_graph
-        pending.owner = owner
-        pending.link = self
-        self.tensor = weakref.ref(pending)
-        return pending
+        _refuse_memory(z)  # to what is called past the dispatcher: there is none
+        z.has_graph = linear.has_graph
+        z.owner = owner
+        z.link = self
+        self.tensor = weakref.ref(z)
+        return z
 
-    def layer(self) -> tuple[Tensor, Tensor | None, str, Call, tuple[str, ...]]:
-        """The layer as :data:`initfast.recording.recorder.ChainLayer` has it."""
+    def layer(self) -> ChainLayer:
+        """The layer as the recorder takes it."""
         own = self.linear
         return own.weight, own.bias, own.name, self.call or NO_ACTIVATION, self.also
 
@@ -177,7 +178,7 @@ class DeferredTensor(Tensor):
     link: Link
     owner: Owner
 
-    def is_deferred(self) -> bool:
+    def is_in_chain(self) -> bool:
         """Whether an activation and the layer before it have not run yet."""
         return self.value is None and self.link.call is not None
 

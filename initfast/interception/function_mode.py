@@ -29,7 +29,7 @@ from torch.utils._device import DeviceContext
 from initfast.interception.deferred_tensor import DeferredTensor, Kind, LinearCall, Link, resolved
 from initfast.interception.function_effects import UNMEASURED
 from initfast.interception.module_calls import Running
-from initfast.interception.other_functions import Functions
+from initfast.interception.other_functions import OtherFunctions
 from initfast.interception.queue import Queue
 from initfast.nets.activation_calls import FORMS, Call, read_call
 from initfast.nets.names import NetNames
@@ -77,9 +77,9 @@ class Fusion(TorchFunctionMode):
         self.names = names
         self.running = running
         self.queue = queue
-        self.watches_only = plain  # a call that somebody makes for its own sake
+        self.watches_only = plain  # the user's own call, which a Profiler measures
         self._plain = plain or _others_watch()
-        self._functions = Functions(recorder, running, queue)
+        self._functions = OtherFunctions(recorder, running, queue)
         # Most calls are of these: that they go the shortest way decides what a profile costs.
         self._unseen = frozenset() if recorder.stops else UNMEASURED
 
@@ -143,7 +143,7 @@ class Fusion(TorchFunctionMode):
         with self.queue.lock:
             x: Tensor | Link = input
             if type(input) is DeferredTensor:
-                waits = input.is_deferred() and not watched and input.link.linear.has_graph == graph
+                waits = input.is_in_chain() and not watched and input.link.linear.has_graph == graph
                 x = input.link if waits else input.resolve()
             name = self.names.of(weight)
             if name is None:

@@ -119,7 +119,7 @@ class ReplacedCall:
 
 
 class ModuleCall(ReplacedCall):
-    """One call of a module in a profiled net.
+    """What runs in the place of one module's call while its net is profiled.
 
     Args:
         module: whose call it is.

@@ -32,7 +32,7 @@ HOOK = "hook"
 """What is said to have made the output that a user's hook puts for that of a module."""
 
 
-class Outputs:
+class ModuleOutputs:
     """Measures the outputs of the modules that the fusion does not see into.
 
     Attributes:
@@ -51,7 +51,7 @@ class Outputs:
         self._thread = get_ident()
 
     def after(self, module: nn.Module, computes: bool) -> After | None:
-        """What is to happen after each call of a module; None: nothing takes its call's place.
+        """What to do after each call of a module; None: leave its call alone.
 
         Args:
             module: of the net.

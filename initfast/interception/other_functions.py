@@ -28,7 +28,7 @@ from initfast.torch_state import transforms
 _LENDING = LENDING | EXPORTS
 
 
-class Functions:
+class OtherFunctions:
     """Calls functions with the values they take, and measures sums and further activations.
 
     A function is taken to change memory unless it is known not to.

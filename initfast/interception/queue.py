@@ -51,7 +51,7 @@ class Queue:
         # have not run, and what has its values and is not measured.
         self._unused: dict[int, tuple[Tensor, Any]] = {}
         # Linear layers and their activations that have not run, in order.
-        self._deferred: list[Link] = []
+        self._chain_links: list[Link] = []
         self._also: dict[int, list[str]] = {}  # whose output a waiting result is too
         self._unit_dims: dict[int, int] = {}  # of the last layer, by its count of dimensions
         # Pre-activations without a value whose activation has run; then those with a value.
@@ -80,7 +80,7 @@ class Queue:
         self.keep(source, y)
 
     def keep(self, source: Source, y: Tensor) -> None:
-        """Likewise, beside what waits with its values already."""
+        """Likewise, without recording first what waits already."""
         self._unused[id(y)] = (y, source)
         self._unit_dims[y.dim()] = source.unit_dim
 
@@ -124,11 +124,11 @@ class Queue:
 
     def _chain(self, z: DeferredTensor, linear: LinearCall, call: Call) -> DeferredTensor:
         """Defer the activation of a linear layer too."""
-        if not self._deferred:
+        if not self._chain_links:
             self.record()
         pair = Link(linear, call)
         pair.also = tuple(self._names_of(z))
-        self._deferred.append(pair)
+        self._chain_links.append(pair)
         return pair.stand_in(self)
 
     # ---- what is known of it ----
@@ -141,7 +141,7 @@ class Queue:
     def awaits(self, t: Tensor, name: str | None = None) -> bool:
         """Whether t will be measured when it is used; it then is the named module's output too."""
         with self.lock:
-            if isinstance(t, DeferredTensor) and t.is_deferred():
+            if isinstance(t, DeferredTensor) and t.is_in_chain():
                 if name is not None:
                     t.link.also += (name,)
             elif id(t) in self._unused:
@@ -167,12 +167,12 @@ class Queue:
     # ---- running and recording ----
 
     def record(self) -> None:
-        """Run and measure what waits, but for linear layers whose activation may follow, in order.
+        """Run and measure, in order, all that waits but linear layers whose activation may follow.
 
         Results with values and deferred layers never wait at the same time.
         """
         with self.lock:
-            if self._deferred:
+            if self._chain_links:
                 self.run()
                 return
             if not self._unused:
@@ -188,7 +188,7 @@ class Queue:
 
     def run(self) -> None:
         """Run the linear layers whose activations have been asked for."""
-        if self._deferred:
+        if self._chain_links:
             with self.lock, undisturbed():
                 self._run_chains()
 
@@ -196,15 +196,15 @@ class Queue:
         """Compute and record whatever waits: what follows may write to memory."""
         with self.lock:
             self._recorder.writes += 1
-            if not (self._unused or self._deferred or self._consumed):
+            if not (self._unused or self._chain_links or self._consumed):
                 return
             self.record()
-            for z, _ in list(self._unused.values()):
-                z.resolve()  # type: ignore[attr-defined]
+            for waiting, _ in list(self._unused.values()):
+                waiting.resolve()  # type: ignore[attr-defined]
             consumed, self._consumed = self._consumed, []
             for ref in consumed:
-                if (pending := ref()) is not None:
-                    pending.resolve()
+                if (z := ref()) is not None:
+                    z.resolve()
 
     def finish(self) -> None:
         """The forward has returned: settle everything.
@@ -227,23 +227,23 @@ class Queue:
         self._bypassed = []
         held = [z for z, _ in unused if type(z) is DeferredTensor]
         held += [z for ref in refs if (z := ref()) is not None]
-        held += [z for link in self._deferred if (z := link.tensor()) is not None]
+        held += [z for link in self._chain_links if (z := link.tensor()) is not None]
         refs.clear()
-        for pending in held:
-            pending.has_graph = False
-        for pending in held:
+        for z in held:
+            z.has_graph = False
+        for z in held:
             # What the layer cannot compute now, it raises when the tensor is used; a tensor that
             # user code has weak references to stays a DeferredTensor, which serves as well.
             with suppress(Exception):
-                value = pending.resolve()
+                value = z.resolve()
                 self.settled.clear()
                 alias = value.view_as(value) if value.requires_grad else value.detach()
-                swap_tensors(pending, alias)
+                swap_tensors(z, alias)
 
-    def evaluate(self, pending: DeferredTensor) -> Tensor:
+    def evaluate(self, z: DeferredTensor) -> Tensor:
         """Run what a DeferredTensor stands for; record it unless that has been done."""
-        link, waits = pending.link, self._unused.pop(id(pending), None) is not None
-        if waits or self._deferred:
+        link, waits = z.link, self._unused.pop(id(z), None) is not None
+        if waits or self._chain_links:
             self.record()
         if not waits:
             return self._value(link)
@@ -254,7 +254,7 @@ class Queue:
             self._recorder.output(Source("linear", name, x.shape, (self._recorder.row(x),), row), y)
         else:
             y = self._recorder.linear_act(self._operands(link), NO_ACTIVATION)
-        self.named(pending, y)
+        self.named(z, y)
         return y
 
     def _operands(self, link: Link) -> Linear:
@@ -276,7 +276,7 @@ class Queue:
 
     def _run_chains(self) -> None:
         """Each stretch of what is deferred that feeds but itself runs as one operator."""
-        links, self._deferred = self._deferred, []
+        links, self._chain_links = self._chain_links, []
         start = 0
         for end, link in enumerate(links, start=1):
             if end < len(links) and link.feeds_only(links[end]):
@@ -289,6 +289,6 @@ class Queue:
                     link.value = self._recorder.linear_act_with_graph(x, kernels, layers)
             else:
                 link.value = self._recorder.linear_act_chain(x, kernels, layers)
-            if (pending := link.tensor()) is not None:
-                pending.settle(link.value)
+            if (z := link.tensor()) is not None:
+                z.settle(link.value)
             start = end

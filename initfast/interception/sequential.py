@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from initfast.interception.deferred_tensor import DeferredTensor
 from initfast.interception.function_mode import Fusion
 from initfast.interception.module_calls import is_bare
-from initfast.nets.activation_calls import Call, module_call, modules_are_torchs
+from initfast.nets.activation_calls import Call, activation_call, modules_are_torchs
 from initfast.ops.dispatch import fits, kernels_of
 from initfast.torch_state import grad_enabled, torchs_linear, transforms
 
@@ -50,7 +50,7 @@ def _pairs(own: Mapping[str, Any], names: list[str], start: int) -> Iterator[tup
     """The pairs from there on that follow each other and that nobody watches."""
     for i in range(start, len(names) - 1, 2):
         linear, after = own[names[i]], own[names[i + 1]]
-        if type(linear) is not nn.Linear or (call := module_call(after)) is None:
+        if type(linear) is not nn.Linear or (call := activation_call(after)) is None:
             return
         if not (is_bare(linear) and is_bare(after)):
             return

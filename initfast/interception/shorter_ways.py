@@ -1,7 +1,7 @@
 """Shorter ways through torch's own modules, while nobody watches them.
 
-A hook, and a function mode that looks at each function, cost more than a small layer does. So while
-a profile runs, a linear layer is asked for at once, an activation of it likewise, a module of one
+Looking at every output and at each function costs more than a small layer does. So while a profile
+runs, a linear layer is asked for at once, an activation of it likewise, a module of one
 function runs that function and is measured, and a Sequential runs its pairs of linear layers and
 activations without calling them. Each returns :data:`MISSED` where anybody could tell.
 """
@@ -18,9 +18,9 @@ from torch.nn.parameter import Parameter
 from initfast.interception.deferred_tensor import DeferredTensor, resolved
 from initfast.interception.function_mode import Fusion
 from initfast.interception.module_calls import MISSED, ModuleCall, Short
-from initfast.interception.module_outputs import Outputs
+from initfast.interception.module_outputs import ModuleOutputs
 from initfast.interception.sequential import run_children
-from initfast.nets.activation_calls import MODULES, TORCHS_FORWARDS, module_call
+from initfast.nets.activation_calls import MODULES, TORCHS_FORWARDS, activation_call
 from initfast.nets.module_facts import OF_ONE_FUNCTION, unit_dim, weights
 from initfast.ops.dispatch import kernels_of
 from initfast.recording.events import Source
@@ -39,7 +39,7 @@ class ShorterWays:
         recorder: keeps what is measured.
     """
 
-    def __init__(self, fusion: Fusion, outputs: Outputs, recorder: Recorder) -> None:
+    def __init__(self, fusion: Fusion, outputs: ModuleOutputs, recorder: Recorder) -> None:
         self._fusion = fusion
         self._outputs = outputs
         self._recorder = recorder
@@ -60,20 +60,20 @@ class ShorterWays:
                 return self.one_function
         return None
 
-    def linear(self, call: ModuleCall, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def linear(self, own: ModuleCall, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Of a linear layer: as ``F.linear`` would be seen by the function mode."""
-        fusion, own = self._fusion, call.module._parameters
+        fusion, parameters = self._fusion, own.module._parameters
         if len(args) != 1 or kwargs or F.linear is not torchs_linear:
             return MISSED
         if not fusion.is_called_first():
             return MISSED
-        x, weight, bias = args[0], own.get("weight"), own.get("bias", MISSED)
+        x, weight, bias = args[0], parameters.get("weight"), parameters.get("bias", MISSED)
         if type(x) not in _ORDINARY or type(weight) is not Parameter or bias is MISSED:
             return MISSED
         with torch._C.DisableTorchFunction():
             return fusion.linear(x, weight, bias)  # type: ignore[arg-type]
 
-    def activation(self, call: ModuleCall, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def activation(self, own: ModuleCall, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Of the activation of a linear layer that waits."""
         z = args[0] if len(args) == 1 and not kwargs else None
         if (
@@ -82,21 +82,21 @@ class ShorterWays:
             or not self._fusion.is_called_first()
         ):
             return MISSED
-        if (act := module_call(call.module)) is None:
+        if (act := activation_call(own.module)) is None:
             return MISSED
         with torch._C.DisableTorchFunction():
             y = self._fusion.activated(z, act)
         return MISSED if y is None else y
 
-    def sequential(self, call: ModuleCall, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def sequential(self, own: ModuleCall, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Of a Sequential: its children one after the other, pairs of them as one operator."""
         if len(args) != 1 or kwargs:
             return MISSED
-        y = run_children(call.module._modules, self._fusion, args[0])
-        self._outputs.measure(call, args, kwargs, y)
+        y = run_children(own.module._modules, self._fusion, args[0])
+        self._outputs.measure(own, args, kwargs, y)
         return y
 
-    def one_function(self, call: ModuleCall, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def one_function(self, own: ModuleCall, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Of a convolution, a norm, an embedding or a pooling: the forward itself, measured."""
         is_simple = len(args) == 1 and not kwargs and type(args[0]) in _ORDINARY
         if not is_simple or modes() != 1 or transforms() is not None:
@@ -104,18 +104,18 @@ class ShorterWays:
         with torch._C.DisableTorchFunction():
             self._queue.settle()
             x = resolved(args[0])
-            y = call.forward(x)
+            y = own.forward(x)
             if type(y) is Tensor and (kernels := kernels_of(y)) is not None:
-                self._record(call, x, y, kernels)
+                self._record(own, x, y, kernels)
             else:
-                self._outputs.measure(call, args, kwargs, y)
+                self._outputs.measure(own, args, kwargs, y)
         return y
 
-    def _record(self, call: ModuleCall, x: Tensor, y: Tensor, kernels: Any) -> None:
-        recorder, shape, dim = self._recorder, x.shape, unit_dim(call.module)
+    def _record(self, own: ModuleCall, x: Tensor, y: Tensor, kernels: Any) -> None:
+        recorder, shape, dim = self._recorder, x.shape, unit_dim(own.module)
         row = recorder.row(x) if x.is_floating_point() else None
-        source = Source(call.kind, call.name, shape, (row,), unit_dim=dim or -1)
-        if found := weights(call.module, shape, y.shape, {}):
+        source = Source(own.kind, own.name, shape, (row,), unit_dim=dim or -1)
+        if found := weights(own.module, shape, y.shape, {}):
             source = recorder.with_weights(source, found)
         if dim is None:
             recorder.output(source, y, kernels)

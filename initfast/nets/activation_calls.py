@@ -162,7 +162,7 @@ _BARE = {
 }
 
 
-def module_call(module: nn.Module) -> Call | None:
+def activation_call(module: nn.Module) -> Call | None:
     """What calling an activation module does; None where it is none, or an unusual one."""
     kind = type(module)
     if kind in _BARE:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from initfast.init.fans import fan_in_and_fan_out
-from initfast.nets.activation_calls import MODULES, module_call
+from initfast.nets.activation_calls import MODULES, activation_call
 
 _CONVOLUTIONS = nn.modules.conv._ConvNd
 _TRANSPOSED = nn.modules.conv._ConvTransposeNd
@@ -27,13 +27,13 @@ OF_ONE_FUNCTION = {
 """Modules whose forward is but one function, neither an activation nor a linear layer."""
 
 SEEN_INSIDE = {nn.Linear, nn.ModuleList, nn.ModuleDict, *MODULES}
-"""Modules whose outputs are measured without a hook: what they compute is seen as it runs."""
+"""Modules whose outputs need no look: what they compute is seen as it runs."""
 
 
 def is_seen(module: nn.Module) -> bool:
-    """Whether it is such a module, and no activation that the operators do not know."""
+    """Whether it is one of SEEN_INSIDE and, if an activation, one that the operators know."""
     kind = type(module)
-    return kind in SEEN_INSIDE and (kind not in MODULES or module_call(module) is not None)
+    return kind in SEEN_INSIDE and (kind not in MODULES or activation_call(module) is not None)
 
 
 def unit_dim(module: nn.Module) -> int | None:

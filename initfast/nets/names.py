@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from types import FrameType
 
 from torch import Tensor, nn
+
+from initfast.errors import add_note
 
 _NOTE = "initfast.profile: raised in layer"
 
@@ -86,11 +87,7 @@ class NetNames:
         notes = getattr(error, "__notes__", error.args)
         if any(isinstance(note, str) and _NOTE in note for note in notes):
             return
-        note = f"{_NOTE} {name or 'the net'!r}: {detail}"
-        if sys.version_info >= (3, 11):
-            error.add_note(note)
-        elif error.args and isinstance(error.args[0], str):
-            error.args = (f"{error.args[0]}\n{note}", *error.args[1:])
+        add_note(error, f"{_NOTE} {name or 'the net'!r}: {detail}")
 
     def blame_running(self, error: Exception) -> None:
         """Likewise, naming the innermost module that the error passed through."""

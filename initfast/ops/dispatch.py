@@ -20,16 +20,16 @@ ACT_IN_PLACE = torch.ops.initfast.act_.default.redispatch
 MOMENTS = torch.ops.initfast.moments.default.redispatch
 
 _keys_of = torch._C._dispatch_keys
-_backends: dict[int, Any] = {}
+_kernels: dict[int, Any] = {}
 _key_sets: dict[Any, Any] = {}
 
 
 def kernels_of(t: Tensor) -> Any:
     """The dispatch key of the kernels for t; None where they do not take it."""
-    return backend(t) if t.dtype in DTYPES else None
+    return plain_kernels(t) if t.dtype in DTYPES else None
 
 
-def backend(t: Tensor) -> Any:
+def plain_kernels(t: Tensor) -> Any:
     """The dispatch key set of the kernels for t, or None where t is not a plain dense tensor.
 
     Plain is what has the dispatch keys of a freshly made tensor: no subclass, no functorch
@@ -37,11 +37,11 @@ def backend(t: Tensor) -> Any:
     an operator by this key skips autograd, which is off, and halves the cost of the call.
     """
     raw = _keys_of(t).raw_repr()
-    found = _backends.get(raw)
-    return found if found is not None else _find_backend(t.device, raw)
+    found = _kernels.get(raw)
+    return found if found is not None else _find_kernels(t.device, raw)
 
 
-def _find_backend(device: torch.device, raw: int) -> Any:
+def _find_kernels(device: torch.device, raw: int) -> Any:
     key = getattr(torch._C.DispatchKey, device.type.upper(), None)
     if key is None or device.type == "meta" or transforms() or dispatch_modes():
         return None
@@ -50,8 +50,8 @@ def _find_backend(device: torch.device, raw: int) -> Any:
         plain.append(torch.empty(0, device=device))
     if raw not in [_keys_of(t).raw_repr() for t in plain]:
         return None
-    _backends[raw] = _key_sets.setdefault(key, torch._C.DispatchKeySet(key))
-    return _backends[raw]
+    _kernels[raw] = _key_sets.setdefault(key, torch._C.DispatchKeySet(key))
+    return _kernels[raw]
 
 
 def has_memory(t: Tensor) -> bool:
@@ -64,26 +64,26 @@ def has_memory(t: Tensor) -> bool:
 
 def linear_kernels(x: Tensor, weight: Tensor, bias: Tensor | None) -> Any:
     """The dispatch key of the kernels for a linear layer, or None where they do not do it."""
-    key = backend(x)
-    if key is None or x.dtype not in DTYPES or x.dim() == 0:
+    kernels = plain_kernels(x)
+    if kernels is None or x.dtype not in DTYPES or x.dim() == 0:
         return None
-    return key if fits(weight, bias, x, x.shape[-1], key) else None
+    return kernels if fits(weight, bias, x, x.shape[-1], kernels) else None
 
 
-def fits(weight: Tensor, bias: Tensor | None, x: Tensor, width: int, key: Any) -> bool:
+def fits(weight: Tensor, bias: Tensor | None, x: Tensor, width: int, kernels: Any) -> bool:
     """Whether the kernels do a linear layer of inputs like x, but of this width."""
     fans, dtype = weight.shape, x.dtype
     if len(fans) != 2 or fans[1] != width or weight.dtype is not dtype:
         return False
-    if not _matches(weight, x, key):
+    if not _matches(weight, x, kernels):
         return False
     if bias is None:
         return True
-    return bias.dtype is dtype and bias.shape == fans[:1] and _matches(bias, x, key)
+    return bias.dtype is dtype and bias.shape == fans[:1] and _matches(bias, x, kernels)
 
 
-def _matches(t: Tensor, x: Tensor, key: Any) -> bool:
+def _matches(t: Tensor, x: Tensor, kernels: Any) -> bool:
     """Whether t is on x's device and as plain as x; for a parameter this takes no dispatch keys."""
     if type(t) is Parameter and t.is_cpu and x.is_cpu:
         return t.layout is torch.strided
-    return backend(t) is key and t.device == x.device
+    return plain_kernels(t) is kernels and t.device == x.device

@@ -156,10 +156,10 @@ def linear_gradients(
     the chain's specification below. (csrc/binding/chain_backward.h is its counterpart.)
     """
     count = math.prod(x.shape[:-1])  # reshape cannot tell a -1 beside a dimension of 0
-    rows = grad_z.reshape(count, weight.shape[0])
-    grad_x = (rows @ weight).reshape(x.shape) if needed[0] else None
-    grad_weight = rows.t() @ x.reshape(count, weight.shape[1]) if needed[1] else None
-    return grad_x, grad_weight, rows.sum(0) if needed[2] else None
+    flat = grad_z.reshape(count, weight.shape[0])
+    grad_x = (flat @ weight).reshape(x.shape) if needed[0] else None
+    grad_weight = flat.t() @ x.reshape(count, weight.shape[1]) if needed[1] else None
+    return grad_x, grad_weight, flat.sum(0) if needed[2] else None
 
 
 ChainGradients = tuple[Tensor, list[Tensor], list[Tensor], Tensor]

@@ -13,14 +13,14 @@ NO_TARGETS = object()
 
 
 @dataclass(frozen=True, eq=False)
-class Arguments:
+class ProfileArguments:
     """The arguments of :func:`initfast.profile`, under their names there.
 
     A new option is a field here, and an argument there with its line in the docstring.
 
     Raises:
         TypeError: net cannot be called, loss is no function, targets or a scaler stand without a
-            loss, or scaler no GradScaler.
+            loss, scaler is no GradScaler, or stop_at_nonfinite neither True nor False.
     """
 
     net: Callable[..., Any]
@@ -46,6 +46,10 @@ class Arguments:
                 "output"
             )
         _check_scaler("profile", self.scaler)
+        if not isinstance(self.stop_at_nonfinite, bool):
+            raise TypeError(
+                f"profile: stop_at_nonfinite is {self.stop_at_nonfinite!r}; expected True or False"
+            )
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from initfast.errors import add_note
 from initfast.profiling.arguments import NO_TARGETS
 from initfast.recording.autograd_graph import leaf_tensors
 from initfast.recording.gradients import Gradients, scale_of
@@ -24,7 +25,7 @@ def loss_of(loss: Callable[..., Any], output: Any, targets: Any = NO_TARGETS) ->
     try:
         value = loss(output) if targets is NO_TARGETS else loss(output, targets)
     except Exception as error:
-        note(error, "initfast.profile: raised in loss")
+        add_note(error, "initfast.profile: raised in loss")
         raise
     if not isinstance(value, Tensor):
         raise TypeError(
@@ -45,14 +46,6 @@ def loss_of(loss: Callable[..., Any], output: Any, targets: Any = NO_TARGETS) ->
             "parameter or an input that requires a gradient, through neither detach() nor no_grad()"
         )
     return value
-
-
-def note(error: Exception, text: str) -> None:
-    """Add a line to what an error says; its type and message stay."""
-    if hasattr(error, "add_note"):
-        error.add_note(text)
-    elif error.args and isinstance(error.args[0], str):
-        error.args = (f"{error.args[0]}\n{text}", *error.args[1:])
 
 
 def run_backward(
@@ -91,7 +84,7 @@ def run_backward(
         torch.autograd.grad(loss, ends, allow_unused=True)
         gradients.added()
     except Exception as error:
-        note(error, "initfast.profile: raised in the backward from the loss")
+        add_note(error, "initfast.profile: raised in the backward from the loss")
         raise
     finally:
         gradients.armed = False

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from initfast.interception.deferred_tensor import resolved
 from initfast.interception.function_mode import Fusion
 from initfast.interception.module_calls import ModuleCall, Running
-from initfast.interception.module_outputs import Outputs, computes_weights
+from initfast.interception.module_outputs import ModuleOutputs, computes_weights
 from initfast.interception.queue import Queue
 from initfast.interception.shorter_ways import ShorterWays
 from initfast.interception.torch_patches import PLAIN_ARGUMENTS, VISIBLE_EXPORTS
@@ -54,7 +54,7 @@ class MeasuredForward:
         self._queue = Queue(recorder, names)
         self._running = Running(names)
         self._fusion = Fusion(recorder, names, self._running, self._queue, plain)
-        self._outputs = Outputs(names, recorder, self._queue)
+        self._outputs = ModuleOutputs(names, recorder, self._queue)
 
     @property
     def gradients(self) -> Gradients | None:

@@ -41,8 +41,12 @@ def with_nonfinite_parameters(
 def _flags(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
     """By name, whether a parameter is non-finite, whether a buffer has a NaN: on their devices."""
     for name, weight in module._parameters.items():
-        if weight is not None and (key := kernels_of(weight)) is not None and has_memory(weight):
-            yield name, MOMENTS(key, weight)[1] > 0
+        if (
+            weight is not None
+            and (kernels := kernels_of(weight)) is not None
+            and has_memory(weight)
+        ):
+            yield name, MOMENTS(kernels, weight)[1] > 0
     for name, buffer in module._buffers.items():
         if buffer is not None and kernels_of(buffer) is not None and has_memory(buffer):
             yield name, buffer.isnan().any()

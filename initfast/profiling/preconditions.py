@@ -19,9 +19,9 @@ def check_ready(modules: Iterable[tuple[str, nn.Module]]) -> None:
     """
     for name, module in modules:
         for own in (module._parameters, module._buffers):
-            for key, t in own.items() if own else ():
-                if t is not None and (t.is_meta or (type(t) not in _ORDINARY and is_lazy(t))):
-                    raise ValueError(_refusal(name, module, key, t))
+            for own_name, t in own.items() if own else ():
+                if t is not None and (t.is_meta or (type(t) not in _PLAIN and is_lazy(t))):
+                    raise ValueError(_refusal(name, module, own_name, t))
 
 
 def check_differentiable(
@@ -34,11 +34,11 @@ def check_differentiable(
         given: what takes part by its name: the input and the targets.
     """
     for name, module in modules:
-        for key, parameter in module._parameters.items():
+        for own_name, parameter in module._parameters.items():
             if parameter is not None and parameter.is_inference():
                 raise ValueError(
-                    f"profile: {_layer(name, module)}: its {key} is an inference tensor, which no "
-                    f"graph can hold; {_EXPECTED}"
+                    f"profile: {_layer(name, module)}: its {own_name} is an inference tensor, "
+                    f"which no graph can hold; {_EXPECTED}"
                 )
         if any(kind.__qualname__ in _SHARDED for kind in type(module).__mro__):
             raise ValueError(
@@ -59,15 +59,15 @@ _EXPECTED = (
     "expected with loss= what was made outside torch.inference_mode(), as .clone() there makes it"
 )
 _SHARDED = ("FSDPModule", "FullyShardedDataParallel")
-_ORDINARY = (Parameter, Tensor)
+_PLAIN = (Parameter, Tensor)
 
 
 def _layer(name: str, module: nn.Module) -> str:
     return f"layer {name or 'the net'!r} ({type(module).__name__})"
 
 
-def _refusal(name: str, module: nn.Module, key: str, t: Tensor) -> str:
-    what = f"profile: {_layer(name, module)}: its {key}"
+def _refusal(name: str, module: nn.Module, own_name: str, t: Tensor) -> str:
+    what = f"profile: {_layer(name, module)}: its {own_name}"
     if is_lazy(t):
         return (
             f"{what} is not initialised yet; expected a net that has run once: call it on one "

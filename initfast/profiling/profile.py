@@ -18,7 +18,7 @@ from initfast.nets.callables import modules_of
 from initfast.nets.names import NetNames
 from initfast.nets.pytree import tensors
 from initfast.profiling import compiled
-from initfast.profiling.arguments import NO_TARGETS, Arguments
+from initfast.profiling.arguments import NO_TARGETS, ProfileArguments
 from initfast.profiling.backward import loss_of, run_backward
 from initfast.profiling.data_parallel import WRAPPED, local, shared_weights
 from initfast.profiling.forward import MeasuredForward
@@ -97,7 +97,7 @@ def profile(
         >>> report["0"].grad.std < report["2"].grad.std
         True
     """
-    arguments = Arguments(**locals())  # all of them, under their names
+    arguments = ProfileArguments(**locals())  # all of them, under their names
     group = local(net).group
     with ExitStack() as stack:
         with together("profile", group):
@@ -112,7 +112,7 @@ def profile(
     return report if group is None else report.all_reduce(group)
 
 
-def _run(arguments: Arguments, stack: ExitStack, fuse: bool) -> MeasuredForward:
+def _run(arguments: ProfileArguments, stack: ExitStack, fuse: bool) -> MeasuredForward:
     """Run the forward, and the backward if there is a loss.
 
     Args:
@@ -154,7 +154,7 @@ def _run(arguments: Arguments, stack: ExitStack, fuse: bool) -> MeasuredForward:
     return forward
 
 
-def _check(arguments: Arguments, names: NetNames, is_module: bool) -> None:
+def _check(arguments: ProfileArguments, names: NetNames, is_module: bool) -> None:
     """Raise ValueError unless what is needed has values and, with a loss, can have gradients."""
     modules = list(zip(names.paths(), names.modules, strict=True))
     if is_module:

@@ -100,7 +100,7 @@ class _Saved:
 
 
 def _attributes(module: nn.Module) -> dict[str, Any]:
-    """Its attributes, but for the forward that another profile may have given it."""
+    """Its attributes, but for the call that a profile has put in the place of its own."""
     return {name: value for name, value in module.__dict__.items() if name != CALL}
 
 

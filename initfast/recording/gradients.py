@@ -239,7 +239,7 @@ class Gradients:
         return {address: (found, scale) for address, found in self._kept.items()}
 
     def awaited(self) -> bool:
-        """Whether a backward could bring gradients, and none that makes no graph has."""
+        """Whether gradients may still come: a graph is there, and no last backward went through."""
         return bool(self._handles) and self._makes_graph is not False
 
     def release_weights(self) -> None:

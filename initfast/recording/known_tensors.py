@@ -28,7 +28,7 @@ class KnownTensors:
         self._known: dict[int, tuple[weakref.ref[Tensor], int, int]] = {}
         # What may be written to unseen, by where its memory begins.
         self._lent: dict[int, StorageWeakRef] = {}
-        # By address: what was measured as an input only, as far as one looks at the rows already.
+        # By address: the rows of what was measured as an input and is no layer's output yet.
         self._inputs: dict[int, Tensor] = {}
         self._net_inputs: list[int] = []
         self._glimpsed: set[int] = set()  # addresses of what is not a layer's

@@ -128,9 +128,10 @@ def _by_torch(
     """The same gradients as torch's own operators give them: they have derivatives in turn.
 
     That is why the layers' way back is not taken here from initfast's operators, which have none.
-    They are asked of aliases. Of the operands themselves they would be more than this node's share,
-    where a weight occurs twice or x depends on it. A loss of these gradients depends on the results
-    within the node as they are computed here: what it brings to them is a part of their gradient.
+    Gradients are taken at aliases: at the operands themselves they would include what flows outside
+    this node, where a weight occurs twice or x depends on it. A loss of these gradients depends on
+    the results within the node as they are computed here: what it brings to them is a part of their
+    gradient.
     """
     needed = ctx.needs_input_grad[_OTHERS:]
     count, gradients = len(ctx.calls), ctx.gradients

@@ -206,7 +206,7 @@ class Recorder(KnownTensors):
             self._marks.add(address, name)
 
     def replaced(self, name: str) -> tuple[int | None, tuple[int, ...] | None]:
-        """The last output of the named module is that no more: a hook has put another for it.
+        """A hook has put another output in the place of the named module's last one.
 
         Returns:
             The address of its row, and its shape; None where there is none.
@@ -256,7 +256,7 @@ class Recorder(KnownTensors):
         """Add the event of an operator that has made y and these rows."""
         self._events.append(new_event(source, call, y.shape, y.dtype, pre, post, live))
         if call is None and source.weight is None and "Norm" not in source.kind:
-            # Here infinities may be a mask's.
+            # Here infinities may be an attention mask's.
             self._marks.look_for_nan(post, rows, y, self._rows)
         if self.gradients is not None:
             self.gradients.output(post, y)

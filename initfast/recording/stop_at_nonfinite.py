@@ -1,8 +1,8 @@
 """Where a forward is to stop: after the first operator with a non-finite value, without waiting.
 
 Rows are judged in the order in which the operators ran. On the CPU a row is there at once. A card's
-rows travel to pinned memory behind the kernels that make them, and an event tells when they have
-arrived: a look takes what has arrived and leaves the rest. So on a card the forward ends some
+rows travel to pinned memory behind the kernels that make them, and a CUDA event tells when they
+have arrived: a look takes what has arrived and leaves the rest. So on a card the forward ends some
 operators late, by what was launched until the row arrived; at its end all rows are waited for. The
 report ends at that first operator either way.
 """

@@ -5,6 +5,7 @@ from collections import defaultdict
 
 import pytest
 import torch
+from cases.unchanged import equal, state
 from torch import nn
 
 from initfast.nets.pytree import tensors
@@ -13,32 +14,6 @@ from initfast.stats.moments import Moments
 
 FUNCTIONS = {"add", "softmax", "log_softmax", "glu"}
 """Layers of a report that are functions in a module's own code, beside the activations."""
-
-
-def state(net):
-    """Everything of a net and of torch that a profile must leave alone."""
-    return {
-        "modules": [
-            (m.training, *(sorted(map(str, d)) for d in (vars(m), m._forward_hooks)))
-            for m in net.modules()
-        ],
-        "parameters": [(k, id(p), p.detach().clone()) for k, p in net.named_parameters()],
-        "grads": [None if p.grad is None else p.grad.clone() for p in net.parameters()],
-        "buffers": [(k, id(b), b.clone()) for k, b in net.named_buffers()],
-        "random": torch.get_rng_state(),
-        "modes": (torch.is_grad_enabled(), torch.overrides._get_current_function_mode()),
-    }
-
-
-def equal(a, b):
-    """Equality of nested structures, bit by bit where they hold tensors."""
-    if isinstance(a, torch.Tensor):
-        return torch.equal(a, b) or torch.equal(a.nan_to_num(), b.nan_to_num())
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(equal(a[key], b[key]) for key in a)
-    if isinstance(a, (list, tuple)):
-        return len(a) == len(b) and all(map(equal, a, b))
-    return a == b
 
 
 def calls(net, *args, **kwargs):

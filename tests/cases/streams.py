@@ -2,7 +2,9 @@
 
 import torch
 
-DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+from initfast.ops import checks
+
+DTYPES = tuple(checks.DTYPES)
 
 
 def same_bits(a, b):

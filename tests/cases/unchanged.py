@@ -6,7 +6,7 @@ from torch import nn
 
 
 def state(net):
-    """Everything that profile must leave alone."""
+    """Everything of a net and of torch that a profile must leave alone."""
     return [
         (
             m.training,
@@ -22,12 +22,18 @@ def state(net):
             [(k, id(b), b.clone()) for k, b in m._buffers.items() if b is not None],
         )
         for m in net.modules()
-    ] + [torch.get_rng_state()]
+    ] + [
+        torch.get_rng_state(),
+        (torch.is_grad_enabled(), torch.overrides._get_current_function_mode()),
+    ]
 
 
 def equal(a, b):
+    """Equality of nested structures, bit by bit where they hold tensors."""
     if isinstance(a, torch.Tensor):
-        return torch.equal(a, b)
+        return torch.equal(a, b) or torch.equal(a.nan_to_num(), b.nan_to_num())
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(equal(a[key], b[key]) for key in a)
     if isinstance(a, (list, tuple)):
         return len(a) == len(b) and all(map(equal, a, b))
     return a == b

@@ -20,9 +20,9 @@ def chains(monkeypatch):
     lengths = []
     plainly = Recorder.linear_act_chain
 
-    def counted(recorder, x, key, layers):
+    def counted(recorder, x, kernels, layers):
         lengths.append(len(layers))
-        return plainly(recorder, x, key, layers)
+        return plainly(recorder, x, kernels, layers)
 
     monkeypatch.setattr(Recorder, "linear_act_chain", counted)
     return lengths

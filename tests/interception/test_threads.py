@@ -37,10 +37,10 @@ def test_threads_that_use_one_pending_at_once(ask, monkeypatch):
     layer, asked = linear(), []
     plainly = Queue.evaluate
 
-    def slowly(waiting, pending):
-        asked.append(pending)
+    def slowly(queue, z):
+        asked.append(z)
         time.sleep(0.02)
-        return plainly(waiting, pending)
+        return plainly(queue, z)
 
     monkeypatch.setattr(Queue, "evaluate", slowly)
 
@@ -116,11 +116,11 @@ def test_the_net_waits_while_another_thread_runs_what_waits(go_on, monkeypatch):
     running, gone_on, waited = threading.Event(), threading.Event(), []
     plainly = Queue.evaluate
 
-    def evaluate(waiting, pending):
+    def evaluate(queue, z):
         if threading.current_thread() is not threading.main_thread():
             running.set()
             waited.append(not gone_on.wait(0.1))
-        return plainly(waiting, pending)
+        return plainly(queue, z)
 
     monkeypatch.setattr(Queue, "evaluate", evaluate)
 

@@ -9,11 +9,11 @@ from torch import nn
 
 import initfast
 from initfast.profiling import profile as profile_module
-from initfast.profiling.arguments import Arguments, ProfilerArguments
+from initfast.profiling.arguments import ProfileArguments, ProfilerArguments
 from initfast.profiling.profile import profile
 
 RECORDS = {
-    "profile": (initfast.profile, Arguments),
+    "profile": (initfast.profile, ProfileArguments),
     "Profiler": (initfast.Profiler, ProfilerArguments),
 }
 
@@ -35,7 +35,7 @@ def test_every_argument_of_profile_arrives(monkeypatch):
     def record(**given):
         raise Arrived(given)
 
-    monkeypatch.setattr(profile_module, "Arguments", record)
+    monkeypatch.setattr(profile_module, "ProfileArguments", record)
     given = {name: object() for name in inspect.signature(profile).parameters}
     with pytest.raises(Arrived) as caught:
         profile(**given)
@@ -43,7 +43,7 @@ def test_every_argument_of_profile_arrives(monkeypatch):
 
 
 def test_a_record_stays_as_it_was_asked():
-    for record in (Arguments(nn.Tanh(), torch.ones(2)), ProfilerArguments(nn.Tanh())):
+    for record in (ProfileArguments(nn.Tanh(), torch.ones(2)), ProfilerArguments(nn.Tanh())):
         for field in fields(record):
             with pytest.raises(FrozenInstanceError):
                 setattr(record, field.name, None)
@@ -52,17 +52,33 @@ def test_a_record_stays_as_it_was_asked():
 @pytest.mark.parametrize(
     "record, arguments, words",
     [
-        (Arguments, {"net": 1}, "profile: net is a int; expected a module or a callable"),
-        (Arguments, {"loss": 1}, "profile: loss is a int; expected a function of the net's output"),
-        (Arguments, {"targets": 1}, "profile: targets is given without a loss; expected loss= as"),
-        (Arguments, {"scaler": 1}, "profile: scaler is given without a loss; expected loss= as"),
-        (Arguments, {"loss": sum, "scaler": 1}, "profile: scaler is a int; expected a torch.amp.G"),
+        (ProfileArguments, {"net": 1}, "profile: net is a int; expected a module or a callable"),
+        (
+            ProfileArguments,
+            {"loss": 1},
+            "profile: loss is a int; expected a function of the net's output",
+        ),
+        (
+            ProfileArguments,
+            {"targets": 1},
+            "profile: targets is given without a loss; expected loss= as",
+        ),
+        (
+            ProfileArguments,
+            {"scaler": 1},
+            "profile: scaler is given without a loss; expected loss= as",
+        ),
+        (
+            ProfileArguments,
+            {"loss": sum, "scaler": 1},
+            "profile: scaler is a int; expected a torch.amp.G",
+        ),
         (ProfilerArguments, {"net": sum}, "Profiler: net is a builtin_function.*; expected a mod"),
         (ProfilerArguments, {"every": True}, "Profiler: every is True; expected a whole number"),
         (ProfilerArguments, {"scaler": 1}, "Profiler: scaler is a int; expected a torch.amp.Grad"),
     ],
 )
 def test_its_fields_are_checked_as_it_is_made(record, arguments, words):
-    usual = {"net": nn.Tanh(), "x": 1} if record is Arguments else {"net": nn.Tanh()}
+    usual = {"net": nn.Tanh(), "x": 1} if record is ProfileArguments else {"net": nn.Tanh()}
     with pytest.raises(TypeError, match=words):
         record(**{**usual, **arguments})

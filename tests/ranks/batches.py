@@ -1,4 +1,4 @@
-"""What each rank of test_profiler.py runs, in a process of its own that imports this module."""
+"""What each rank of profiling/test_profiler.py runs, in a process that imports this module."""
 
 import pytest
 import torch

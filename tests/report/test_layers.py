@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from cases.any_net import equal, state
 from cases.profiles import batch
+from cases.unchanged import equal, notes, state
 from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 
@@ -93,10 +93,6 @@ def test_layers_know_the_types_of_their_modules():
 
 
 # ---- nets and inputs that cannot run ----
-
-
-def notes(error):
-    return "\n".join([str(error), *getattr(error, "__notes__", [])])
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Leaves measure as hooks do, and nobody can tell that they have another forward."""
+"""Modules of one function: the shorter way measures what the usual way does; nobody can tell."""
 
 import copy
 import pickle
@@ -37,30 +37,30 @@ NETS = {
 
 
 def both(monkeypatch, net, x, **arguments):
-    """The reports of a net whose leaves are hooked, and of one whose leaves are not."""
+    """The reports of a net whose modules go the usual way, and of one whose modules need not."""
     with monkeypatch.context() as patched:
         patched.setattr(ShorterWays, "of", lambda self, module: None)
-        hooked = profile(copy.deepcopy(net), x, **arguments)
-    return hooked.to_dict(), profile(net, x, **arguments).to_dict()
+        usual = profile(copy.deepcopy(net), x, **arguments)
+    return usual.to_dict(), profile(net, x, **arguments).to_dict()
 
 
 @pytest.mark.parametrize("case", NETS)
 @pytest.mark.parametrize("arguments", [{}, {"loss": lambda y: y.float().square().sum()}])
-def test_leaves_measure_what_hooks_do(monkeypatch, case, arguments):
+def test_both_ways_measure_the_same(monkeypatch, case, arguments):
     build, x = NETS[case]
     net = nn.Sequential(*build())
     if case == "indices" and arguments:
         arguments = {"loss": lambda output: output[0].sum()}
-    hooked, direct = both(monkeypatch, net, x, **arguments)
-    assert str(direct) == str(hooked)
+    usual, shorter = both(monkeypatch, net, x, **arguments)
+    assert str(shorter) == str(usual)
     assert not any(CALL in m.__dict__ for m in net.modules())
 
 
-def test_autocast_and_training_are_as_with_hooks(monkeypatch):
+def test_autocast_and_training_are_as_usual(monkeypatch):
     net = nn.Sequential(nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.LayerNorm(6))
     with torch.autocast("cpu", torch.bfloat16):
-        hooked, direct = both(monkeypatch, net, IMAGES)
-    assert str(direct) == str(hooked) and "bfloat16" in str(direct)
+        usual, shorter = both(monkeypatch, net, IMAGES)
+    assert str(shorter) == str(usual) and "bfloat16" in str(shorter)
     assert net[1].num_batches_tracked == 0
 
 
@@ -74,14 +74,14 @@ class Counting(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def test_another_function_mode_sees_what_leaves_call():
+def test_another_function_mode_sees_what_is_called():
     with Counting() as mode:
         profile(nn.Sequential(nn.Conv2d(4, 4, 1), nn.LayerNorm(8)), IMAGES)
     assert torch.conv2d in mode.seen and nn.functional.layer_norm in mode.seen
 
 
 @pytest.mark.parametrize("register", ["forward", "pre", "global", "own"])
-def test_what_the_user_put_on_a_leaf_runs_and_stays(register):
+def test_what_the_user_put_on_a_module_runs_and_stays(register):
     class Doubled(nn.LayerNorm):
         def forward(self, x):
             return super().forward(x) * 2
@@ -105,7 +105,7 @@ def test_what_the_user_put_on_a_leaf_runs_and_stays(register):
     assert report.layers[-1].std == pytest.approx(expected.std().item(), rel=1e-5, abs=1e-9)
 
 
-def test_a_copy_that_the_net_makes_of_a_leaf_is_an_ordinary_module():
+def test_a_copy_that_the_net_makes_is_an_ordinary_module():
     class Copying(nn.Module):
         def __init__(self):
             super().__init__()
@@ -123,7 +123,7 @@ def test_a_copy_that_the_net_makes_of_a_leaf_is_an_ordinary_module():
         assert norm(IMAGES).detach().std().item() == pytest.approx(3, rel=1e-2)
 
 
-def test_a_leaf_that_raises_is_named_and_restored():
+def test_a_module_that_raises_is_named_and_restored():
     net = nn.Sequential(nn.LayerNorm(8), nn.Conv2d(3, 4, 1))
     with pytest.raises(RuntimeError) as raised:
         profile(net, IMAGES)

@@ -1,4 +1,4 @@
-"""nn.Linear: the shorter way does what calling the module in the usual way does."""
+"""Linear layers: the shorter way does what calling the module in the usual way does."""
 
 import copy
 import threading
