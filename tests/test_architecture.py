@@ -34,7 +34,13 @@ def imports(name: str) -> Iterator[str]:
     for node in ast.walk(ast.parse(SOURCES[name].read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (a.name for a in node.names if a.name in SOURCES)
-        elif isinstance(node, ast.ImportFrom) and node.module in SOURCES:
+        elif isinstance(node, ast.Call):
+            function = getattr(node.func, "attr", getattr(node.func, "id", ""))
+            assert function not in ("import_module", "__import__") or name in FACE, name
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{name} imports relatively"
+            if node.module not in SOURCES:
+                continue
             for alias in node.names:
                 inner = f"{node.module}.{alias.name}"
                 yield inner if inner in SOURCES else node.module

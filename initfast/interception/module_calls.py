@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable
-from threading import get_ident
+from threading import Lock, get_ident
 from typing import Any
 
 from torch import nn
@@ -28,8 +28,10 @@ CALL = "_compiled_call_impl"
 MISSED = object()
 """What a shorter way returns that was not gone."""
 
+TORCHS_CALL = nn.Module.__call__
 _CALL_IMPL = nn.Module._call_impl
 _ACTIVATIONS = {kind.forward for kind in MODULES}
+_LOCK = Lock()  # of the calls that modules have
 
 
 class Running:
@@ -66,17 +68,21 @@ After = Callable[["ModuleCall", tuple[Any, ...], dict[str, Any], Any], None]
 
 
 class ReplacedCall:
-    """What runs when one module is called, until it is released.
+    """What runs when one module is called, from when it is installed until it is released.
+
+    Of a module with several the last installed runs first; they are released in any order, in any
+    thread. A copy of the attributes that hold one holds one that does nothing, a pickle None.
 
     Args:
         module: whose call it is.
     """
 
     __slots__ = ("before", "is_active", "module")
+    _NO_MODULE = nn.Module()
 
     def __init__(self, module: nn.Module) -> None:
         self.module = module
-        self.before: Any = module.__dict__.get(CALL)
+        self.before: Any = None
         self.is_active = True
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -97,25 +103,22 @@ class ReplacedCall:
         before = self.before
         if before is None:
             return self.module._call_impl(*args, **kwargs)
-        return (
-            before.run(args, kwargs)
-            if isinstance(before, ReplacedCall)
-            else before(*args, **kwargs)
-        )
+        if isinstance(before, ReplacedCall):
+            return before.run(args, kwargs)
+        return before(*args, **kwargs)
 
-    def install(self) -> None:
-        """Take the place of the module's call."""
-        self.module.__dict__[CALL] = self
-
-    def release(self) -> None:
-        """Do nothing any more, and give the module the call back that it had before."""
+    def end(self) -> None:
+        """Do nothing from now on."""
         self.is_active = False
-        own = self.module.__dict__
-        while isinstance(top := own.get(CALL), ReplacedCall) and not top.is_active:
-            if top.before is None:
-                del own[CALL]
-            else:
-                own[CALL] = top.before
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> ReplacedCall:
+        """What a copy of all of a module's attributes gets: a call that does nothing."""
+        copied: ReplacedCall = object.__new__(type(self))
+        copied.module, copied.before, copied.is_active = self._NO_MODULE, None, False
+        return copied
+
+    def __reduce__(self) -> Any:
+        return type(None), ()
 
 
 class ModuleCall(ReplacedCall):
@@ -129,54 +132,83 @@ class ModuleCall(ReplacedCall):
         short: a shorter way, which returns :data:`MISSED` where it was not gone; None without one.
 
     Attributes:
-        kind: the name of the module's type.
-        is_activation: whether that is one of torch's activations.
+        is_activation: whether the module is one of torch's activations.
     """
 
-    __slots__ = (
-        "_forward",
-        "_running",
-        "_type",
-        "after",
-        "is_activation",
-        "kind",
-        "name",
-        "short",
-    )
+    __slots__ = ("_forward", "_running", "_type", "after", "is_activation", "name", "short")
 
     def __init__(
         self, module: nn.Module, name: str, running: Running, after: After, short: Short | None
     ) -> None:
-        super().__init__(module)
+        self.module = module  # not by super(): there is one for every module of a net
+        self.before = None
+        self.is_active = True
         self.name = name
         self.after = after
         self.short = short
-        self._running = running
+        self._running: Running | None = running
         self._type = type(module)
         self._forward = self._type.forward
-        self.kind = self._type.__name__
         self.is_activation = self._forward in _ACTIVATIONS
+
+    @property
+    def kind(self) -> str:
+        """The name of the module's type: a lazy module becomes another when it first runs."""
+        return type(self.module).__name__
 
     def run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """What the module returns."""
-        if not self.is_active:
-            return self.as_before(args, kwargs)
         running = self._running
+        if running is None:
+            return self.as_before(args, kwargs)
         if running.thread != get_ident():
+            return self._measured(args, kwargs)
+        stack = running.stack
+        stack.append(self)
+        try:
+            if self.short is not None and self._is_unwatched():
+                y = self.short(self, args, kwargs)
+                if y is not MISSED:
+                    return y
+            return self._measured(args, kwargs)
+        finally:
+            stack.pop()
+
+    def end(self) -> None:
+        """Do nothing from now on, and keep nothing: a copy of the module may keep this."""
+        self.is_active, self._running, self.after, self.short = False, None, _nothing, None
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> ReplacedCall:
+        copied: Any = super().__deepcopy__(memo)
+        copied._running, copied.after, copied.short = None, _nothing, None
+        return copied
+
+    def unless_running(
+        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
+    ) -> None:
+        """A forward hook, for a module whose class may go past this call."""
+        running = self._running
+        if running is not None and not (running.stack and running.stack[-1] is self):
+            self.after(self, args, kwargs, output)
+
+    def _measured(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """What the module returns, measured: its forward's arguments and its forward's output.
+
+        Where hooks change these on the way, a hook that runs after the user's sees them.
+        """
+        if not _has_hooks_around(self.module):
             y = self.as_before(args, kwargs)
-        else:
-            stack = running.stack
-            stack.append(self)
-            try:
-                if self.short is not None and self._is_unwatched():
-                    y = self.short(self, args, kwargs)
-                    if y is not MISSED:
-                        return y
-                y = self.as_before(args, kwargs)
-            finally:
-                stack.pop()
-        self.after(self, args, kwargs, y)
-        return y
+            self.after(self, args, kwargs, y)
+            return y
+
+        def see(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+            self.after(self, args, kwargs, output)
+
+        handle = self.module.register_forward_hook(see, with_kwargs=True)
+        try:
+            return self.as_before(args, kwargs)
+        finally:
+            handle.remove()
 
     def forward(self, *args: Any) -> Any:
         """What the forward of the module's class returns."""
@@ -194,6 +226,53 @@ class ModuleCall(ReplacedCall):
             and not module_hooks._has_any_global_hook()
             and not is_traced()
         )
+
+
+def install(calls: Iterable[ReplacedCall]) -> None:
+    """Put each in the place of its module's call."""
+    with _LOCK:
+        for call in calls:
+            own = call.module.__dict__
+            call.before = own.get(CALL)
+            own[CALL] = call
+
+
+def release(calls: Iterable[ReplacedCall]) -> None:
+    """End each, and give its place back to the call that was there before.
+
+    What the net itself has put there meanwhile stays.
+    """
+    with _LOCK:
+        for call in calls:
+            call.end()
+            own = call.module.__dict__
+            top = own.get(CALL)
+            if top is call:
+                if call.before is None:
+                    del own[CALL]
+                else:
+                    own[CALL] = call.before
+                continue
+            while isinstance(top, ReplacedCall):
+                if top.before is call:
+                    top.before = call.before
+                top = top.before
+
+
+def _nothing(*arguments: Any) -> None:
+    """Measure nothing."""
+
+
+def _has_hooks_around(module: nn.Module) -> bool:
+    """Whether hooks may change what the forward gets, or wrap what it returns for a backward."""
+    return bool(
+        module._forward_pre_hooks
+        or module._backward_hooks
+        or module._backward_pre_hooks
+        or module_hooks._global_forward_pre_hooks
+        or module_hooks._global_backward_hooks
+        or module_hooks._global_backward_pre_hooks
+    )
 
 
 def hooked(modules: Iterable[nn.Module]) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as module_hooks
+from torch.nn.utils.parametrize import ParametrizationList
 
 from initfast.interception.deferred_tensor import DeferredTensor
 from initfast.interception.function_mode import measuring
@@ -57,14 +58,14 @@ class ModuleOutputs:
             module: of the net.
             computes: whether it is a part of what computes a weight.
         """
+        if not computes and is_seen(module):
+            return self._measure_changed
         if isinstance(module, torch.jit.ScriptModule):
             kind = type(module).__name__
             self._skip(self._names.name(module), kind, "a scripted module takes no hooks")
             return None
         if computes:
             return self._keep_weight if computes_weights(module) else _nothing
-        if is_seen(module):
-            return self._measure_changed
         return self._note_padding if isinstance(module, nn.TransformerEncoder) else self.measure
 
     def _is_of_another(self) -> bool:
@@ -192,9 +193,8 @@ def _nothing(*arguments: Any) -> None:
 
 
 def computes_weights(module: nn.Module) -> bool:
-    """Whether a module makes a weight out of parameters (torch.nn.utils.parametrize)."""
-    kind = type(module)
-    return kind.__name__ == "ParametrizationList" and kind.__module__.startswith("torch.nn")
+    """Whether a module makes a weight out of parameters."""
+    return isinstance(module, ParametrizationList)
 
 
 def _value(t: Tensor) -> Tensor | None:

@@ -16,12 +16,10 @@ from torch import Tensor, nn
 
 from initfast.interception.deferred_tensor import DeferredTensor
 from initfast.interception.function_mode import Fusion
-from initfast.interception.module_calls import is_bare
+from initfast.interception.module_calls import TORCHS_CALL, is_bare
 from initfast.nets.activation_calls import Call, activation_call, modules_are_torchs
 from initfast.ops.dispatch import fits, kernels_of
 from initfast.torch_state import grad_enabled, torchs_linear, transforms
-
-_MODULE_CALL = nn.Module.__call__
 
 
 def run_children(own: Mapping[str, Any], fusion: Fusion, input: Any) -> Any:
@@ -33,7 +31,7 @@ def run_children(own: Mapping[str, Any], fusion: Fusion, input: Any) -> Any:
         input: the first one's.
     """
     names = list(own)  # a child may replace the next
-    is_torchs = nn.Module.__call__ is _MODULE_CALL and modules_are_torchs()
+    is_torchs = nn.Module.__call__ is TORCHS_CALL and modules_are_torchs()
     untouched = is_torchs and F.linear is torchs_linear
     x, i = input, 0
     while i < len(names):

@@ -68,7 +68,7 @@ class ShorterWays:
         if not fusion.is_called_first():
             return MISSED
         x, weight, bias = args[0], parameters.get("weight"), parameters.get("bias", MISSED)
-        if type(x) not in _ORDINARY or type(weight) is not Parameter or bias is MISSED:
+        if type(x) not in _ORDINARY or type(weight) is not Parameter or not _is_plain(bias):
             return MISSED
         with torch._C.DisableTorchFunction():
             return fusion.linear(x, weight, bias)  # type: ignore[arg-type]
@@ -121,6 +121,10 @@ class ShorterWays:
             recorder.output(source, y, kernels)
         else:
             self._queue.keep(source, y)  # all else was recorded before y was made
+
+
+def _is_plain(bias: Any) -> bool:
+    return bias is None or type(bias) is Parameter
 
 
 _ORDINARY = (Tensor, DeferredTensor)

@@ -8,10 +8,11 @@ from threading import get_ident
 from typing import TypeVar
 
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from initfast.interception.deferred_tensor import resolved
 from initfast.interception.function_mode import Fusion
-from initfast.interception.module_calls import ModuleCall, Running
+from initfast.interception.module_calls import TORCHS_CALL, ModuleCall, Running, install, release
 from initfast.interception.module_outputs import ModuleOutputs, computes_weights
 from initfast.interception.queue import Queue
 from initfast.interception.shorter_ways import ShorterWays
@@ -86,26 +87,30 @@ class MeasuredForward:
     @contextmanager
     def _calls(self) -> Iterator[None]:
         """Other calls in the place of the modules', for as long as this lasts."""
-        modules, calls = self._names.modules, list[ModuleCall]()
-        ways = ShorterWays(self._fusion, self._outputs, self._recorder)
-        replicated = any(isinstance(module, nn.DataParallel) for module in modules)
-        computing = {
-            id(part) for module in modules if computes_weights(module) for part in module.modules()
-        }
         self._running.thread = get_ident()
+        calls, handles = list(self._new_calls()), list[RemovableHandle]()
         try:
-            for module in modules:
-                computes = id(module) in computing
-                if (after := self._outputs.after(module, computes)) is None:
-                    continue
-                short = None if replicated or computes else ways.of(module)
-                call = ModuleCall(module, self._names.name(module), self._running, after, short)
-                calls.append(call)
-                call.install()
+            install(calls)
+            for call in calls:
+                if type(call.module).__call__ is not TORCHS_CALL:
+                    see = call.unless_running
+                    handles.append(call.module.register_forward_hook(see, with_kwargs=True))
             yield
         finally:
-            for call in calls:
-                call.release()
+            release(calls)
+            for handle in handles:
+                handle.remove()
+
+    def _new_calls(self) -> Iterator[ModuleCall]:
+        names, running, after = self._names, self._running, self._outputs.after
+        way = ShorterWays(self._fusion, self._outputs, self._recorder).of
+        replicated = any(isinstance(module, nn.DataParallel) for module in names.modules)
+        computing = {id(part) for m in names.modules if computes_weights(m) for part in m.modules()}
+        for module, name in zip(names.modules, names.paths(), strict=True):
+            computes = id(module) in computing
+            if (what := after(module, computes)) is not None:
+                short = None if replicated or computes else way(module)
+                yield ModuleCall(module, name, running, what, short)
 
     def report(self) -> Report:
         """What was measured so far, copied from the devices."""

@@ -51,7 +51,8 @@ def profile(
     The net runs in the mode, training or evaluation, that it is in. Gradients, hooks, the buffers
     of modules in training mode and torch's random state are left as they were, whatever the forward
     raises; of a module whose forward gave it another buffer, its attributes too. What else the
-    forward itself writes stays, as after any forward. Scripted modules run unmeasured.
+    forward itself writes stays, as after any forward. Scripted modules run unmeasured. What
+    a module computes in a method that is called without calling it has the name of its caller.
 
     The backward leaves nothing in `.grad`, and what is there stays. The user's own hooks run as in
     any backward, but for those that wait for `.grad` to change (post-accumulate hooks). Reentrant

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from initfast.interception.function_mode import profiling
-from initfast.interception.module_calls import ReplacedCall
+from initfast.interception.module_calls import ReplacedCall, install, release
 from initfast.nets.names import NetNames
 from initfast.nets.pytree import tensors
 from initfast.profiling.arguments import ProfilerArguments
@@ -87,7 +87,7 @@ class Profiler:
             raise RuntimeError("Profiler: its context is active already; expected one at a time")
         self._is_compiled = is_compiled(self._net.modules())
         self._net_call = _NetCall(self._net, self._call)
-        self._net_call.install()
+        install([self._net_call])
         return self
 
     def __exit__(
@@ -97,7 +97,7 @@ class Profiler:
         trace: TracebackType | None,
     ) -> None:
         if self._net_call is not None:
-            self._net_call.release()
+            release([self._net_call])
         self._net_call = None
         self._merge_all_but(0)
 

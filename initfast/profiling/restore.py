@@ -101,7 +101,9 @@ class _Saved:
 
 def _attributes(module: nn.Module) -> dict[str, Any]:
     """Its attributes, but for the call that a profile has put in the place of its own."""
-    return {name: value for name, value in module.__dict__.items() if name != CALL}
+    own = module.__dict__.copy()  # at once: other threads' profiles put their calls there
+    own.pop(CALL, None)
+    return own
 
 
 def _is_torchs(module: nn.Module) -> bool:
