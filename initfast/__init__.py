@@ -19,7 +19,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from initfast import init, ops, thresholds
+from initfast import init, ops
 from initfast.diagnosis.findings import Finding
 from initfast.ops.library import LibraryInfo
 from initfast.ops.schemas import LIBRARY as _LIBRARY
@@ -30,7 +30,7 @@ from initfast.stats.layer import Layer
 from initfast.stats.moments import Moments
 
 if TYPE_CHECKING:
-    from initfast import experiments
+    from initfast import experiments, thresholds
     from initfast.diagnosis.diagnosing import Diagnosis, diagnose
 
 __all__ = [
@@ -70,8 +70,8 @@ def build_info() -> LibraryInfo:
 
 
 def __getattr__(name: str) -> Any:
-    if name == "experiments":
-        return importlib.import_module("initfast.experiments")
+    if name in ("experiments", "thresholds"):
+        return importlib.import_module(f"initfast.{name}")
     if name not in _LATER:
         raise AttributeError(f"module 'initfast' has no attribute {name!r}")
     return getattr(importlib.import_module(f"initfast.{_LATER[name]}"), name)

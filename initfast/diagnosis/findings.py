@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import html
 import re
 import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, NamedTuple
 
-from initfast.stats.text import WIDTH, shorten
+from initfast.stats.text import WIDTH, escape, shorten
 
 Severity = Literal["error", "warning", "info"]
 
@@ -105,7 +104,7 @@ def summary(findings: Sequence[Finding]) -> str:
 
 def summary_html(findings: Sequence[Finding]) -> str:
     """The same as HTML."""
-    return f"<pre>{html.escape(summary(findings))}</pre>" if findings else ""
+    return f"<pre>{escape(summary(findings))}</pre>" if findings else ""
 
 
 def _broken(code: str, width: int) -> str:

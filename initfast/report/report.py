@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property, reduce
 from pathlib import Path
@@ -20,7 +19,7 @@ from initfast.stats.as_dict import as_plain, json_text, moments_from_dict
 from initfast.stats.layer import Layer, Skipped
 from initfast.stats.merge import merge_layers, pairwise, with_shared_loss
 from initfast.stats.moments import Moments
-from initfast.stats.text import WIDTH
+from initfast.stats.text import WIDTH, escape
 
 if TYPE_CHECKING:
     import pandas
@@ -231,7 +230,7 @@ class Report:
         return Table(*tree_lines(self.layers)).text()
 
     def _repr_html_(self) -> str:
-        below = "".join(f"<p>{html.escape(text)}</p>" for text in remarks(self.notes, self.skipped))
+        below = "".join(f"<p>{escape(text)}</p>" for text in remarks(self.notes, self.skipped))
         return Table(self.layers).html() + below + summary_html(self.findings)
 
     def to_dict(self) -> dict[str, Any]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import html
 import math
 import re
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from initfast.stats.layer import Layer, Skipped
-from initfast.stats.text import WIDTH, number, share, shorten
+from initfast.stats.text import WIDTH, escape, number, share, shorten
 
 MAX_PERIOD = 32
 """The longest block of layers whose repetition is looked for."""
@@ -129,13 +128,13 @@ class Table:
 
     def html(self) -> str:
         """An HTML table."""
-        head = "".join(f"<th>{html.escape(c.heading)}</th>" for c in self._columns)
+        head = "".join(f"<th>{escape(c.heading)}</th>" for c in self._columns)
         body = []
         for text in self._texts():
             if isinstance(text, str):
-                cells = f'<td colspan="{len(self._columns)}">{html.escape(text)}</td>'
+                cells = f'<td colspan="{len(self._columns)}">{escape(text)}</td>'
             else:
-                cells = "".join(f"<td>{html.escape(cell)}</td>" for cell in text)
+                cells = "".join(f"<td>{escape(cell)}</td>" for cell in text)
             body.append(f"<tr>{cells}</tr>")
         return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>"
 

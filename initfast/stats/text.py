@@ -31,3 +31,10 @@ def shorten(text: str, most: int) -> str:
 def dtype_name(dtype: torch.dtype) -> str:
     """A dtype without its module: "float32"."""
     return str(dtype).removeprefix("torch.")
+
+
+def escape(text: str) -> str:
+    """The text as it stands in HTML."""
+    import html  # in notebooks only: its table of entities takes a tenth of our import
+
+    return html.escape(text)
