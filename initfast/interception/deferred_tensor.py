@@ -18,6 +18,7 @@ from torch.nn.parameter import Parameter
 
 from initfast.interception.function_effects import METADATA
 from initfast.nets.activation_calls import NO_ACTIVATION, Call
+from initfast.ops.dispatch import fits
 from initfast.recording.linear_act_chain import ChainLayer
 from initfast.torch_state import grad_enabled, undisturbed
 
@@ -99,6 +100,20 @@ class LinearCall:
         small = kind.device.type == "cpu" and count * n_out * n_in < MULTIPLY_ADDS
         shape = (*leading, n_out)
         return cls(x, weight, bias, name, kind, shape, count, small, grad_enabled() and needs_grad)
+
+    @classmethod
+    def after(cls, link: Link, weight: Tensor, bias: Tensor | None, name: str) -> LinearCall | None:
+        """The call of a small layer that takes a link in a chain; None if it is not that."""
+        before = link.linear
+        if link.call is None or before.has_graph:
+            return None
+        shape, kind, count = before.shape, before.kind, before.count
+        if not fits(weight, bias, before.weight, shape[-1], kind.kernels):
+            return None
+        n_out, n_in = weight.shape
+        if count * n_out * n_in >= MULTIPLY_ADDS:
+            return None
+        return cls(link, weight, bias, name, kind, (*shape[:-1], n_out), count, True)
 
 
 class Link:

@@ -154,6 +154,15 @@ class Fusion(TorchFunctionMode):
         x = input.resolve() if type(input) is DeferredTensor else input
         return self._linear_plainly(x, weight, bias, name)
 
+    def follow(
+        self, x: DeferredTensor, weight: Tensor, bias: Tensor | None, name: str
+    ) -> DeferredTensor | None:
+        """Likewise, of a small layer of what waits in a chain, by the shortest way; else None."""
+        with self.queue.lock:
+            waits = x.value is None and x.owner is self.queue
+            linear = LinearCall.after(x.link, weight, bias, name) if waits else None
+            return None if linear is None else self.queue.linear(linear)
+
     def _linear_plainly(self, x: Tensor, weight: Tensor, bias: Tensor | None, name: str) -> Tensor:
         self.queue.run()
         weight, bias = resolved(weight), resolved(bias)

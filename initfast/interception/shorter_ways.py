@@ -25,7 +25,7 @@ from initfast.nets.module_facts import OF_ONE_FUNCTION, unit_dim, weights
 from initfast.ops.dispatch import kernels_of
 from initfast.recording.events import Source
 from initfast.recording.recorder import Recorder
-from initfast.torch_state import modes, torchs_linear, transforms
+from initfast.torch_state import grad_enabled, modes, torchs_linear, transforms
 
 _SEQUENTIAL = nn.Sequential.forward
 
@@ -67,11 +67,15 @@ class ShorterWays:
             return MISSED
         if not fusion.is_called_first():
             return MISSED
-        x, weight, bias = args[0], parameters.get("weight"), parameters.get("bias", MISSED)
+        x, weight = args[0], parameters.get("weight")
+        bias: Any = parameters.get("bias", MISSED)
         if type(x) not in _ORDINARY or type(weight) is not Parameter or not _is_plain(bias):
             return MISSED
         with torch._C.DisableTorchFunction():
-            return fusion.linear(x, weight, bias)  # type: ignore[arg-type]
+            if type(x) is DeferredTensor and not (grad_enabled() or self._recorder.gradients):
+                if (z := fusion.follow(x, weight, bias, own.name)) is not None:
+                    return z
+            return fusion.linear(x, weight, bias)
 
     def activation(self, own: ModuleCall, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Of the activation of a linear layer that waits."""
