@@ -233,7 +233,10 @@ def install(calls: Iterable[ReplacedCall]) -> None:
     with _LOCK:
         for call in calls:
             own = call.module.__dict__
-            call.before = own.get(CALL)
+            before = own.get(CALL)
+            # A copy may have its original's, which would run the original.
+            is_anothers = isinstance(before, ReplacedCall) and before.module is not call.module
+            call.before = None if is_anothers else before
             own[CALL] = call
 
 

@@ -233,6 +233,27 @@ def test_a_copy_by_hand_keeps_nothing_of_a_profile(monkeypatch):
     torch.testing.assert_close(net.copies[0](x), net.linear(x))
 
 
+def by_hand(module):
+    clone = module.__new__(type(module))
+    clone.__dict__ = module.__dict__.copy()
+    clone._modules = {"linear": nn.Linear(8, 8)}
+    return clone
+
+
+@pytest.mark.parametrize("how", [copy.deepcopy, by_hand])
+def test_a_copy_that_has_a_call_is_profiled_itself(how):
+    net, x = Stated(), batch(4, 8)
+    with initfast.Profiler(net):
+        copied = how(net)
+    with torch.no_grad():
+        copied.linear.weight.fill_(0.5)
+        expected = copied(x)
+    torch.testing.assert_close(output_of(copied, x)[0], expected)
+    with initfast.Profiler(copied) as p, torch.no_grad():
+        torch.testing.assert_close(copied(x), expected)
+    assert p.calls == 1 and CALL not in vars(copied)
+
+
 def test_a_method_called_without_the_module_has_the_callers_name():
     class Inner(nn.Module):
         def encode(self, x):
