@@ -39,14 +39,21 @@ Tensor moment_rows(const std::array<Moments, kRows>& rows, const Tensor& like) {
   return out;
 }
 
-// The moments of any tensor.
-inline Moments measure(Tensor x, Dtype dtype) {
-  x = as_dense(x);
-  cpu::MomentsArgs args{{dtype, x.const_data_ptr(), x.numel()}, nullptr};
-  std::vector<Moments> partial(args.tiles());
-  args.partial = partial.data();
+// The moments of numbers that lie one after the other. Few fit one slot, which needs no memory.
+inline Moments measure(const void* data, int64_t count, Dtype dtype) {
+  cpu::MomentsArgs args{{dtype, data, count}, nullptr};
+  Moments one;
+  std::vector<Moments> several;
+  if (args.tiles() > 1) several.resize(args.tiles());
+  args.partial = several.empty() ? &one : several.data();
   run_tiles(kernels().moments, args, kRunsPerThread);
-  return merged(partial.data(), args.tiles());
+  return merged(args.partial, args.tiles());
+}
+
+// The moments of any tensor.
+inline Moments measure(const Tensor& x, Dtype dtype) {
+  const Tensor dense = as_dense(x);
+  return measure(dense.const_data_ptr(), dense.numel(), dtype);
 }
 
 }  // namespace initfast

@@ -10,6 +10,7 @@ from torch.nn.parameter import Parameter
 
 from initfast import ops  # noqa: F401  (registers the operators)
 from initfast.ops.checks import DTYPES
+from initfast.ops.library import measure_function
 from initfast.torch_state import dispatch_modes, transforms
 
 LINEAR_ACT = torch.ops.initfast.linear_act.default.redispatch
@@ -18,6 +19,8 @@ CHAIN_BACKWARD = torch.ops.initfast.linear_act_chain_backward.default.redispatch
 ACT = torch.ops.initfast.act.default.redispatch
 ACT_IN_PLACE = torch.ops.initfast.act_.default.redispatch
 MOMENTS = torch.ops.initfast.moments.default.redispatch
+MEASURE = measure_function()
+"""Writes the row of numbers in the CPU's memory past the dispatcher; None on the reference."""
 
 _keys_of = torch._C._dispatch_keys
 _kernels: dict[int, Any] = {}

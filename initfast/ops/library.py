@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -80,6 +81,22 @@ def load() -> LibraryInfo:
         stacklevel=2,
     )
     return _reference(facts["reason"])
+
+
+def measure_function() -> Callable[[int, int, int, int], None] | None:
+    """The function of csrc/binding/measure.cpp; None where the reference runs.
+
+    It takes where numbers lie one after the other, how many, their dtype's place in
+    :data:`initfast.ops.checks.DTYPES`, and where to write their row of moments.
+    """
+    if load().backend == "reference":
+        return None
+    package, _ = _find_build()
+    measure = ctypes.CDLL(str(package / LIBRARY_FILE)).initfast_measure
+    measure.argtypes = (ctypes.c_void_p, ctypes.c_int64, ctypes.c_int, ctypes.c_void_p)
+    measure.restype = None
+    found: Callable[[int, int, int, int], None] = measure
+    return found
 
 
 def sources_digest(csrc: Path) -> str:

@@ -10,7 +10,7 @@ from torch import Tensor, UntypedStorage
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.nn.parameter import Parameter
 
-from initfast.ops.dispatch import MOMENTS, has_memory, kernels_of
+from initfast.ops.dispatch import has_memory, kernels_of
 from initfast.recording.rows import Rows
 
 
@@ -28,8 +28,8 @@ class KnownTensors:
         self._known: dict[int, tuple[weakref.ref[Tensor], int, int]] = {}
         # What may be written to unseen, by where its memory begins.
         self._lent: dict[int, StorageWeakRef] = {}
-        # By address: the rows of what was measured as an input and is no layer's output yet.
-        self._inputs: dict[int, Tensor] = {}
+        # Addresses of what was measured as an input and is no layer's output yet.
+        self._inputs: set[int] = set()
         self._net_inputs: list[int] = []
         self._glimpsed: set[int] = set()  # addresses of what is not a layer's
 
@@ -80,15 +80,15 @@ class KnownTensors:
             if self._glimpsed and address is not None:
                 self._glimpsed.discard(address)
             return address
-        if (rows := self._moments(t, kernels)) is None:
-            return None
-        address = self.keep(t, self._rows.add(rows, 1))
-        self._inputs[address] = rows
+        if (address := self._measure(t, kernels)) is not None:
+            self._inputs.add(address)
         return address
 
-    def _moments(self, t: Tensor, kernels: Any) -> Tensor | None:
-        """Its row, measured with these kernels; None where it cannot be."""
-        return MOMENTS(kernels, t) if kernels is not None and has_memory(t) else None
+    def _measure(self, t: Tensor, kernels: Any) -> int | None:
+        """The address of its new row, measured with these kernels; None where it cannot be."""
+        if kernels is None or not has_memory(t):
+            return None
+        return self.keep(t, self._rows.measure(t, kernels))
 
     def net_input(self, x: Tensor) -> None:
         """Measure an input of the net itself."""

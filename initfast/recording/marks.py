@@ -36,16 +36,16 @@ class Marks:
         gone = self.replaced.get(address, ())
         return tuple(dict.fromkeys(n for n in self.also.get(address, ()) if n not in gone))
 
-    def look_for_nan(self, address: int, row: Tensor, y: Tensor, rows: Rows) -> None:
+    def look_for_nan(self, address: int, y: Tensor, rows: Rows) -> None:
         """Note whether y has a NaN, where its row does not tell that all is finite.
 
         A card, which has not counted yet, looks in any case, and is not waited for.
         """
-        if not row.is_cuda and not row.tolist()[1]:
+        if not rows.may_be_nonfinite(address):
             return
         with torch._C.DisableTorchFunction():
             found = y.detach().isnan().any()
-            self._nans[address] = rows.add_mask(found.view(1)) if row.is_cuda else bool(found)
+            self._nans[address] = bool(found) if found.is_cpu else rows.add_mask(found.view(1))
 
     def has_nan(self, address: int, masks: Sequence[np.ndarray]) -> bool | None:
         """Whether there is a NaN; None where nothing was noted."""

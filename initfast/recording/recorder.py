@@ -62,8 +62,7 @@ class Recorder(KnownTensors):
         layers, widths = [(weight, bias, name, call, also)], y.shape[-1:]
         self._add_linears(layers, widths, x, x_row, pre, (mask,))
         self.keep(y, pre + 1)
-        if self.stops:
-            self._stopping.operator(rows)
+        self._look(pre, 3)
         return y
 
     def linear_act_chain(self, x: Tensor, kernels: Any, layers: Sequence[ChainLayer]) -> Tensor:
@@ -116,8 +115,7 @@ class Recorder(KnownTensors):
         masks = [self._rows.add_mask(live) for _, live in measured]
         self._add_linears(layers, widths, x, x_row, first, masks)
         self.keep(y, addresses[-1])
-        if self.stops:
-            self._stopping.operator(measured[-1][0])
+        self._look(first + 3 * len(layers) - 3, 3)
         return y
 
     def _add_linears(
@@ -174,7 +172,7 @@ class Recorder(KnownTensors):
         self.keep(y, pre + 1)
         if source.kind == "act":
             source = Source("act", source.name, z.shape, (pre,))
-        self._add(source, call, y, pre, pre + 1, self._rows.add_mask(live), rows)
+        self._add(source, call, y, pre, pre + 1, self._rows.add_mask(live))
         return y
 
     def output(self, source: Source, y: Tensor, kernels: Any = None) -> None:
@@ -189,16 +187,15 @@ class Recorder(KnownTensors):
         """
         address = self.find(y)
         if address is None:
-            if (rows := self._moments(y, kernels or kernels_of(y))) is None:
+            if (address := self._measure(y, kernels or kernels_of(y))) is None:
                 return
-            address = self.keep(y, self._rows.add(rows, 1))
         elif address in self._inputs:
-            rows = self._inputs.pop(address)
+            self._inputs.remove(address)
             self._glimpsed.discard(address)
         else:
             self._marks.add(address, source.name)
             return
-        self._add(source, None, y, None, address, None, rows)
+        self._add(source, None, y, None, address, None)
 
     def also(self, name: str, y: Tensor) -> None:
         """The output y is that of the module of this name too."""
@@ -251,28 +248,30 @@ class Recorder(KnownTensors):
         pre: int | None,
         post: int,
         live: int | None,
-        rows: Tensor,
     ) -> None:
-        """Add the event of an operator that has made y and these rows."""
+        """Add the event of an operator that has made y."""
         self._events.append(new_event(source, call, y.shape, y.dtype, pre, post, live))
         if call is None and source.weight is None and "Norm" not in source.kind:
             # Here infinities may be an attention mask's.
-            self._marks.look_for_nan(post, rows, y, self._rows)
+            self._marks.look_for_nan(post, y, self._rows)
         if self.gradients is not None:
             self.gradients.output(post, y)
-        if self.stops:
-            self._stopping.operator(rows)
+        self._look(post if pre is None else pre, 1 if pre is None else 2)
 
     # ---- stopping ----
+
+    def _look(self, address: int, count: int) -> None:
+        """Where the profile stops, judge the rows of the last event."""
+        if self.stops:
+            self._stopping.operator(self._rows.tensor(address, count))
 
     def function(self, source: Source, y: Tensor) -> None:
         """Where the profile stops at the first non-finite value, see whether a function made it."""
         address = self.glimpse(y)
-        rows = None if address is None else self._inputs.get(address)
-        if address is None or rows is None:
+        if address is None or address not in self._inputs:
             return
         event = new_event(source, None, y.shape, y.dtype, None, address, None)
-        self._stopping.function(event, rows)
+        self._stopping.function(event, self._rows.tensor(address, 1))
 
     def finish(self) -> None:
         """Where the profile stops, see what the forward has measured to the last row."""

@@ -1,12 +1,14 @@
-"""Rows of moments that stay on their devices until the end: one copy from each, whatever the depth.
+"""Rows of moments until all are read, and the masks beside them.
 
-A row is eight float64 columns; a tensor of rows is what an operator measured at once. Beside the
-rows lie masks: which units of a layer are not zero over the whole batch.
+A row is eight float64 columns. A mask tells which units of a layer are not zero over the whole
+batch. What the CPU measures is written to one piece of the host's memory: small tensors that lie
+between large ones would keep the memory of these from being used again. What a card measures stays
+there until all is read, in one copy from each card, whatever the depth.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from threading import Lock
 from typing import NamedTuple
 
@@ -14,11 +16,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-_BYTES = 8 * 8
+from initfast.ops.checks import DTYPES
+from initfast.ops.dispatch import MEASURE, MOMENTS
+
+_COLUMNS = 8
+_BYTES = 8 * _COLUMNS
+_FIRST = 1 << 10  # rows that there is room for at first
+_DTYPES = {dtype: number for number, dtype in enumerate(DTYPES)}  # as csrc/math/dtype.h counts
 
 
 class Rows:
-    """Keeps tensors of rows in the order in which they come; a row's address is its number.
+    """Keeps rows in the order in which they come; a row's address is its number.
 
     Attributes:
         count: of the rows so far.
@@ -27,89 +35,108 @@ class Rows:
     def __init__(self) -> None:
         self.count = 0
         self._lock = Lock()  # another thread may ask for the values of a layer that waits
-        # By rows a tensor: the tensors, and the address of each one's first row.
-        self._kept: dict[int, tuple[list[Tensor], list[int]]] = {}
-        # The tensors of masks, what each is made of where that is several, the first one's number.
-        self._masks: list[tuple[Tensor, Sequence[int] | None, int]] = []
+        self._make_room(_FIRST)
+        # The rows that are on other devices, by the address of each tensor's first.
+        self._elsewhere: dict[int, Tensor] = {}
+        # The masks, what each is made of where that is several, the first one's number.
+        self._masks: list[tuple[bytes | Tensor, Sequence[int] | None, int]] = []
         self._mask_count = 0
+
+    def measure(self, t: Tensor, kernels: object) -> int:
+        """Measure a tensor that these kernels take and that has its memory; its row's address."""
+        if MEASURE is None or not t.is_cpu or not t.is_contiguous():
+            return self.add(MOMENTS(kernels, t), 1)
+        with self._lock:
+            address = self.count
+            if address == self._room:
+                self._make_room(2 * address)
+            row = self._begin + _BYTES * address
+            MEASURE(t.data_ptr(), t.numel(), _DTYPES[t.dtype], row)
+            self.count = address + 1
+            return address
 
     def add(self, rows: Tensor, count: int) -> int:
         """Keep a tensor of that many rows; the address of its first."""
         with self._lock:
-            kept = self._kept.get(count)
-            if kept is None:
-                kept = self._kept[count] = ([], [])
             address = self.count
-            kept[0].append(rows)
-            kept[1].append(address)
-            self.count = address + count
+            end = address + count
+            if end > self._room:
+                self._make_room(2 * end)
+            if rows.is_cpu:
+                self._host[address:end] = rows.numpy().reshape(count, _COLUMNS)
+            else:
+                self._elsewhere[address] = rows
+            self.count = end
             return address
+
+    def _make_room(self, rows: int) -> None:
+        room = np.zeros((rows, _COLUMNS))
+        if self.count:
+            room[: self.count] = self._host[: self.count]
+        self._host, self._room, self._begin = room, rows, room.ctypes.data
+
+    def tensor(self, address: int, count: int) -> Tensor:
+        """That many rows from there, which were measured at once, where they are."""
+        found = self._elsewhere.get(address)
+        return torch.from_numpy(self._host[address : address + count]) if found is None else found
+
+    def may_be_nonfinite(self, address: int) -> bool:
+        """Whether the row of this address counts non-finite values, as far as the host knows."""
+        return bool(self._host[address, 1]) or address in self._elsewhere
 
     def add_mask(self, mask: Tensor, lengths: Sequence[int] | None = None) -> int:
         """Keep a mask, or several of these lengths one after the other; the first one's number."""
+        kept = mask.numpy().tobytes() if mask.is_cpu else mask
         with self._lock:
             number = self._mask_count
-            self._masks.append((mask, lengths, number))
+            self._masks.append((kept, lengths, number))
             self._mask_count = number + (1 if lengths is None else len(lengths))
             return number
 
     def read(self) -> Copies:
-        """Copy everything from the devices, once from each."""
-        devices = {t.device for kept, _ in self._kept.values() for t in kept}
-        copies = [self._copy(device, len(devices) == 1) for device in devices]
-        return Copies(self.count, self._mask_count, copies)
+        """The rows and the masks so far; what is on other devices is copied, once from each."""
+        rows, masks = self._host[: self.count].copy(), [np.empty(0, bool)] * self._mask_count
+        away = [mask for mask, *_ in self._masks if isinstance(mask, Tensor)]
+        for device in {t.device for t in (*self._elsewhere.values(), *away)}:
+            self._copy(device, rows, masks)
+        for mask, lengths, first in self._masks:
+            if isinstance(mask, bytes):
+                _cut(np.frombuffer(mask, bool), lengths, first, masks)
+        return Copies(rows, masks)
 
-    def _copy(self, device: torch.device, only: bool) -> _Copy:
-        def mine(tensors: Iterable[Tensor]) -> list[int]:
-            return [i for i, t in enumerate(tensors) if only or t.device == device]
-
-        parts: list[Tensor] = []
-        addresses: list[np.ndarray] = []
-        for count, (tensors, first) in self._kept.items():
-            if here := mine(tensors):
-                parts.append(torch.stack([tensors[i] for i in here]))
-                at = np.array([first[i] for i in here])
-                addresses.append((at[:, None] + np.arange(count)).ravel())
-        masks = [self._masks[i] for i in mine(mask for mask, *_ in self._masks)]
-        if masks:
-            parts.append(torch.cat([mask for mask, *_ in masks]))
-        data = torch.cat([part.view(torch.uint8).view(-1) for part in parts]).cpu().numpy()
-        lengths = [
-            (first + i, length)
-            for mask, several, first in masks
-            for i, length in enumerate(several or (mask.numel(),))
-        ]
-        return data, addresses, lengths
+    def _copy(self, device: torch.device, rows: np.ndarray, masks: list[np.ndarray]) -> None:
+        """Put what a device holds into its places."""
+        found = [(at, t) for at, t in self._elsewhere.items() if t.device == device]
+        own = [m for m in self._masks if isinstance(m[0], Tensor) and m[0].device == device]
+        parts = [t.reshape(-1).view(torch.uint8) for _, t in found]
+        parts += [m[0].view(torch.uint8) for m in own if isinstance(m[0], Tensor)]
+        data = torch.cat(parts).cpu().numpy()
+        begin = 0
+        for (at, _), part in zip(found, parts, strict=False):
+            here = data[begin : begin + part.numel()].view(np.float64).reshape(-1, _COLUMNS)
+            rows[at : at + len(here)] = here
+            begin += part.numel()
+        for (_, lengths, first), part in zip(own, parts[len(found) :], strict=True):
+            _cut(data[begin : begin + part.numel()].view(bool), lengths, first, masks)
+            begin += part.numel()
 
 
-_Copy = tuple[np.ndarray, list[np.ndarray], list[tuple[int, int]]]
-"""One device's bytes: rows, then masks; the rows' addresses; each mask's number and length."""
+def _cut(
+    mask: np.ndarray, lengths: Sequence[int] | None, first: int, masks: list[np.ndarray]
+) -> None:
+    """Put the masks that lie in one after the other into their places."""
+    begin = 0
+    for number, length in enumerate(lengths or (len(mask),), start=first):
+        masks[number] = mask[begin : begin + length]
+        begin += length
 
 
 class Copies(NamedTuple):
-    """What the devices held: how many rows and masks, and each device's part of them."""
+    """What was measured, on the host: the rows ``[count, 8]`` by address, the masks by number."""
 
-    rows: int
-    masks: int
-    parts: list[_Copy]
+    rows: np.ndarray
+    masks: list[np.ndarray]
 
     def nonfinite(self) -> bool:
         """Whether any row counts a non-finite value."""
-        return any(
-            data[: _BYTES * sum(map(len, addresses))].view(np.float64)[1::8].any()
-            for data, addresses, _ in self.parts
-        )
-
-    def sort(self) -> tuple[np.ndarray, list[np.ndarray]]:
-        """The rows ``[count, 8]`` by address, and the masks."""
-        rows, masks = np.empty((self.rows, 8)), [np.empty(0, bool)] * self.masks
-        for data, addresses, lengths in self.parts:
-            at = 0
-            for address in addresses:
-                end = at + _BYTES * len(address)
-                rows[address] = data[at:end].view(np.float64).reshape(-1, 8)
-                at = end
-            for i, length in lengths:
-                masks[i] = data[at : at + length].view(bool)
-                at += length
-        return rows, masks
+        return bool(self.rows[:, 1].any())
