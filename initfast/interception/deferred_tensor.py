@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 import weakref
 from contextlib import AbstractContextManager
-from types import NoneType
+from operator import is_
+from types import FunctionType, NoneType
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -241,17 +242,44 @@ class DeferredTensor(Tensor):
 
 
 def resolved(value: Any) -> Any:
-    """The same arguments, with the values of every DeferredTensor among them."""
+    """The same arguments, with the values of every DeferredTensor among them.
+
+    What holds none stays the object that it is.
+    """
     kind = type(value)
     if kind is DeferredTensor:
         return value.resolve()
     if kind in _RESOLVED:
         return value
     if isinstance(value, (tuple, list)):
-        return (tuple if isinstance(value, tuple) else list)(map(resolved, value))
+        found = [resolved(item) for item in value]
+        if all(map(is_, found, value)):
+            return value
+        return tuple(found) if isinstance(value, tuple) else found
     if isinstance(value, dict):
-        return {k: resolved(v) for k, v in value.items()}
+        items = {k: resolved(v) for k, v in value.items()}
+        return value if all(map(is_, items.values(), value.values())) else items
     return value
+
+
+def given_to(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
+    """The arguments of a function, with the values of what waits.
+
+    A function written in Python may write to the lists and dicts that it is given, so it gets these
+    very objects; what waits in them is a tensor to whatever it calls.
+    """
+    return (
+        values_of(args, kwargs)
+        if isinstance(func, FunctionType)
+        else (resolved(args), resolved(kwargs))
+    )
+
+
+def values_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
+    """The same arguments, with the values of what waits and stands alone."""
+    values = [a.resolve() if type(a) is DeferredTensor else a for a in args]
+    named = {k: a.resolve() if type(a) is DeferredTensor else a for k, a in kwargs.items()}
+    return tuple(values), named
 
 
 _RESOLVED = frozenset((Tensor, Parameter, NoneType, bool, int, float, str, torch.Size))

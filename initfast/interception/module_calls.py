@@ -31,6 +31,12 @@ MISSED = object()
 TORCHS_CALL = nn.Module.__call__
 _CALL_IMPL = nn.Module._call_impl
 _ACTIVATIONS = {kind.forward for kind in MODULES}
+_GLOBAL_HOOKS_AROUND = (
+    module_hooks._global_forward_pre_hooks,
+    module_hooks._global_backward_pre_hooks,
+    module_hooks._global_backward_hooks,
+)
+_GLOBAL_HOOKS = (*_GLOBAL_HOOKS_AROUND, module_hooks._global_forward_hooks)
 _LOCK = Lock()  # of the calls that modules have
 
 
@@ -223,7 +229,7 @@ class ModuleCall(ReplacedCall):
             and kind._call_impl is _CALL_IMPL
             and self.before is None
             and is_bare(module)
-            and not module_hooks._has_any_global_hook()
+            and not any(_GLOBAL_HOOKS)
             and not is_traced()
         )
 
@@ -272,9 +278,7 @@ def _has_hooks_around(module: nn.Module) -> bool:
         module._forward_pre_hooks
         or module._backward_hooks
         or module._backward_pre_hooks
-        or module_hooks._global_forward_pre_hooks
-        or module_hooks._global_backward_hooks
-        or module_hooks._global_backward_pre_hooks
+        or any(_GLOBAL_HOOKS_AROUND)
     )
 
 

@@ -18,7 +18,7 @@ from initfast.nets.module_facts import is_seen, unit_dim, weights
 from initfast.nets.names import NetNames
 from initfast.nets.pytree import leaves, tensors
 from initfast.ops.dispatch import kernels_of
-from initfast.recording.events import Source
+from initfast.recording.events import Source, new_source
 from initfast.recording.recorder import Recorder
 from initfast.stats.layer import Skipped
 from initfast.torch_state import is_traced, transforms
@@ -59,7 +59,7 @@ class ModuleOutputs:
             computes: whether it is a part of what computes a weight.
         """
         if not computes and is_seen(module):
-            return self._measure_changed
+            return self._measure_unseen
         if isinstance(module, torch.jit.ScriptModule):
             kind = type(module).__name__
             self._skip(self._names.name(module), kind, "a scripted module takes no hooks")
@@ -67,10 +67,6 @@ class ModuleOutputs:
         if computes:
             return self._keep_weight if computes_weights(module) else _nothing
         return self._note_padding if isinstance(module, nn.TransformerEncoder) else self.measure
-
-    def _is_of_another(self) -> bool:
-        """Whether another measured forward of these modules runs now, in a thread of its own."""
-        return get_ident() != self._thread and measuring()
 
     def _keep_weight(
         self, call: ModuleCall, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
@@ -92,58 +88,93 @@ class ModuleOutputs:
         self, call: ModuleCall, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
     ) -> None:
         """Measure what a module returned."""
-        if self._is_of_another():
-            return
-        module, name, kind = call.module, call.name, call.kind
+        if get_ident() != self._thread and measuring():
+            return  # another forward of these modules, in a thread of its own
         if transforms() is not None:
-            self._skip(name, kind, "no plain values inside a transform such as vmap")
+            self._skip(call.name, call.kind, "no plain values inside a transform such as vmap")
             return
         if is_traced():
-            self._skip(name, kind, "torch.jit.trace runs it")
+            self._skip(call.name, call.kind, "torch.jit.trace runs it")
             return
         with torch._C.DisableTorchFunction():
             if type(output) is Tensor and output.dtype.is_floating_point:
-                found = [("", output)]
-            else:
-                found = self._floats(name, kind, output)
-            source = None
-            for i, (path, t) in enumerate(found):
-                is_first = i == 0
-                if self._queue.awaits(t, name if is_first else None):
-                    continue
-                y = _value(t)
-                if y is None or (not is_first and self._recorder.is_reported(y)):
-                    continue
-                if y.is_nested:
-                    self._skip(name, kind + path, _why_not(y))
-                    continue
-                if source is None:
-                    self._queue.record()
-                    source = self._source(module, name, kind, args, kwargs, y)
-                self._output(source._replace(kind=kind + path) if path else source, module, y)
+                self._measure_tensor(call, args, kwargs, "", output)
+                return
+            floats = self._floats(call.name, call.kind, output)
+            for i, (path, t) in enumerate(floats):
+                if i == 0 or not self._is_reported(t):
+                    self._measure_tensor(call, args, kwargs, path, t, i == 0)
 
-    def _measure_changed(
+    def _is_reported(self, t: Tensor) -> bool:
+        """Whether an output, or an input of the net, is in the report already, or will be."""
+        return self._queue.awaits(t) or self._recorder.is_reported(_value(t))
+
+    def _measure_tensor(
+        self,
+        call: ModuleCall,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        path: str,
+        t: Tensor,
+        is_first: bool = True,
+    ) -> None:
+        """Measure one tensor of what a module returned.
+
+        Args:
+            call, args, kwargs: of the module.
+            path: of the tensor in what was returned.
+            t: the tensor.
+            is_first: whether none comes before it; it then carries the module's name.
+        """
+        name, kind, recorder = call.name, call.kind + path, self._recorder
+        if self._queue.awaits(t, name if is_first else None):
+            return
+        y = _value(t)
+        if (kernels := kernels_of(y)) is None:
+            self._skip(name, kind, _why_not(y))
+            return
+        self._queue.record_undisturbed()
+        if recorder.is_output(y):
+            recorder.also(name, y)
+            return
+        source = self._source(call.module, name, kind, args, kwargs, y)
+        self._output(source, call.module, y, kernels)
+
+    def _measure_unseen(
         self, call: ModuleCall, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
     ) -> None:
-        """What a user's hook has made of an output that is measured as it is computed."""
+        """Measure what a layer that the fusion sees into has returned past it.
+
+        A user's hook has put that in the place of its output; or nobody saw it run: in another
+        thread, or on a tensor of a subclass.
+        """
         module, name = call.module, call.name
         if not (module._forward_hooks or module_hooks._global_forward_hooks):
+            if not self._is_seen(output):
+                self.measure(call, args, kwargs, output)
             return
-        if self._is_of_another() or transforms() is not None:
+        if (get_ident() != self._thread and measuring()) or transforms() is not None:
             return
         with torch._C.DisableTorchFunction():
             for path, t in self._floats(name, HOOK, output):
-                y = _value(t)
-                if y is None or self._queue.awaits(t) or self._recorder.find_layer(y) is not None:
+                if self._queue.awaits(t) or self._recorder.find_layer(y := _value(t)) is not None:
                     continue
                 self._queue.settle()
                 address, shape = self._recorder.replaced(name)
-                self._output(Source(HOOK + path, name, shape, (address,)), module, y)
+                if (kernels := kernels_of(y)) is None:
+                    self._skip(name, HOOK + path, _why_not(y))
+                else:
+                    source = Source(HOOK + path, name, shape, (address,))
+                    self._output(source, module, y, kernels)
 
-    def _output(self, source: Source, module: nn.Module, y: Tensor) -> None:
-        if (kernels := kernels_of(y)) is None:
-            self._skip(source.name, source.kind, _why_not(y))
-        elif (dim := unit_dim(module)) is None or self._recorder.find_layer(y) is not None:
+    def _is_seen(self, output: Any) -> bool:
+        """Whether an output waits, or is measured."""
+        if type(output) is not Tensor:
+            return type(output) is DeferredTensor
+        return self._queue.awaits(output) or self._recorder.find(output) is not None
+
+    def _output(self, source: Source, module: nn.Module, y: Tensor, kernels: Any) -> None:
+        if (dim := unit_dim(module)) is None or self._recorder.find_layer(y) is not None:
             self._recorder.output(source, y, kernels)
         else:
             self._queue.made(source._replace(unit_dim=dim), y)
@@ -174,18 +205,22 @@ class ModuleOutputs:
         y: Tensor,
     ) -> Source:
         """What the module was given, and its weight."""
-        if not kwargs and len(args) == 1 and isinstance(args[0], Tensor):
-            inputs = [args[0]]
+        shape: torch.Size | None
+        if not kwargs and len(args) == 1 and isinstance(x := args[0], Tensor):
+            shape = None if x.is_nested else x.shape
+            rows: tuple[int | None, ...] = (None if x is y else self._row(x),)
         else:
             inputs = [t for _, t in tensors((args, kwargs))]
-        rows = tuple([None if t is y else self._row(t) for t in inputs])
-        shape = inputs[0].shape if inputs and not inputs[0].is_nested else None
-        source = Source(kind, name, shape, rows)
+            shape = inputs[0].shape if inputs and not inputs[0].is_nested else None
+            rows = tuple([None if t is y else self._row(t) for t in inputs])
+        source = new_source(kind, name, shape, rows)
         found = weights(module, shape, y.shape, self._made)
         return self._recorder.with_weights(source, found) if found else source
 
     def _row(self, t: Tensor) -> int | None:
-        return None if (value := _value(t)) is None else self._recorder.row(value)
+        """The address of an input's row; None where it has no values yet."""
+        value = t.value if type(t) is DeferredTensor else t
+        return None if value is None else self._recorder.row(value)
 
 
 def _nothing(*arguments: Any) -> None:
@@ -197,9 +232,9 @@ def computes_weights(module: nn.Module) -> bool:
     return isinstance(module, ParametrizationList)
 
 
-def _value(t: Tensor) -> Tensor | None:
-    """What can be measured of t now: a DeferredTensor without a value has none yet."""
-    return t.value if isinstance(t, DeferredTensor) else t
+def _value(t: Tensor) -> Tensor:
+    """The values of t: those of a pre-activation whose activation has run are computed again."""
+    return t.resolve() if type(t) is DeferredTensor else t
 
 
 def _why_not(t: Tensor) -> str:

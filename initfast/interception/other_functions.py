@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from initfast.interception.deferred_tensor import DeferredTensor, Unseen, resolved
+from initfast.interception.deferred_tensor import DeferredTensor, Unseen, given_to
 from initfast.interception.function_effects import (
     HARMLESS,
     LENDING,
@@ -64,7 +64,7 @@ class OtherFunctions:
         if types:
             if func in PLACES:
                 self._refuse_bypassed((args, kwargs))
-            args, kwargs = resolved(args), resolved(kwargs)
+            args, kwargs = given_to(func, args, kwargs)
         if func in _LENDING:
             self._recorder.lend(args[0])
         if self._recorder.stops:

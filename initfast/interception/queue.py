@@ -47,9 +47,10 @@ class Queue:
         self._names = names
         # Held while what waits changes: another thread may use a result at any time.
         self.lock: AbstractContextManager[Any] = RLock()
-        # Results that nothing has used yet, by id, kept alive by their entry: linear layers that
-        # have not run, and what has its values and is not measured.
-        self._unused: dict[int, tuple[Tensor, Any]] = {}
+        # What nothing has used yet, by id, kept alive by its entry: the results of linear layers
+        # that have not run; what has its values and is not measured.
+        self._linears: dict[int, tuple[DeferredTensor, Link]] = {}
+        self._made: dict[int, tuple[Tensor, Source]] = {}
         # Linear layers and their activations that have not run, in order.
         self._chain_links: list[Link] = []
         self._also: dict[int, list[str]] = {}  # whose output a waiting result is too
@@ -70,7 +71,7 @@ class Queue:
             if type(x) is Link:
                 x.readers += 1
                 x.reader = link.tensor
-            self._unused[id(z)] = (z, link)
+            self._linears[id(z)] = (z, link)
             self._unit_dims[len(linear.shape)] = -1
             return z
 
@@ -81,7 +82,7 @@ class Queue:
 
     def keep(self, source: Source, y: Tensor) -> None:
         """Likewise, without recording first what waits already."""
-        self._unused[id(y)] = (y, source)
+        self._made[id(y)] = (y, source)
         self._unit_dims[y.dim()] = source.unit_dim
 
     def activated(
@@ -98,9 +99,9 @@ class Queue:
             Its result; None where z does not wait, or they may not.
         """
         with self.lock:
-            if (entry := self._unused.get(id(z))) is None or not takes(entry[1].linear.has_graph):
+            if (entry := self._linears.get(id(z))) is None or not takes(entry[1].linear.has_graph):
                 return None
-            del self._unused[id(z)]
+            del self._linears[id(z)]
             link = entry[1]
             if not call.in_place:
                 self._consumed.append(link.tensor)
@@ -135,16 +136,18 @@ class Queue:
 
     def take(self, z: Tensor) -> Source | None:
         """What made a result that waits with its values; it does not wait any longer."""
-        entry = self._unused.pop(id(z), None)
+        entry = self._made.pop(id(z), None)
         return None if entry is None else entry[1]
 
     def awaits(self, t: Tensor, name: str | None = None) -> bool:
         """Whether t will be measured when it is used; it then is the named module's output too."""
+        if type(t) is not DeferredTensor and id(t) not in self._made:
+            return False
         with self.lock:
-            if isinstance(t, DeferredTensor) and t.is_in_chain():
+            if type(t) is DeferredTensor and t.is_in_chain():
                 if name is not None:
                     t.link.also += (name,)
-            elif id(t) in self._unused:
+            elif id(t) in self._made or id(t) in self._linears:
                 if name is not None:
                     self._also.setdefault(id(t), []).append(name)
             else:
@@ -162,7 +165,7 @@ class Queue:
 
     def _names_of(self, z: Tensor) -> Sequence[str]:
         """The modules whose output z is too, which its layer takes over."""
-        return self._also.pop(id(z), ()) if self._also else ()
+        return self._also.pop(id(z), ())
 
     # ---- running and recording ----
 
@@ -171,19 +174,20 @@ class Queue:
 
         Results with values and deferred layers never wait at the same time.
         """
-        with self.lock:
-            if self._chain_links:
-                self.run()
-                return
-            if not self._unused:
-                return
-            unused = self._unused.values()
-            plain = [(z, made_by) for z, made_by in unused if type(z) is not DeferredTensor]
-            if plain:
-                with undisturbed():
-                    for z, source in plain:
-                        del self._unused[id(z)]
-                        self._recorder.output(source, z)
+        if self._chain_links or self._made:
+            with undisturbed():
+                self.record_undisturbed()
+
+    def record_undisturbed(self) -> None:
+        """Likewise, where no function mode, transform or cast applies."""
+        if self._chain_links:
+            self.run()
+        elif self._made:
+            with self.lock:
+                made, self._made = self._made, {}
+                for z, source in made.values():
+                    self._recorder.output(source, z)
+                    if self._also:
                         self.named(z, z)
 
     def run(self) -> None:
@@ -194,13 +198,14 @@ class Queue:
 
     def settle(self) -> None:
         """Compute and record whatever waits: what follows may write to memory."""
-        with self.lock:
-            self._recorder.writes += 1
-            if not (self._unused or self._chain_links or self._consumed):
-                return
+        self._recorder.writes += 1
+        if self._chain_links or self._made:
             self.record()
-            for waiting, _ in list(self._unused.values()):
-                waiting.resolve()  # type: ignore[attr-defined]
+        if not (self._linears or self._consumed):
+            return
+        with self.lock:
+            for waiting, _ in list(self._linears.values()):
+                waiting.resolve()
             consumed, self._consumed = self._consumed, []
             for ref in consumed:
                 if (z := ref()) is not None:
@@ -222,10 +227,9 @@ class Queue:
 
     def release(self) -> None:
         """Turn every DeferredTensor that user code still holds into an ordinary tensor."""
-        refs, unused = [*self._consumed, *self.settled], list(self._unused.values())
-        self._unused, self._consumed, self.settled, self._also = {}, [], [], {}
-        self._bypassed = []
-        held = [z for z, _ in unused if type(z) is DeferredTensor]
+        refs, held = [*self._consumed, *self.settled], [z for z, _ in self._linears.values()]
+        self._linears, self._made, self._also = {}, {}, {}
+        self._consumed, self.settled, self._bypassed = [], [], []
         held += [z for ref in refs if (z := ref()) is not None]
         held += [z for link in self._chain_links if (z := link.tensor()) is not None]
         refs.clear()
@@ -242,7 +246,7 @@ class Queue:
 
     def evaluate(self, z: DeferredTensor) -> Tensor:
         """Run what a DeferredTensor stands for; record it unless that has been done."""
-        link, waits = z.link, self._unused.pop(id(z), None) is not None
+        link, waits = z.link, self._linears.pop(id(z), None) is not None
         if waits or self._chain_links:
             self.record()
         if not waits:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from initfast.interception.deferred_tensor import DeferredTensor
 from initfast.interception.function_mode import Fusion
-from initfast.interception.module_calls import TORCHS_CALL, is_bare
+from initfast.interception.module_calls import CALL, TORCHS_CALL, ModuleCall, is_bare
 from initfast.nets.activation_calls import Call, activation_call, modules_are_torchs
 from initfast.ops.dispatch import fits, kernels_of
 from initfast.torch_state import grad_enabled, torchs_linear, transforms
@@ -40,8 +40,15 @@ def run_children(own: Mapping[str, Any], fusion: Fusion, input: Any) -> Any:
             i += 2 * done
             if i == len(names):
                 break
-        x, i = own[names[i]](x), i + 1
+        x, i = _call(own[names[i]], x) if is_torchs else own[names[i]](x), i + 1
     return x
+
+
+def _call(child: Any, x: Any) -> Any:
+    """What calling a child returns, past what of nn.Module's own leads to the replaced call."""
+    call = child.__dict__.get(CALL)
+    is_ours = type(call) is ModuleCall and call.module is child
+    return call.run((x,), {}) if is_ours and type(child).__call__ is TORCHS_CALL else child(x)
 
 
 def _pairs(own: Mapping[str, Any], names: list[str], start: int) -> Iterator[tuple[Any, Any, Call]]:

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.parameter import Parameter
 
-from initfast.interception.deferred_tensor import DeferredTensor, resolved
+from initfast.interception.deferred_tensor import DeferredTensor
 from initfast.interception.function_mode import Fusion
 from initfast.interception.module_calls import MISSED, ModuleCall, Short
 from initfast.interception.module_outputs import ModuleOutputs
@@ -23,7 +23,7 @@ from initfast.interception.sequential import run_children
 from initfast.nets.activation_calls import MODULES, TORCHS_FORWARDS, activation_call
 from initfast.nets.module_facts import OF_ONE_FUNCTION, unit_dim, weights
 from initfast.ops.dispatch import kernels_of
-from initfast.recording.events import Source
+from initfast.recording.events import new_source
 from initfast.recording.recorder import Recorder
 from initfast.torch_state import grad_enabled, modes, torchs_linear, transforms
 
@@ -105,9 +105,11 @@ class ShorterWays:
         is_simple = len(args) == 1 and not kwargs and type(args[0]) in _ORDINARY
         if not is_simple or modes() != 1 or transforms() is not None:
             return MISSED
+        x = args[0]
         with torch._C.DisableTorchFunction():
             self._queue.settle()
-            x = resolved(args[0])
+            if type(x) is DeferredTensor:
+                x = x.resolve()
             y = own.forward(x)
             if type(y) is Tensor and (kernels := kernels_of(y)) is not None:
                 self._record(own, x, y, kernels)
@@ -117,8 +119,7 @@ class ShorterWays:
 
     def _record(self, own: ModuleCall, x: Tensor, y: Tensor, kernels: Any) -> None:
         recorder, shape, dim = self._recorder, x.shape, unit_dim(own.module)
-        row = recorder.row(x) if x.is_floating_point() else None
-        source = Source(own.kind, own.name, shape, (row,), unit_dim=dim or -1)
+        source = new_source(own.kind, own.name, shape, (recorder.row(x),), dim or -1)
         if found := weights(own.module, shape, y.shape, {}):
             source = recorder.with_weights(source, found)
         if dim is None:

@@ -12,7 +12,7 @@ import torch.utils.dlpack
 from torch.autograd import Function
 from torch.overrides import handle_torch_function, has_torch_function_unary
 
-from initfast.interception.deferred_tensor import DeferredTensor
+from initfast.interception.deferred_tensor import values_of
 from initfast.shared_patch import SharedPatch
 
 # ---- DLPack's export functions, which torch calls past function modes ----
@@ -67,9 +67,7 @@ def _give_values() -> Callable[[], None]:
     original = Function.__dict__["apply"]
 
     def apply(cls: type[Function], *args: Any, **kwargs: Any) -> Any:
-        # Only what stands alone takes part in the graph; structures stay the objects that they are.
-        values = [a.resolve() if type(a) is DeferredTensor else a for a in args]
-        named = {k: a.resolve() if type(a) is DeferredTensor else a for k, a in kwargs.items()}
+        values, named = values_of(args, kwargs)  # only what stands alone takes part in the graph
         return original.__func__(cls, *values, **named)
 
     ours = classmethod(apply)

@@ -15,6 +15,9 @@ _CONVOLUTIONS = nn.modules.conv._ConvNd
 _TRANSPOSED = nn.modules.conv._ConvTransposeNd
 _BATCH_NORMS = nn.modules.batchnorm._BatchNorm
 _INSTANCE_NORMS = nn.modules.instancenorm._InstanceNorm
+_NORMS = (nn.LayerNorm, nn.RMSNorm)
+_WITH_UNITS = (_CONVOLUTIONS, _BATCH_NORMS, _INSTANCE_NORMS, nn.GroupNorm, *_NORMS)
+_MANY = (nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention)
 
 OF_ONE_FUNCTION = {
     kind: kind.forward
@@ -38,6 +41,8 @@ def is_seen(module: nn.Module) -> bool:
 
 def unit_dim(module: nn.Module) -> int | None:
     """Which dimension of its output counts the units; None but for convolutions and norms."""
+    if not isinstance(module, _WITH_UNITS):
+        return None
     if isinstance(module, _CONVOLUTIONS):
         size = module.kernel_size  # a subclass may keep another
         return -1 - len(size) if isinstance(size, tuple) else None
@@ -45,7 +50,7 @@ def unit_dim(module: nn.Module) -> int | None:
         return -int(module._get_no_batch_dim())
     if isinstance(module, (_BATCH_NORMS, nn.GroupNorm)):
         return 1
-    if type(module) in (nn.LayerNorm, nn.RMSNorm):
+    if type(module) in _NORMS:
         return -1
     return None
 
@@ -68,6 +73,8 @@ def weights(
         made: by the id of each module that computes a weight (``parametrizations.weight``), what
             it made last.
     """
+    if type(module) in _NORMS:
+        return {}
     if isinstance(module, _MANY):
         found: dict[str, Tensor] = {
             n: p for n, p in module._parameters.items() if p is not None and "bias" not in n
@@ -77,14 +84,10 @@ def weights(
             found |= {"out_proj.weight": projection} if isinstance(projection, Tensor) else {}
         return {n: (p, fan_in_and_fan_out(p)) for n, p in found.items() if p.dim() == 2}
     weight = _weight(module, made)
-    if weight is None or type(module) in _NORMS:
+    if weight is None:
         return {}
     fans = _fans(module, weight, input_shape, shape)
     return {} if fans is None else {"weight": (weight, fans)}
-
-
-_MANY = (nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention)
-_NORMS = (nn.LayerNorm, nn.RMSNorm)
 
 
 def _weight(module: nn.Module, made: Mapping[int, Tensor]) -> Tensor | None:

@@ -87,6 +87,17 @@ def new_event(
     return _new(Event, (source, call, shape, dtype, pre, post, live))
 
 
+def new_source(
+    kind: str,
+    name: str,
+    input_shape: tuple[int, ...] | None,
+    inputs: tuple[int | None, ...],
+    unit_dim: int = -1,
+) -> Source:
+    """A source without weights, likewise."""
+    return _new(Source, (kind, name, input_shape, inputs, None, None, unit_dim, ()))
+
+
 def linear_source(
     name: str, input_shape: tuple[int, ...], input: int | None, weight: int
 ) -> Source:

@@ -197,6 +197,11 @@ class Recorder(KnownTensors):
             return
         self._add(source, None, y, None, address, None)
 
+    def is_output(self, y: Tensor) -> bool:
+        """Whether y is measured as an output."""
+        address = self.find(y)
+        return address is not None and address not in self._inputs
+
     def also(self, name: str, y: Tensor) -> None:
         """The output y is that of the module of this name too."""
         if (address := self.find(y)) is not None:

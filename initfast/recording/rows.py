@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from threading import Lock
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -35,23 +35,29 @@ class Rows:
     def __init__(self) -> None:
         self.count = 0
         self._lock = Lock()  # another thread may ask for the values of a layer that waits
+        self._host = np.empty((0, _COLUMNS))
         self._make_room(_FIRST)
+        self._nonfinite: set[int] = set()  # addresses of the host's rows that count any
         # The rows that are on other devices, by the address of each tensor's first.
         self._elsewhere: dict[int, Tensor] = {}
         # The masks, what each is made of where that is several, the first one's number.
         self._masks: list[tuple[bytes | Tensor, Sequence[int] | None, int]] = []
         self._mask_count = 0
 
-    def measure(self, t: Tensor, kernels: object) -> int:
+    def measure(self, t: Tensor, kernels: Any) -> int:
         """Measure a tensor that these kernels take and that has its memory; its row's address."""
         if MEASURE is None or not t.is_cpu or not t.is_contiguous():
-            return self.add(MOMENTS(kernels, t), 1)
+            address = self.add(MOMENTS(kernels, t), 1)
+            if self._host[address, 1]:
+                self._nonfinite.add(address)
+            return address
         with self._lock:
             address = self.count
             if address == self._room:
                 self._make_room(2 * address)
             row = self._begin + _BYTES * address
-            MEASURE(t.data_ptr(), t.numel(), _DTYPES[t.dtype], row)
+            if MEASURE(t.data_ptr(), t.numel(), _DTYPES[t.dtype], row):
+                self._nonfinite.add(address)
             self.count = address + 1
             return address
 
@@ -71,8 +77,7 @@ class Rows:
 
     def _make_room(self, rows: int) -> None:
         room = np.zeros((rows, _COLUMNS))
-        if self.count:
-            room[: self.count] = self._host[: self.count]
+        room[: self.count] = self._host[: self.count]
         self._host, self._room, self._begin = room, rows, room.ctypes.data
 
     def tensor(self, address: int, count: int) -> Tensor:
@@ -81,8 +86,8 @@ class Rows:
         return torch.from_numpy(self._host[address : address + count]) if found is None else found
 
     def may_be_nonfinite(self, address: int) -> bool:
-        """Whether the row of this address counts non-finite values, as far as the host knows."""
-        return bool(self._host[address, 1]) or address in self._elsewhere
+        """Whether a measured tensor's row counts non-finite values, as far as the host knows."""
+        return address in self._nonfinite or address in self._elsewhere
 
     def add_mask(self, mask: Tensor, lengths: Sequence[int] | None = None) -> int:
         """Keep a mask, or several of these lengths one after the other; the first one's number."""
