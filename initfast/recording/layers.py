@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import reduce
 from itertools import compress
 from typing import Any, NamedTuple
@@ -45,7 +45,8 @@ class Recording(NamedTuple):
     def read(self) -> tuple[list[Layer], list[Moments]]:
         """The layers, and the moments of the net's inputs."""
         reader = _Reader(self)
-        return list(map(reader.layer, self.events)), list(map(reader.moments, self.inputs))
+        layers = [layer for event in self.events for layer in reader.layers(event)]
+        return layers, list(map(reader.moments, self.inputs))
 
 
 class _Reader:
@@ -65,15 +66,33 @@ class _Reader:
             self._made[address] = Moments.from_row(self._rows[address].tolist())
         return self._made[address]
 
-    def layer(self, event: Event) -> Layer:
-        """The layer that an event tells of."""
+    def layers(self, event: Event) -> Iterator[Layer]:
+        """The layer that an event tells of, after that of its pre-activation if it has one."""
         activation = event.activation
-        return Layer(
+        if event.pre is not None and (names := self._marks.modules(event.pre)):
+            yield self._pre_activation(event, event.pre, names)
+        yield Layer(
             **self._what_ran(event, activation),
             **self._what_was_measured(event, activation is not None),
             **self._whose_output(event.source, event.post),
             **self._weights_of(event),
             **self._gradients_of(event.source, event.post),
+        )
+
+    def _pre_activation(self, event: Event, pre: int, names: Sequence[str]) -> Layer:
+        """What the modules of these names, which end before the activation, have returned."""
+        types = [_spelled(self._types.get(name)) for name in names]
+        return Layer(
+            name=names[0],
+            op=types[0] or event.source.kind,
+            input_shape=None,
+            shape=tuple(event.shape),
+            dtype=event.dtype,
+            post=self.moments(pre),
+            type=types[0],
+            also=tuple(names[1:]),
+            also_types=tuple(types[1:]),
+            is_returned=pre in self._marks.returned,
         )
 
     def _what_ran(self, event: Event, activation: Call | None) -> dict[str, Any]:
