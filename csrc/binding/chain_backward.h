@@ -14,7 +14,7 @@ namespace initfast {
 
 struct ChainLayer {
   LinearOperands in;
-  Tensor z;  // [rows, cols], contiguous
+  Tensor z;  // or the result, where act says so; [rows, cols], contiguous
   Activation act;
   bool wants_weight_moments, wants_weight, wants_bias;
 
@@ -29,19 +29,25 @@ inline std::vector<ChainLayer> chain_layers(const Tensor& grad_y, const std::vec
                                      const std::vector<std::string>& names,
                                      const std::vector<double>& alphas,
                                      const std::vector<double>& betas,
+                                     const std::vector<bool>& slope_at_result,
                                      const std::vector<int64_t>& weights_wanted,
                                      const std::vector<bool>& biases_wanted) {
   const size_t n = weights.size();
   STD_TORCH_CHECK(n > 0 && inputs.size() == n && zs.size() == n && names.size() == n &&
-                      alphas.size() == n && betas.size() == n && weights_wanted.size() == n &&
-                      biases_wanted.size() == n,
+                      alphas.size() == n && betas.size() == n && slope_at_result.size() == n &&
+                      weights_wanted.size() == n && biases_wanted.size() == n,
                   "initfast::linear_act_chain_backward: ", inputs.size(), " inputs, ", n, " weights, ",
                   zs.size(), " pre-activations, ", names.size(), " activations, ", alphas.size(),
-                  " alphas, ", betas.size(), " betas, ", weights_wanted.size(), " weights wanted and ",
-                  biases_wanted.size(), " biases wanted; expected as many of each, and at least one");
+                  " alphas, ", betas.size(), " betas, ", slope_at_result.size(), " slopes at results, ",
+                  weights_wanted.size(), " weights wanted and ", biases_wanted.size(),
+                  " biases wanted; expected as many of each, and at least one");
   std::vector<ChainLayer> layers;
   for (size_t i = 0; i < n; ++i) {
-    const Activation act = parse_activation(names[i], alphas[i], betas[i]);
+    Activation act = parse_activation(names[i], alphas[i], betas[i]);
+    act.slope_at_result = slope_at_result[i];
+    STD_TORCH_CHECK(!act.slope_at_result || INITFAST_ISA::has_slope_at_result(act.kind),
+                    "initfast::linear_act_chain_backward: the slope of ", names[i],
+                    " is wanted at its result; expected its pre-activation");
     const LinearOperands in = linear_operands(inputs[i], weights[i], std::nullopt);
     const Tensor& y = i + 1 < n ? inputs[i + 1] : grad_y;
     std::vector<int64_t> sizes = to_vector(inputs[i].sizes());
@@ -114,10 +120,11 @@ template <class Chain>
 ChainResults linear_act_chain_backward(
     Tensor grad_y, std::vector<Tensor> inputs, std::vector<Tensor> weights, std::vector<Tensor> zs,
     std::vector<std::string> names, std::vector<double> alphas, std::vector<double> betas,
-    bool wants_x, std::vector<int64_t> weights_wanted, std::vector<bool> biases_wanted) {
+    std::vector<bool> slope_at_result, bool wants_x, std::vector<int64_t> weights_wanted,
+    std::vector<bool> biases_wanted) {
   const Dtype dtype = dtype_of(grad_y, "linear_act_chain_backward", "grad_y");
   const std::vector<ChainLayer> layers = chain_layers(grad_y, inputs, weights, zs, names, alphas, betas,
-                                                      weights_wanted, biases_wanted);
+                                                      slope_at_result, weights_wanted, biases_wanted);
   Chain chain(layers, dtype, grad_y);
   const auto room = [&](const std::vector<int64_t>& sizes) {
     return new_tensor(sizes, grad_y.scalar_type(), grad_y);

@@ -44,7 +44,8 @@ struct LinearActArgs : LinearActWork<float> {
 
 // From grad_z [rows, cols] at the pre-activation of a linear layer in float32, at most kTileRows rows:
 //   grad_x = grad_z weight [rows, depth], the gradient at the output of the layer below, becomes that
-//     at its pre-activation below_z; or stays where below_z is null. grad_x null: not wanted.
+//     at its pre-activation below_z (or y, where below_act says so); or stays where below_z is null.
+//     grad_x null: not wanted.
 //   grad_weight = grad_z^T x [cols, depth], written unless null; grad_weight_partial null: not wanted.
 //   grad_bias [cols], or null.
 // All contiguous but for the row strides of x and weight. grad_x_partial[column of tiles] of grad_x;

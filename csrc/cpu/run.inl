@@ -172,7 +172,7 @@ int64_t run_activation(const Activation& act, const S* z, S* y, int64_t n) {
   return saturated;
 }
 
-// grad_z = grad_y act'(z).
+// grad_z = grad_y act'(z); act says whether it gets y for z.
 template <class S>
 void run_activation_backward(const Activation& act, const S* grad_y, const S* z, S* grad_z,
                              int64_t n) {
@@ -182,11 +182,12 @@ void run_activation_backward(const Activation& act, const S* grad_y, const S* z,
     const typename Family::template Over<V> lanes(S(act.alpha), S(act.beta));
     const typename Family::template Over<S> single(S(act.alpha), S(act.beta));
     constexpr int kWidth = Lane<V>::kLanes;
+    const bool is_result = act.slope_at_result;
     int64_t i = 0;
     for (; i + kWidth <= n; i += kWidth) {
-      store<V>(grad_z + i, load<V>(grad_y + i) * lanes.slope(load<V>(z + i)));
+      store<V>(grad_z + i, load<V>(grad_y + i) * slope(lanes, load<V>(z + i), is_result));
     }
-    for (; i < n; ++i) grad_z[i] = grad_y[i] * single.slope(z[i]);
+    for (; i < n; ++i) grad_z[i] = grad_y[i] * slope(single, z[i], is_result);
   });
 }
 

@@ -105,7 +105,9 @@ __global__ void __launch_bounds__(kThreads) act_backward_kernel(ActBackwardArgs 
     });
     of_grad_y.add(grad, present, count);
     stage.put(z);
-    transform(a.act, stage, [](const auto& activation, S x, int) { return activation.slope(x); });
+    transform(a.act, stage, [&](const auto& activation, S x, int) {
+      return slope(activation, x, a.act.slope_at_result);
+    });
     stage.get(z);
 #pragma unroll
     for (int i = 0; i < kPerLane<S>; ++i) grad[i] = grad[i] * z[i];

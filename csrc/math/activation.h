@@ -16,6 +16,8 @@ namespace initfast::INITFAST_ISA {
 // Each activation is a class template over V with
 //   value(z)      the activation
 //   slope(z)      its derivative
+//   slope_at_result(y)  the same where the value is y, where torch's backward has it from there too,
+//                 and so keeps y and not z; only of these
 //   saturated(y)  whether the slope where the value is y is under 6 % of the steepest; the
 //                 rectifiers, whose flat side is zero rather than a plateau, never saturate
 // built from its parameters alpha and beta.
@@ -25,6 +27,20 @@ template <class V>
 struct NeverSaturates {};
 template <class A, class V>
 constexpr bool kSaturates = !std::is_base_of_v<NeverSaturates<V>, A>;
+
+template <class A, class = void>
+constexpr bool kHasSlopeAtResult = false;
+template <class A>
+constexpr bool kHasSlopeAtResult<A, std::void_t<decltype(&A::slope_at_result)>> = true;
+
+// The derivative at z, or where the value is y, which `at` then is.
+template <class A, class V>
+INITFAST_INLINE V slope(const A& activation, V at, bool is_result) {
+  if constexpr (kHasSlopeAtResult<A>) {
+    if (is_result) return activation.slope_at_result(at);
+  }
+  return activation.slope(at);
+}
 
 // X(Type, "name"): the class template below and the name in torch.nn.functional. Where alpha and
 // beta have limits there follow the limits and, in parts, what is said of numbers beyond them.
@@ -64,6 +80,7 @@ struct Relu : NeverSaturates<V> {
   INITFAST_INLINE Relu(S, S) {}
   INITFAST_INLINE V value(V z) const { return max(z, splat<V>(0)); }
   INITFAST_INLINE V slope(V z) const { return select(z <= S(0), splat<V>(0), splat<V>(1)); }
+  INITFAST_INLINE V slope_at_result(V y) const { return slope(y); }
 };
 
 template <class V>
@@ -249,12 +266,10 @@ struct Sigmoid {
   using S = ScalarOf<V>;
   INITFAST_INLINE Sigmoid(S, S) {}
   INITFAST_INLINE V value(V z) const { return sigmoid(z); }
-  INITFAST_INLINE V slope(V z) const {
-    const V s = sigmoid(z);
-    return s * (S(1) - s);
-  }
-  INITFAST_INLINE auto saturated(V y) const {  // the slope is y (1 - y), at most 1/4
-    return y * (S(1) - y) < S(kSaturatedSlope / 4);
+  INITFAST_INLINE V slope(V z) const { return slope_at_result(sigmoid(z)); }
+  INITFAST_INLINE V slope_at_result(V y) const { return y * (S(1) - y); }  // at most 1/4
+  INITFAST_INLINE auto saturated(V y) const {
+    return slope_at_result(y) < S(kSaturatedSlope / 4);
   }
 };
 
@@ -271,11 +286,9 @@ struct Tanh {
   using S = ScalarOf<V>;
   INITFAST_INLINE Tanh(S, S) {}
   INITFAST_INLINE V value(V z) const { return tanh(z); }
-  INITFAST_INLINE V slope(V z) const {
-    const V t = tanh(z);
-    return S(1) - t * t;
-  }
-  INITFAST_INLINE auto saturated(V y) const { return S(1) - y * y < S(kSaturatedSlope); }
+  INITFAST_INLINE V slope(V z) const { return slope_at_result(tanh(z)); }
+  INITFAST_INLINE V slope_at_result(V y) const { return S(1) - y * y; }
+  INITFAST_INLINE auto saturated(V y) const { return slope_at_result(y) < S(kSaturatedSlope); }
 };
 
 }  // namespace initfast::INITFAST_ISA

@@ -11,11 +11,13 @@ enum class ActivationKind {
 #undef X
 };
 
-// alpha and beta: what the activation's class template says they are.
+// alpha and beta: what the activation's class template says they are. slope_at_result: whether a
+// backward gets y in the place of z.
 struct Activation {
   ActivationKind kind;
   double alpha;
   double beta;
+  bool slope_at_result = false;
 };
 
 }  // namespace initfast
@@ -39,6 +41,15 @@ INITFAST_INLINE void with_activation(ActivationKind kind, F f) {
     INITFAST_FOR_EACH_ACTIVATION(X)
 #undef X
   }
+}
+
+// Whether the activation has a slope_at_result.
+inline bool has_slope_at_result(ActivationKind kind) {
+  bool has = false;
+  with_activation(kind, [&](auto family) {
+    has = kHasSlopeAtResult<typename decltype(family)::template Over<double>>;
+  });
+  return has;
 }
 
 }  // namespace initfast::INITFAST_ISA

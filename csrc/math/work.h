@@ -34,7 +34,7 @@ struct ActWork {
   Units units;
 };
 
-// grad_z = grad_y act'(z), all contiguous.
+// grad_z = grad_y act'(z), all contiguous; z is y where act says so.
 struct ActBackwardWork {
   Dtype dtype;
   Activation act;

@@ -40,6 +40,8 @@ class Activation(NamedTuple):
 
     Attributes:
         value, slope: of pre-activations, alpha and beta; tensors of the same shape.
+        slope_at_result: of post-activations, alpha and beta: the slope, where torch's backward has
+            it from there too, and so keeps the result and not the pre-activation; None of others.
         saturated: of post-activations, alpha and beta: which are; None where none ever is, as of
             the rectifiers, whose flat side is zero rather than a plateau.
         parameters: what torch calls alpha and beta.
@@ -59,6 +61,7 @@ class Activation(NamedTuple):
     value: Callable[[Tensor, float, float], Tensor]
     slope: Callable[[Tensor, float, float], Tensor]
     saturated: Callable[[Tensor, float, float], Tensor] | None = None
+    slope_at_result: Callable[[Tensor, float, float], Tensor] | None = None
     parameters: tuple[str, ...] = ()
     defaults: tuple[float, float] = (0.0, 0.0)
     limit: Limit | None = None
@@ -116,6 +119,7 @@ ACTIVATIONS: dict[str, Activation] = {
     "relu": Activation(
         lambda z, a, b: F.relu(z),
         lambda z, a, b: 1 - _step(z <= 0, z),
+        slope_at_result=lambda y, a, b: 1 - _step(y <= 0, y),
         spellings=(
             Spelling("clamp", {"min": 0, "max": None}),
             Spelling("clip", {"min": 0, "max": None}),
@@ -205,6 +209,7 @@ ACTIVATIONS: dict[str, Activation] = {
         lambda z, a, b: torch.sigmoid(z),
         lambda z, a, b: torch.sigmoid(z) * (1 - torch.sigmoid(z)),
         lambda y, a, b: y * (1 - y) < SATURATED_SLOPE / 4,
+        slope_at_result=lambda y, a, b: y * (1 - y),
         spellings=(Spelling("expit"),),
         module=nn.Sigmoid,
         gate=True,
@@ -216,6 +221,7 @@ ACTIVATIONS: dict[str, Activation] = {
         lambda z, a, b: torch.tanh(z),
         lambda z, a, b: 1 - torch.tanh(z) ** 2,
         lambda y, a, b: 1 - y * y < SATURATED_SLOPE,
+        slope_at_result=lambda y, a, b: 1 - y * y,
         module=nn.Tanh,
         scale=lambda a, b: 1.0,  # where it is also critical (Schoenholz et al. 2017)
     ),

@@ -114,8 +114,9 @@ class ChainBackward(NamedTuple):
         grad_y: the gradient at the last result.
         inputs: x, and each layer's result but the last.
         weights: as of linear_act_chain.
-        zs: the pre-activations.
+        zs: the pre-activations, or the results where slopes are taken there.
         acts, alphas, betas: as of linear_act_chain.
+        slope_at_result: whether an activation's slope is taken at its result.
         wants_x: whether the gradient of x is wanted.
         weights_wanted: of each weight's gradient nothing (0), its moments (1), or the gradient too
             (2).
@@ -129,6 +130,7 @@ class ChainBackward(NamedTuple):
     acts: Sequence[str]
     alphas: Sequence[float]
     betas: Sequence[float]
+    slope_at_result: Sequence[bool]
     wants_x: bool
     weights_wanted: Sequence[int]
     biases_wanted: Sequence[bool]
@@ -136,18 +138,23 @@ class ChainBackward(NamedTuple):
     def checked(self) -> ChainBackward:
         """The same; raises RuntimeError unless all of it belongs to one chain."""
         op = "linear_act_chain_backward"
-        grad_y, inputs, weights, zs, acts, alphas, betas, _, *wanted = self
-        counts = [len(a) for a in (inputs, weights, zs, acts, alphas, betas, *wanted)]
+        grad_y, inputs, weights, zs, acts, alphas, betas, at_result, _, *wanted = self
+        counts = [len(a) for a in (inputs, weights, zs, acts, alphas, betas, at_result, *wanted)]
         if counts[0] == 0 or len(set(counts)) > 1:
             raise RuntimeError(
                 "initfast::{}: {} inputs, {} weights, {} pre-activations, {} activations, "
-                "{} alphas, {} betas, {} weights wanted and {} biases wanted; expected as many of "
-                "each, and at least one".format(op, *counts)
+                "{} alphas, {} betas, {} slopes at results, {} weights wanted and {} biases "
+                "wanted; expected as many of each, and at least one".format(op, *counts)
             )
         check_dtype(grad_y, op, "grad_y")
         layers = zip(inputs, weights, zs, [*inputs[1:], grad_y], acts, alphas, betas, strict=True)
         for i, (x, weight, z, y, act, alpha, beta) in enumerate(layers):
-            check_activation(act, alpha, beta)
+            function = check_activation(act, alpha, beta)
+            if at_result[i] and function.slope_at_result is None:
+                raise RuntimeError(
+                    f"initfast::{op}: the slope of {act} is wanted at its result; expected its "
+                    "pre-activation"
+                )
             check_linear(x, weight, None)
             check_same(x, z, op, "an input", "a pre-activation")
             check_same(x, y, op, "an input", "what follows it")

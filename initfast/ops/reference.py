@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from initfast.ops.activations import check_activation
+from initfast.ops.activations import ACTIVATIONS, check_activation
 from initfast.ops.checks import (
     ChainBackward,
     chain_layers,
@@ -106,8 +106,12 @@ def act_backward(
     """grad_z = grad_y act'(z), and the moments of grad_z and grad_y."""
     function = check_activation(act, alpha, beta)
     check_act_backward(grad_y, z)
-    grad_z = _wide(grad_y) * function.slope(_wide(z), alpha, beta)
-    grad_z = _laid_out_like(z, grad_z.to(z.dtype))
+    return _times_slope(grad_y, z, function.slope(_wide(z), alpha, beta))
+
+
+def _times_slope(grad_y: Tensor, z: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
+    """Their product, laid out like z, and the moments of it and of grad_y."""
+    grad_z = _laid_out_like(z, (_wide(grad_y) * slope).to(z.dtype))
     return grad_z, torch.stack([_row(grad_z), _row(grad_y)])
 
 
@@ -178,8 +182,10 @@ def linear_act_chain_backward(*arguments: Any) -> ChainGradients:
     grad_weights, grad_biases, rows = [], [], []
     for i in reversed(range(len(chain.zs))):
         x, weight, of_weight = chain.inputs[i], chain.weights[i], chain.weights_wanted[i]
-        call = chain.acts[i], chain.alphas[i], chain.betas[i]
-        grad_z, (_, at_y) = act_backward(grad, chain.zs[i], *call)
+        act, z = ACTIVATIONS[chain.acts[i]], chain.zs[i]
+        slope: Any = act.slope_at_result if chain.slope_at_result[i] else act.slope
+        slopes = slope(_wide(z), chain.alphas[i], chain.betas[i])
+        grad_z, (_, at_y) = _times_slope(grad, z, slopes)
         needed = i > 0 or chain.wants_x, of_weight > 0, chain.biases_wanted[i]
         found = linear_gradients(grad_z, x, weight, needed)
         grad, grad_weight, grad_bias = (empty(0) if g is None else g for g in found)

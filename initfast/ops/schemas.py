@@ -37,9 +37,9 @@ SCHEMAS = {
     "act_": f"(Tensor(a!) z, {_ACT}, int unit_dim) -> (Tensor moments, Tensor live)",
     "act_backward": f"(Tensor grad_y, Tensor z, {_ACT}) -> (Tensor grad_z, Tensor moments)",
     "linear_act_chain_backward": "(Tensor grad_y, Tensor[] inputs, Tensor[] weights, Tensor[] zs, "
-    "str[] acts, float[] alphas, float[] betas, bool wants_x, int[] weights_wanted, "
-    "bool[] biases_wanted) -> (Tensor grad_x, Tensor[] grad_weights, Tensor[] grad_biases, "
-    "Tensor moments)",
+    "str[] acts, float[] alphas, float[] betas, bool[] slope_at_result, bool wants_x, "
+    "int[] weights_wanted, bool[] biases_wanted) -> (Tensor grad_x, Tensor[] grad_weights, "
+    "Tensor[] grad_biases, Tensor moments)",
     "moments": "(Tensor x) -> Tensor",
     "sample_": "(Tensor(a!) out, str shape, Tensor? table, float scale, float location, float low, "
     "float high, int key, int offset, int[] strides) -> ()",

@@ -53,6 +53,7 @@ def run_with_graph(
 
 
 _OTHERS = 5  # arguments that are no operands
+_SLOPES_AT_RESULTS = {name for name, act in ACTIVATIONS.items() if act.slope_at_result is not None}
 
 
 class LinearActChain(torch.autograd.Function):
@@ -84,15 +85,18 @@ class LinearActChain(torch.autograd.Function):
             x: the first one's input.
             operands: the weights, then the biases.
         """
-        inputs, zs, count = [], [], len(calls)
+        inputs, zs, at_result, count = [], [], [], len(calls)
         layers = zip(operands[:count], operands[count:], calls, strict=True)
         for weight, bias, (act, alpha, beta, _) in layers:
             inputs.append(x)
-            x, z, rows, live = LINEAR_ACT(kernels, x, weight, bias, act, alpha, beta, True)
-            zs.append(z)
+            keeps_y = act in _SLOPES_AT_RESULTS
+            x, z, rows, live = LINEAR_ACT(kernels, x, weight, bias, act, alpha, beta, not keeps_y)
+            zs.append(x if keeps_y else z)
+            at_result.append(keeps_y)
             measured.append((rows, live))
         ctx.save_for_backward(*inputs, *zs, *operands)
         ctx.gradients, ctx.kernels, ctx.calls, ctx.addresses = gradients, kernels, calls, addresses
+        ctx.at_result = at_result
         ctx.has_derivatives = False  # whether a loss may depend on the gradients that it gave
         return x
 
@@ -110,7 +114,7 @@ class LinearActChain(torch.autograd.Function):
             for weight, need in zip(weights, needed, strict=False)
         ]
         acts, alphas, betas, _ = zip(*ctx.calls, strict=True)
-        layers = (inputs, weights, zs, acts, alphas, betas)
+        layers = (inputs, weights, zs, acts, alphas, betas, ctx.at_result)
         found = CHAIN_BACKWARD(ctx.kernels, grad_y, *layers, wants_x, wanted, needed[n:])
         grad_x, grad_weights, grad_biases, rows = found
         gradients.keep_chain(ctx.addresses, rows, wanted)

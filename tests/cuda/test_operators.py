@@ -152,12 +152,13 @@ def test_linear_act_chain(chain, dtype):
     assert torch.equal(y, x) and len(live) == units
 
 
+@pytest.mark.parametrize("at_result", [False, True])
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_linear_act_chain_backward(dtype):
+def test_linear_act_chain_backward(dtype, at_result):
     grad_y, *layers = [numbers(9, n, dtype=dtype) for n in (33, 70, 64, 64, 33)]
     inputs, zs = layers[:2], layers[2:]
     weights = [numbers(64, 70, dtype=dtype), numbers(33, 64, dtype=dtype)]
-    calls = (["tanh", "relu"], [0.0, 0.0], [0.0, 0.0])
+    calls = (["tanh", "relu"], [0.0, 0.0], [0.0, 0.0], [at_result] * 2)
     wanted = (True, [2, 1], [True, False])
     on_card = ([t.cuda() for t in tensors] for tensors in (inputs, weights, zs))
     operator = torch.ops.initfast.linear_act_chain_backward
@@ -209,8 +210,8 @@ def every_operator(x, small, large, out):
         results += ops.linear_act(each, small, act="relu")
         results += torch.ops.initfast.linear_act_chain(each, [small, large], [None] * 2, *calls)
     operator = torch.ops.initfast.linear_act_chain_backward
-    grad_x, weights, biases, rows = operator(y, [x], [small], [z], ["tanh"], [0.0], [0.0], True,
-                                             [2], [True])  # fmt: skip
+    grad_x, weights, biases, rows = operator(y, [x], [small], [y], ["tanh"], [0.0], [0.0],
+                                             [True], True, [2], [True])  # fmt: skip
     results += [grad_x, *weights, *biases, rows]
     results += [*ops.act(x, "relu"), *torch.ops.initfast.act_backward(y, z, "tanh", 0.0, 0.0)]
     results += [*ops.act_(y.clone(), "gelu"), ops.moments(x), ops.moments(x[:, 1::2])]

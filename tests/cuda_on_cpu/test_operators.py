@@ -138,7 +138,7 @@ def backward_call(dtype=torch.float32):
     """The way back through two layers, of which the first's weight gradient is only measured."""
     x, z, y, grad_y = (torch.ones(4, n, dtype=dtype) for n in (6, 5, 5, 3))
     weights = [torch.ones(5, 6, dtype=dtype), torch.ones(3, 5, dtype=dtype)]
-    calls = ["relu"] * 2, [0.0] * 2, [0.0] * 2
+    calls = ["relu"] * 2, [0.0] * 2, [0.0] * 2, [False, True]
     return grad_y, [x, y], weights, [z, grad_y], *calls, False, [1, 2], [True, False]
 
 

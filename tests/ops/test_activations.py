@@ -8,8 +8,10 @@ from cases.operators import ACTIVATION_IDS, ACTIVATIONS, DTYPES, plain, true_slo
 
 from initfast import ops
 from initfast.ops import reference
+from initfast.ops.activations import ACTIVATIONS as KNOWN
 from initfast.ops.schemas import LIBRARY
 
+CHAIN_BACKWARD = torch.ops.initfast.linear_act_chain_backward
 INF, NAN = math.inf, math.nan
 KINKS = (-3.0, -1.0, -0.5, -0.0, 0.0, 0.625, 0.75, 1.0, 2.5, 3.0, 6.0, 20.0)
 SPECIALS = (NAN, INF, -INF, 1e-45, -1e-45, 1e-39, -1e-39, 0.0, -0.0)
@@ -95,6 +97,47 @@ def test_slopes(name, alpha, beta, dtype):
     error = (slope.double() - truth).abs()
     worst = (error / bound).argmax()
     assert (error <= bound).all(), f"{name}'({z[worst]}) = {slope[worst]}, not {truth[worst]}"
+
+
+KEEP_RESULTS = {  # torch's backwards that take their slope at the result
+    "relu": lambda grad, y: torch.ops.aten.threshold_backward(grad, y, 0),
+    "sigmoid": torch.ops.aten.sigmoid_backward,
+    "tanh": torch.ops.aten.tanh_backward,
+}
+
+
+def test_slopes_at_results_are_known_where_torch_takes_them_there():
+    """Of no others: a net may write to a result that torch's backward does not need."""
+    found = {name for name, act in KNOWN.items() if act.slope_at_result is not None}
+    assert found == KEEP_RESULTS.keys()
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("name", KEEP_RESULTS)
+def test_slopes_at_results(name, dtype):
+    """Those at the pre-activation, to the bit where y is not rounded; and torch's at the result."""
+    z = torch.cat([numbers(dtype), torch.tensor(SPECIALS, dtype=dtype)])
+    y, _, _ = ops.act(z, name)
+    at_z, at_y = slope_in_a_chain(name, z, False), slope_in_a_chain(name, y, True)
+    unrounded = dtype in (torch.float32, torch.float64) and LIBRARY.backend == "native"
+    if unrounded or name == "relu":
+        assert torch.equal(at_z.nan_to_num(7), at_y.nan_to_num(7))
+    else:
+        assert torch.equal(at_z.isnan(), at_y.isnan())
+        apart = (at_y.double() - at_z.double()).abs().nan_to_num(0)
+        assert (apart <= 4 * torch.finfo(dtype).eps).all()
+    finite = y.isfinite()
+    torchs = KEEP_RESULTS[name](torch.ones_like(y), y)[finite].double()
+    apart = (at_y[finite].double() - torchs).abs()
+    assert (apart <= torch.finfo(dtype).eps).all()
+
+
+def slope_in_a_chain(name, at, at_result):
+    """The slopes of a chain of one layer, at its pre-activation or its result."""
+    x, weight = at.new_zeros(1, 1), at.new_zeros(at.numel(), 1)
+    call = [name], [0.0], [0.0], [at_result], False, [0], [True]
+    found = CHAIN_BACKWARD(torch.ones_like(at)[None], [x], [weight], [at[None]], *call)
+    return found[2][0]
 
 
 @each_activation

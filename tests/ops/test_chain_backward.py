@@ -13,7 +13,10 @@ WIDTHS = [33, 64, 1, 65, 130, 7]
 
 
 def chain(widths, leading, dtype=torch.float32, acts=None):
-    """What a forward through layers between these widths leaves for its backward."""
+    """What a forward through layers between these widths leaves for its backward.
+
+    It keeps pre-activations; :func:`with_results` makes it keep results.
+    """
     weights, biases, *calls = layers(widths, dtype)
     if acts is not None:
         calls = [list(column) for column in zip(*acts, strict=True)]
@@ -23,7 +26,17 @@ def chain(widths, leading, dtype=torch.float32, acts=None):
         inputs.append(y)
         zs.append(z)
     grad_y = torch.randn(inputs.pop().shape).to(dtype)
-    return grad_y, inputs, weights, zs, *calls
+    return grad_y, inputs, weights, zs, *calls, [False] * len(weights)
+
+
+def with_results(arguments, which):
+    """The same where the slopes of these layers are taken at their results."""
+    grad_y, inputs, weights, zs, *calls, _ = arguments
+    at = [
+        torch.ops.initfast.act(z, *call, -1)[0] if at_result else z
+        for z, at_result, *call in zip(zs, which, *calls, strict=True)
+    ]
+    return grad_y, inputs, weights, at, *calls, which
 
 
 def everything(widths):
@@ -33,7 +46,7 @@ def everything(widths):
 
 def truth(arguments):
     """By float64's autograd, layer by layer from what the forward left: one rounding at a time."""
-    grad_y, inputs, weights, zs, *calls = arguments
+    grad_y, inputs, weights, zs, *calls, _ = arguments
     grad, found = grad_y.double(), []
     for i in reversed(range(len(weights))):
         z = zs[i].double().requires_grad_()
@@ -80,7 +93,13 @@ def check(arguments, wanted):
 @pytest.mark.parametrize("leading", [(), (1,), (3, 5), (16,), (63,), (64,), (65,), (0,)], ids=str)
 def test_every_batch(leading, dtype):
     acts = [("tanh", 0.0, 0.0), ("identity", 0.0, 0.0), ("sigmoid", 0.0, 0.0)] * 2
-    check(chain(WIDTHS, leading, dtype, acts[:5]), everything(WIDTHS))
+    arguments = chain(WIDTHS, leading, dtype, acts[:5])
+    at_z = check(arguments, everything(WIDTHS))
+    kept = with_results(arguments, [True, False, True, False, False])
+    at_y = OPERATOR(*kept, *everything(WIDTHS))
+    if NATIVE and dtype in (torch.float32, torch.float64):
+        assert all(map(torch.equal, (at_z[0], *at_z[1], *at_z[2]), (at_y[0], *at_y[1], *at_y[2])))
+        assert torch.equal(at_z[3], at_y[3])
 
 
 @pytest.mark.parametrize(("name", "alpha", "beta"), ACTIVATIONS, ids=ACTIVATION_IDS)
@@ -176,5 +195,8 @@ def test_refuses():
         OPERATOR(grad_y, inputs, weights, zs, *calls, True, [2, 3], [True, True])
     with pytest.raises(RuntimeError, match="unknown activation 'swish'"):
         OPERATOR(grad_y, inputs, weights, zs, ["tanh", "swish"], *calls[1:], *wanted)
+    gelu = ["tanh", "gelu"], *calls[1:3], [False, True]
+    with pytest.raises(RuntimeError, match="the slope of gelu is wanted at its result"):
+        OPERATOR(grad_y, inputs, weights, zs, *gelu, *wanted)
     with pytest.raises(NotImplementedError, match="has no gradient of its own"):
         OPERATOR(grad_y.requires_grad_(), inputs, weights, zs, *calls, *wanted)[0].sum().backward()

@@ -101,18 +101,30 @@ def test_an_empty_batch():
     assert report[0].weight_grad.std == 0
 
 
-def test_a_layer_changed_in_place_afterwards():
-    class Changed(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.body = nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.Sigmoid())
+class Changed(nn.Module):
+    def __init__(self, act):
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(WIDTH, WIDTH), act)
 
-        def forward(self, x):
-            return self.body(x).mul_(3)
+    def forward(self, x):
+        return self.body(x).mul_(3)
 
-    net, x = Changed().double(), batch(6, WIDTH).double()
+
+@pytest.mark.parametrize("act", [nn.SiLU(), nn.LeakyReLU(), nn.ReLU6()], ids=repr)
+def test_a_layer_changed_in_place_afterwards(act):
+    net, x = Changed(act).double(), batch(6, WIDTH).double()
     report = profile(net, x, loss=lambda y: y.sum())
     assert report["body.0"].grad.mean == 3.0 and report["body.0"].grad.std == 0
+
+
+@pytest.mark.parametrize("act", [nn.Sigmoid(), nn.Tanh(), nn.ReLU()], ids=repr)
+def test_a_result_that_the_backward_needs_changed_in_place(act):
+    net, x = Changed(act).double(), batch(6, WIDTH).double()
+    changed = "modified by an inplace operation"
+    with pytest.raises(RuntimeError, match=changed):
+        net(x).sum().backward()
+    with pytest.raises(RuntimeError, match=changed):
+        profile(net, x, loss=lambda y: y.sum())
 
 
 # ---- graphs within the forward ----
