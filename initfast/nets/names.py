@@ -76,8 +76,9 @@ class NetNames:
 
     def _running(self, frame: FrameType) -> nn.Module | None:
         """The module that a frame runs a method of."""
-        if frame.f_code.co_argcount == 0:
+        if frame.f_code.co_argcount == 0 or _is_ours(frame):
             return None
+        # The look may leave the frame a dict of its variables: in ours the error is one of them.
         first = frame.f_locals.get(frame.f_code.co_varnames[0])
         known = isinstance(first, nn.Module) and id(first) in self._names
         return first if known else None
@@ -94,7 +95,7 @@ class NetNames:
         trace, module, frame = error.__traceback__, None, None
         while trace is not None:
             running = self._running(trace.tb_frame)
-            if running is not None and not _is_ours(trace.tb_frame):
+            if running is not None:
                 module, frame = running, trace.tb_frame
             trace = trace.tb_next
         if module is not None and frame is not None:

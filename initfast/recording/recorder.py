@@ -154,10 +154,7 @@ class Recorder(KnownTensors):
         call: Call,
         function: Callable[[], Tensor] | None = None,
     ) -> Tensor:
-        """Run an activation of z, which the source made.
-
-        Where a function is given it makes the result, and the operator only measures.
-        """
+        """Run an activation of z, which the source made; a function makes the result if given."""
         act, alpha, beta, in_place = call
         if in_place and function is None:
             rows, live = ACT_IN_PLACE(kernels, z, act, alpha, beta, source.unit_dim)
@@ -165,7 +162,9 @@ class Recorder(KnownTensors):
             y = z
         else:
             y, rows, live = ACT(kernels, z, act, alpha, beta, source.unit_dim)
-            y = y if function is None else function()
+            if function is not None:
+                del y  # so that there are not two at a time
+                y = function()
         pre = self._rows.add(rows, 2)
         if y is not z and self.find(z) is None:
             self.keep(z, pre)
