@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import weakref
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from operator import is_
 from types import FunctionType, NoneType
@@ -58,7 +59,8 @@ class LinearCall:
         kind: of its operands.
         shape: of the result.
         count: how many inputs it is applied to.
-        small: whether its activation may wait, too, for the layers that follow.
+        small: whether its activation may wait, too, for the layers that follow; a chain with a
+            graph may be as long as it likes, but a card is not kept waiting.
         has_graph: whether gradients flow through it.
     """
 
@@ -98,9 +100,9 @@ class LinearCall:
             count = math.prod(leading)
         needs_grad |= weight.requires_grad or (bias is not None and bias.requires_grad)
         n_out, n_in = weight.shape
-        small = kind.device.type == "cpu" and count * n_out * n_in < MULTIPLY_ADDS
-        shape = (*leading, n_out)
-        return cls(x, weight, bias, name, kind, shape, count, small, grad_enabled() and needs_grad)
+        graph = grad_enabled() and needs_grad
+        small = kind.device.type == "cpu" and (graph or count * n_out * n_in < MULTIPLY_ADDS)
+        return cls(x, weight, bias, name, kind, (*leading, n_out), count, small, graph)
 
     @classmethod
     def after(cls, link: Link, weight: Tensor, bias: Tensor | None, name: str) -> LinearCall | None:
@@ -127,10 +129,21 @@ class Link:
         tensor: the DeferredTensor that stands for the result, weakly.
         readers: how many layers take the result as their input.
         reader: the pre-activation of the last of them, weakly.
+        pre_activation: the DeferredTensor that stands for what a pair with a graph makes on its
+            way, weakly.
         also: the modules whose output the result is too.
     """
 
-    __slots__ = ("also", "call", "linear", "reader", "readers", "tensor", "value")
+    __slots__ = (
+        "also",
+        "call",
+        "linear",
+        "pre_activation",
+        "reader",
+        "readers",
+        "tensor",
+        "value",
+    )
 
     def __init__(self, linear: LinearCall, call: Call | None) -> None:
         self.linear = linear
@@ -138,6 +151,7 @@ class Link:
         self.value: Tensor | None = None
         self.readers = 0
         self.reader: weakref.ref[DeferredTensor] | None = None
+        self.pre_activation: Callable[[], DeferredTensor | None] = _no_tensor
         self.also: tuple[str, ...] = ()
 
     def stand_in(self, owner: Owner) -> DeferredTensor:
@@ -173,11 +187,14 @@ class Link:
         )
 
 
+def _no_tensor() -> None:
+    """Nobody."""
+
+
 class Unseen(BaseException):
     """Ends a forward that looks for a graph where there is none.
 
-    It takes a DeferredTensor past torch's functions, as an extension does, or asks for the gradient
-    at a pre-activation itself, past which its activation leads in the graph. No Exception, so that
+    It takes a DeferredTensor past torch's functions, as an extension does. No Exception, so that
     nets do not catch it.
     """
 

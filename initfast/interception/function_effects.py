@@ -62,11 +62,14 @@ LENDING = _functions("__array__ __dlpack__ data_ptr detach numpy storage untyped
 }
 """What gives a tensor's memory to writers that its version counter does not see."""
 
-PLACES = _functions("register_hook retain_grad") | {
-    *(getattr(Tensor, name).__get__ for name in ("grad", "grad_fn", "retains_grad")),
-    torch.autograd.grad,
+WRITING = _functions(
+    "__iadd__ __iand__ __ifloordiv__ __ilshift__ __imod__ __imul__ __ior__ __ipow__ __irshift__ "
+    "__isub__ __itruediv__ __ixor__ __setitem__"
+) | {
+    getattr(Tensor, "data").__set__,  # noqa: B009
+    *_functions(" ".join(n for n in {*dir(torch), *dir(Tensor)} if n.rstrip("_") + "_" == n)),
 }
-"""What asks for the place of a tensor itself in the graph."""
+"""What writes to its first argument."""
 
 UNMEASURED = frozenset(HARMLESS - SUMS - MEASURED.keys() - FORMS.keys() - LENDING)
 """Of the harmless ones those whose results are not looked at either."""

@@ -143,7 +143,7 @@ class Fusion(TorchFunctionMode):
         with self.queue.lock:
             x: Tensor | Link = input
             if type(input) is DeferredTensor:
-                waits = input.is_in_chain() and not watched and input.link.linear.has_graph == graph
+                waits = input.is_in_chain() and not watched and self._may_follow(input.link, graph)
                 x = input.link if waits else input.resolve()
             name = self.names.of(weight)
             if name is None:
@@ -153,6 +153,10 @@ class Fusion(TorchFunctionMode):
                 return self.queue.linear(LinearCall.of(x, weight, bias, name, kind))
         x = input.resolve() if type(input) is DeferredTensor else input
         return self._linear_plainly(x, weight, bias, name)
+
+    def _may_follow(self, link: Link, graph: bool) -> bool:
+        before = link.linear
+        return before.small and before.has_graph == graph and not self.recorder.stops
 
     def follow(
         self, x: DeferredTensor, weight: Tensor, bias: Tensor | None, name: str

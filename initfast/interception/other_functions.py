@@ -7,14 +7,14 @@ from typing import Any
 
 from torch import Tensor
 
-from initfast.interception.deferred_tensor import DeferredTensor, Unseen, given_to
+from initfast.interception.deferred_tensor import DeferredTensor, given_to
 from initfast.interception.function_effects import (
     HARMLESS,
     LENDING,
     MEASURED,
     METADATA,
-    PLACES,
     SUMS,
+    WRITING,
 )
 from initfast.interception.module_calls import Running
 from initfast.interception.queue import Queue
@@ -43,6 +43,7 @@ class OtherFunctions:
         self._recorder = recorder
         self._running = running
         self._queue = queue
+        self._noted = _LENDING if recorder.before_write is None else _LENDING | WRITING
 
     def call(
         self,
@@ -62,18 +63,18 @@ class OtherFunctions:
         if func not in HARMLESS or "out" in kwargs:
             self._queue.settle()
         if types:
-            if func in PLACES:
-                self._refuse_bypassed((args, kwargs))
             args, kwargs = given_to(func, args, kwargs)
-        if func in _LENDING:
-            self._recorder.lend(args[0])
+        if func in self._noted:
+            self._note_write(func, args[0])
         if self._recorder.stops:
             return self._watched(func, args, kwargs)
         return self._measured(func, args, kwargs)
 
-    def _refuse_bypassed(self, arguments: Any) -> None:
-        if any(self._queue.is_bypassed(t) for _, t in tensors(arguments)):
-            raise Unseen
+    def _note_write(self, func: Any, t: Any) -> None:
+        if func in _LENDING:
+            self._recorder.lend(t)
+        if self._recorder.before_write is not None:
+            self._recorder.before_write(t)
 
     def _measured(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Call a function, and measure it where it is a residual sum or another activation."""

@@ -10,8 +10,9 @@ Three things wait, each for as long as nobody can tell:
   moments of both in one read. Anything else that runs next has it measured first.
 
 What waits is computed before anything that might change the memory it depends on. A pre-activation
-that is used again after its activation is computed again, where gradients flow with a graph of its
-own, and not recorded again.
+that is used again after its activation is computed again and not recorded again. Where gradients
+flow every pair waits until something runs: if somebody holds the pre-activation then, it gets its
+place in the graph, between torch's linear layer and activation; if not, nobody can look for it.
 """
 
 from __future__ import annotations
@@ -19,15 +20,17 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, suppress
+from functools import partial
 from threading import RLock
 from typing import Any
 
 from torch import Tensor
 from torch.utils import swap_tensors
 
-from initfast.interception.deferred_tensor import DeferredTensor, LinearCall, Link, Unseen
+from initfast.interception.deferred_tensor import DeferredTensor, LinearCall, Link
 from initfast.nets.activation_calls import NO_ACTIVATION, Call
 from initfast.nets.names import NetNames
+from initfast.ops.activations import ACTIVATIONS
 from initfast.ops.dispatch import LINEAR_ACT
 from initfast.recording.events import Source
 from initfast.recording.recorder import Linear, Recorder
@@ -58,8 +61,6 @@ class Queue:
         # Pre-activations without a value whose activation has run; then those with a value.
         self._consumed: list[weakref.ref[DeferredTensor]] = []
         self.settled: list[weakref.ref[DeferredTensor]] = []
-        # Pre-activations whose activation leads past them in the graph.
-        self._bypassed: list[weakref.ref[DeferredTensor]] = []
 
     # ---- what comes to wait ----
 
@@ -105,10 +106,9 @@ class Queue:
             link = entry[1]
             if not call.in_place:
                 self._consumed.append(link.tensor)
-                if link.linear.has_graph:
-                    self._bypassed.append(link.tensor)
-                waits = link.linear.small and not self._recorder.stops
-                if waits and link.linear.has_graph == grad_enabled():
+                graph = link.linear.has_graph
+                waits = graph or (link.linear.small and not self._recorder.stops)
+                if waits and graph == grad_enabled():
                     return self._chain(z, link.linear, call)
             self.record()
             also = self._names_of(z)
@@ -125,9 +125,11 @@ class Queue:
 
     def _chain(self, z: DeferredTensor, linear: LinearCall, call: Call) -> DeferredTensor:
         """Defer the activation of a linear layer too."""
-        if not self._chain_links:
+        if not (self._chain_links and linear.small):
             self.record()
         pair = Link(linear, call)
+        if linear.has_graph:
+            pair.pre_activation = z.link.tensor
         pair.also = tuple(self._names_of(z))
         self._chain_links.append(pair)
         return pair.stand_in(self)
@@ -211,25 +213,11 @@ class Queue:
                 if (z := ref()) is not None:
                     z.resolve()
 
-    def finish(self) -> None:
-        """The forward has returned: settle everything.
-
-        Raises:
-            Unseen: somebody holds a pre-activation whose activation leads past it in the graph.
-        """
-        self.settle()
-        if any(ref() is not None for ref in self._bypassed):
-            raise Unseen
-
-    def is_bypassed(self, t: Tensor) -> bool:
-        """Whether t is a pre-activation whose activation leads past it in the graph."""
-        return any(ref() is t for ref in self._bypassed)
-
     def release(self) -> None:
         """Turn every DeferredTensor that user code still holds into an ordinary tensor."""
         refs, held = [*self._consumed, *self.settled], [z for z, _ in self._linears.values()]
         self._linears, self._made, self._also = {}, {}, {}
-        self._consumed, self.settled, self._bypassed = [], [], []
+        self._consumed, self.settled = [], []
         held += [z for ref in refs if (z := ref()) is not None]
         held += [z for link in self._chain_links if (z := link.tensor()) is not None]
         refs.clear()
@@ -250,12 +238,10 @@ class Queue:
         if waits or self._chain_links:
             self.record()
         if not waits:
-            return self._value(link)
+            return self._value(link) if z.value is None else z.value
         if link.linear.has_graph:
-            x, _, _, _, name = self._operands(link)
             y = self._value(link)
-            row = self._recorder.weight(link.linear.weight)
-            self._recorder.output(Source("linear", name, x.shape, (self._recorder.row(x),), row), y)
+            self._recorder.output(self._source(link), y)
         else:
             y = self._recorder.linear_act(self._operands(link), NO_ACTIVATION)
         self.named(z, y)
@@ -265,6 +251,11 @@ class Queue:
         own = link.linear
         x = self._value(own.x) if isinstance(own.x, Link) else own.x
         return x, own.weight, own.bias, own.kind.kernels, own.name
+
+    def _source(self, link: Link) -> Source:
+        x, weight, _, _, name = self._operands(link)
+        rows = (self._recorder.row(x),)
+        return Source("linear", name, x.shape, rows, self._recorder.weight(weight))
 
     def _value(self, link: Link) -> Tensor:
         """The result of a link, computed without a record where it is not known."""
@@ -283,16 +274,32 @@ class Queue:
         links, self._chain_links = self._chain_links, []
         start = 0
         for end, link in enumerate(links, start=1):
-            if end < len(links) and link.feeds_only(links[end]):
+            pre = link.pre_activation()
+            if pre is None and end < len(links) and link.feeds_only(links[end]):
                 continue
             chain = links[start:end]
             x, *_, kernels, _ = self._operands(chain[0])
             layers = [pair.layer() for pair in chain]
-            if chain[0].linear.has_graph:
+            if pre is not None:  # a chain of its own: what feeds it feeds the pre-activation too
+                link.value = self._pair_by_torch(link, pre)
+            elif chain[0].linear.has_graph:
                 with graphs():
                     link.value = self._recorder.linear_act_with_graph(x, kernels, layers)
             else:
                 link.value = self._recorder.linear_act_chain(x, kernels, layers)
-            if (z := link.tensor()) is not None:
-                z.settle(link.value)
+            if (y := link.tensor()) is not None:
+                y.settle(link.value)
             start = end
+
+    def _pair_by_torch(self, link: Link, pre: DeferredTensor) -> Tensor:
+        """The result of a pair with a graph in which its pre-activation has its place."""
+        x, weight, bias, kernels, _ = self._operands(link)
+        call: Any = link.call
+        with graphs():
+            z = torchs_linear(x, weight, bias)
+            pre.settle(z)
+            act = partial(ACTIVATIONS[call.act].value, z, call.alpha, call.beta)
+            y = self._recorder.act(self._source(link), kernels, z, call, act)
+        for name in link.also:
+            self._recorder.also(name, y)
+        return y

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 import torch.utils.checkpoint
 import torch.utils.dlpack
-from torch.autograd import Function
+from torch._functorch import utils as functorch_utils
 from torch.overrides import handle_torch_function, has_torch_function_unary
 
 from initfast.interception.deferred_tensor import values_of
@@ -64,24 +64,26 @@ VISIBLE_EXPORTS = SharedPatch(_show_exports)
 
 
 def _give_values() -> Callable[[], None]:
-    original = Function.__dict__["apply"]
+    original = functorch_utils.unwrap_dead_wrappers
 
-    def apply(cls: type[Function], *args: Any, **kwargs: Any) -> Any:
-        values, named = values_of(args, kwargs)  # only what stands alone takes part in the graph
-        return original.__func__(cls, *values, **named)
+    def unwrap_dead_wrappers(args: tuple[Any, ...]) -> tuple[Any, ...]:
+        values, _ = values_of(args, {})  # only what stands alone takes part in the graph
+        return original(values)
 
-    ours = classmethod(apply)
-    Function.apply = ours  # type: ignore[assignment, method-assign]
+    functorch_utils.unwrap_dead_wrappers = unwrap_dead_wrappers
 
     def put_back() -> None:
-        if Function.__dict__["apply"] is ours:
-            Function.apply = original  # type: ignore[method-assign]
+        if functorch_utils.unwrap_dead_wrappers is unwrap_dead_wrappers:
+            functorch_utils.unwrap_dead_wrappers = original
 
     return put_back
 
 
 PLAIN_ARGUMENTS = SharedPatch(_give_values)
-"""For as long as this lasts, `apply` computes what waits before it runs."""
+"""For as long as this lasts, `apply` computes what waits before it runs.
+
+Also where a net has kept `apply` under a name of its own: it asks torch for this at each call.
+"""
 
 # ---- reentrant activation checkpoints, which run a backward of their own within the backward ----
 

@@ -70,7 +70,7 @@ class MeasuredForward:
                 self._recorder.net_input(t)
             with self._calls(), VISIBLE_EXPORTS, PLAIN_ARGUMENTS, fusion:
                 output = forward()
-                queue.finish()
+                queue.settle()
             for _, t in tensors(output):
                 self._recorder.net_output(resolved(t))
             if isinstance(output, (Generator, Coroutine, AsyncGenerator)):

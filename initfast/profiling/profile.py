@@ -21,6 +21,7 @@ from initfast.profiling import compiled
 from initfast.profiling.arguments import NO_TARGETS, ProfileArguments
 from initfast.profiling.backward import loss_of, run_backward
 from initfast.profiling.data_parallel import WRAPPED, local, shared_weights
+from initfast.profiling.first_run import FirstRun
 from initfast.profiling.forward import MeasuredForward
 from initfast.profiling.preconditions import check_differentiable, check_ready
 from initfast.profiling.restore import unchanged
@@ -56,10 +57,11 @@ def profile(
 
     The backward leaves nothing in `.grad`, and what is there stays. The user's own hooks run as in
     any backward, but for those that wait for `.grad` to change (post-accumulate hooks). Reentrant
-    activation checkpoints run as the others do. A net that asks for the gradient at a
-    pre-activation, keeps one, or gives it to an extension runs again from the start, on torch's own
-    functions: the operator has no graph for that. Under DistributedDataParallel the report is that
-    of the batch that all ranks have together; every rank must call.
+    activation checkpoints run as the others do. One net runs again from the start, on torch's own
+    functions: that which gives what has not run yet to an extension that is called past them, and
+    whose graph nobody sees. What it has written to its modules' parameters, buffers, attributes and
+    generators is put back before. Under DistributedDataParallel the report is that of the batch
+    that all ranks have together; every rank must call.
 
     Args:
         net: a module, a bound method of one, or any callable. A plain callable's modules are those
@@ -137,6 +139,8 @@ def _run(arguments: ProfileArguments, stack: ExitStack, fuse: bool) -> MeasuredF
     notes += [] if group is None else [WRAPPED]
     notes += [CALLABLE] if names.modules and not is_module else []
     recorder = Recorder(arguments.stop_at_nonfinite, gradients)
+    first = FirstRun(names.modules) if gradients is not None and gradients.fuse else None
+    recorder.before_write = None if first is None else first.before_write
     forward = MeasuredForward(names, recorder, root if is_module else "", notes)
     _prepare(stack, names.modules, gradients)
     given = [t for _, t in tensors(x)]
@@ -144,6 +148,10 @@ def _run(arguments: ProfileArguments, stack: ExitStack, fuse: bool) -> MeasuredF
         output = forward.run(lambda: _call(net, x), given)
     except NonFinite:
         return forward
+    except Unseen:
+        if first is not None:
+            first.put_back()
+        raise
     except Exception as error:
         names.blame_running(error)
         raise

@@ -44,7 +44,7 @@ class _Found:
     def __init__(self, modules: list[nn.Module]) -> None:
         self._random = torch.get_rng_state()
         self._cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
-        self._saved = {id(m): _Saved(m) for m in modules if m._buffers or not _is_torchs(m)}
+        self._saved = {id(m): _Saved(m) for m in modules if m._buffers or not is_torchs(m)}
 
     def put_back(self) -> None:
         torch.set_rng_state(self._random)
@@ -70,7 +70,7 @@ class _Saved:
 
     def __init__(self, module: nn.Module) -> None:
         self.module = module
-        self.attributes = _attributes(module)
+        self.attributes = attributes(module)
         self.buffers = dict(module._buffers.items())
         self.copies = _copies(module) if self.buffers else []
         self.transient = set(module._non_persistent_buffers_set)
@@ -91,7 +91,7 @@ class _Saved:
         now.clear()
         now.update(self.buffers)
         own = self.module.__dict__
-        for name in _attributes(self.module).keys() - self.attributes.keys():
+        for name in attributes(self.module).keys() - self.attributes.keys():
             del own[name]
         own.update(self.attributes)
         names = self.module._non_persistent_buffers_set
@@ -99,14 +99,14 @@ class _Saved:
         names |= self.transient
 
 
-def _attributes(module: nn.Module) -> dict[str, Any]:
+def attributes(module: nn.Module) -> dict[str, Any]:
     """Its attributes, but for the call that a profile has put in the place of its own."""
     own = module.__dict__.copy()  # at once: other threads' profiles put their calls there
     own.pop(CALL, None)
     return own
 
 
-def _is_torchs(module: nn.Module) -> bool:
+def is_torchs(module: nn.Module) -> bool:
     """Whether it is one of torch's modules, whose forward gives them no buffers."""
     return type(module).__module__.startswith("torch.nn.modules.")
 

@@ -37,11 +37,13 @@ class Recorder(KnownTensors):
 
     Attributes:
         stops: stop_at_nonfinite.
+        before_write: is told what a function is about to write to, or to lend to writers.
     """
 
     def __init__(self, stop_at_nonfinite: bool = False, gradients: Gradients | None = None) -> None:
         super().__init__()
         self.stops = stop_at_nonfinite
+        self.before_write: Callable[[Any], None] | None = None
         self.gradients = gradients
         self._events: list[Event] = []
         self._marks = Marks()

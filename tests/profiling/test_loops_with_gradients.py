@@ -47,10 +47,10 @@ def chains(monkeypatch):
     return found
 
 
-def check(net, x, loss=loss_of, runs=1):
+def check(net, x, loss=loss_of):
     """The report has torch's gradients at every tanh and every weight, and nothing is left.
 
-    The profile runs the net so many times.
+    The profile runs the net once.
     """
     points, tanh = [], torch.tanh
 
@@ -69,7 +69,7 @@ def check(net, x, loss=loss_of, runs=1):
     weights = {id(p): g for p, g in zip(ends, found[len(points) :], strict=True)}
     before, net.calls = state(net), 0
     report = profile(net, x, loss=loss)
-    assert equal(state(net), before) and net.calls == runs
+    assert equal(state(net), before) and net.calls == 1
     measured = [layer for layer in report if "tanh" in layer.op and layer.grad is not None]
     assert len(measured) == len(points)
     for layer, truth in zip(measured, found, strict=False):
@@ -94,10 +94,22 @@ def test_a_loop_is_one_operator(chains):
     assert [layer.op for layer in report] == ["linear + tanh"] * 4
 
 
+class UsedAgain(Loop):
+    def forward(self, x):
+        self.calls += 1
+        for linear in self.linears:
+            x = torch.tanh(linear(x))
+            x = x + x.sin()
+        return x
+
+
 def test_results_that_are_used_again(chains):
-    check(Loop(lambda z, y: y + y.sin()), data())
+    check(UsedAgain(), data())
     assert chains == [1] * 4
-    check(Loop(lambda z, y: y * z.sigmoid()), data())  # the pre-activation too
+    chains.clear()
+    check(Loop(lambda z, y: y + y.sin()), data())  # somebody has the pre-activation
+    check(Loop(lambda z, y: y * z.sigmoid()), data())
+    assert not chains
     check(Loop(lambda z, y: y + z.detach()), data())
 
 
@@ -115,7 +127,7 @@ def test_what_the_net_keeps_has_its_graph():
         kept.clear()
         return loss_of(y) + sum((z.cos() * y).sum() for z, y in own)
 
-    check(net, data(), loss, runs=2)
+    check(net, data(), loss)
 
 
 @pytest.mark.parametrize("frozen", [[0], [1, 2], [0, 1, 2, 3]])
@@ -209,7 +221,7 @@ def test_functions_of_the_user_s_own(function, known_before):
             y = apply(torch.tanh(self.linears[1](x)))
             return torch.tanh(self.linears[3](torch.tanh(self.linears[2](y))))
 
-    report = check(Net(), data(), runs=2 if known_before else 1)
+    report = check(Net(), data())
     assert torch.autograd.Function.__dict__["apply"] is own
     assert [layer.name for layer in report if layer.weight] == [f"linears.{i}" for i in range(4)]
 
@@ -249,16 +261,102 @@ def test_hooks_on_modules_and_tensors():
     assert seen == [(6, WIDTH), 1] * 2
     for hook in hooks:
         hook.remove()
-    check(Loop(lambda z, y: z.register_hook(lambda grad: grad * 2) and y), x, runs=2)
+    check(Loop(lambda z, y: z.register_hook(lambda grad: grad * 2) and y), x)
     check(
         Loop(lambda z, y: y + torch.autograd.grad(y.sum(), z, retain_graph=True)[0].sum()),
         x,
-        runs=2,
     )
-    check(Loop(lambda z, y: y if z.grad_fn is None else y * 2), x, runs=2)
+    check(Loop(lambda z, y: y if z.grad_fn is None else y * 2), x)
     own = Loop(lambda z, y: y.register_hook(lambda grad: seen.append(grad.shape)) and y)
     check(own, x)
     assert seen[-8:] == [(6, WIDTH)] * 8
+
+
+class Writing(nn.Module):
+    """Changes what it is, draws from a generator of its own, and looks at a pre-activation."""
+
+    def __init__(self, look):
+        super().__init__()
+        self.first, self.second = nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, WIDTH)
+        self.generator = torch.Generator().manual_seed(0)
+        self.steps, self.seen = 0, []
+        self.look = look
+
+    def forward(self, x):
+        with torch.no_grad():
+            self.first.weight.mul_(1.1)
+        self.steps += 1
+        x = x + torch.randn(x.shape, generator=self.generator, dtype=x.dtype)
+        z = self.second(torch.tanh(self.first(x)))
+        y = torch.tanh(z)
+        self.look(self, z, y)
+        self.seen.append(y.detach().clone())
+        return y
+
+
+LOOKS = {
+    "hook": lambda net, z, y: z.register_hook(lambda grad: net.seen.append(grad)),
+    "retain": lambda net, z, y: z.retain_grad(),
+    "place": lambda net, z, y: net.seen.append(z.grad_fn.name()),
+    "gradient": lambda net, z, y: net.seen.append(
+        torch.autograd.grad(y.sum(), z, retain_graph=True)[0]
+    ),
+    "kept": lambda net, z, y: net.seen.append(z),
+    "function": lambda net, z, y: net.seen.append(double(z)),
+}
+double = Double.apply
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_a_net_that_looks_at_a_pre_activation_runs_once(look):
+    torch.manual_seed(0)
+    net, twin = (Writing(LOOKS[look]).double() for _ in range(2))
+    twin.load_state_dict(net.state_dict())
+    twin(data()).sum().backward()
+    profile(net, data(), loss=torch.sum)
+    assert net.steps == 1 and torch.equal(net.first.weight, twin.first.weight)
+    assert torch.equal(net.generator.get_state(), twin.generator.get_state())
+    assert len(net.seen) == len(twin.seen)
+    for mine, others in zip(net.seen, twin.seen, strict=True):
+        same = torch.allclose(mine, others) if isinstance(mine, torch.Tensor) else mine == others
+        assert same
+
+
+def extension(t):
+    """Past torch's functions, straight to what they are made of."""
+    with torch._C.DisableTorchFunction():
+        return t.mul(2).sin()
+
+
+class Extended(Writing):
+    def __init__(self):
+        super().__init__(lambda net, z, y: None)
+        self.register_buffer("mean", torch.zeros(WIDTH))
+
+    def forward(self, x):
+        with torch.no_grad():
+            self.first.weight[0] += 1
+            self.first.bias.data.mul_(2)
+            self.mean.add_(1)
+        self.drawn = torch.rand((), generator=self.generator)
+        return super().forward(extension(self.second(extension(torch.tanh(self.first(x))))))
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_net_that_runs_again_writes_once(training):
+    """An extension takes a result that waits: what the first run wrote is put back."""
+    torch.manual_seed(0)
+    net, twin = (Extended().double().train(training) for _ in range(2))
+    twin.load_state_dict(net.state_dict())
+    twin(data()).sum().backward()
+    report = profile(net, data(), loss=torch.sum)
+    assert len(net.seen) == 1 and torch.allclose(net.seen[0], twin.seen[0])
+    assert net.steps == 1 and net.drawn == twin.drawn
+    for mine, others in zip(net.parameters(), twin.parameters(), strict=True):
+        assert torch.equal(mine, others)
+    assert torch.equal(net.mean, torch.zeros(WIDTH) if training else twin.mean)
+    assert torch.equal(net.generator.get_state(), twin.generator.get_state())
+    assert_close(report[3].weight_grad, twin.second.weight.grad)
 
 
 def test_writes_between_a_layer_and_its_activation():
