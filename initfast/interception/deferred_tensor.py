@@ -129,21 +129,11 @@ class Link:
         tensor: the DeferredTensor that stands for the result, weakly.
         readers: how many layers take the result as their input.
         reader: the pre-activation of the last of them, weakly.
-        pre_activation: the DeferredTensor that stands for what a pair with a graph makes on its
-            way, weakly.
+        pre: the pre-activation of a pair, weakly.
         also: the modules whose output the result is too.
     """
 
-    __slots__ = (
-        "also",
-        "call",
-        "linear",
-        "pre_activation",
-        "reader",
-        "readers",
-        "tensor",
-        "value",
-    )
+    __slots__ = ("also", "call", "linear", "pre", "reader", "readers", "tensor", "value")
 
     def __init__(self, linear: LinearCall, call: Call | None) -> None:
         self.linear = linear
@@ -151,7 +141,7 @@ class Link:
         self.value: Tensor | None = None
         self.readers = 0
         self.reader: weakref.ref[DeferredTensor] | None = None
-        self.pre_activation: Callable[[], DeferredTensor | None] = _no_tensor
+        self.pre: Callable[[], DeferredTensor | None] = _no_tensor
         self.also: tuple[str, ...] = ()
 
     def stand_in(self, owner: Owner) -> DeferredTensor:

@@ -10,9 +10,8 @@ Three things wait, each for as long as nobody can tell:
   moments of both in one read. Anything else that runs next has it measured first.
 
 What waits is computed before anything that might change the memory it depends on. A pre-activation
-that is used again after its activation is computed again and not recorded again. Where gradients
-flow every pair waits until something runs: if somebody holds the pre-activation then, it gets its
-place in the graph, between torch's linear layer and activation; if not, nobody can look for it.
+that is used again is computed again, and not recorded again. Where gradients flow a pair that runs
+while somebody has its pre-activation runs by torch's functions: it is in the graph between them.
 """
 
 from __future__ import annotations
@@ -106,9 +105,8 @@ class Queue:
             link = entry[1]
             if not call.in_place:
                 self._consumed.append(link.tensor)
-                graph = link.linear.has_graph
-                waits = graph or (link.linear.small and not self._recorder.stops)
-                if waits and graph == grad_enabled():
+                waits = link.linear.small and not (self._recorder.stops or grad_enabled())
+                if waits or link.linear.has_graph:  # a graph's gradients are enabled still
                     return self._chain(z, link.linear, call)
             self.record()
             also = self._names_of(z)
@@ -128,8 +126,7 @@ class Queue:
         if not (self._chain_links and linear.small):
             self.record()
         pair = Link(linear, call)
-        if linear.has_graph:
-            pair.pre_activation = z.link.tensor
+        pair.pre = z.link.tensor
         pair.also = tuple(self._names_of(z))
         self._chain_links.append(pair)
         return pair.stand_in(self)
@@ -274,7 +271,7 @@ class Queue:
         links, self._chain_links = self._chain_links, []
         start = 0
         for end, link in enumerate(links, start=1):
-            pre = link.pre_activation()
+            pre = link.pre() if link.linear.has_graph else None
             if pre is None and end < len(links) and link.feeds_only(links[end]):
                 continue
             chain = links[start:end]
@@ -293,13 +290,11 @@ class Queue:
 
     def _pair_by_torch(self, link: Link, pre: DeferredTensor) -> Tensor:
         """The result of a pair with a graph in which its pre-activation has its place."""
-        x, weight, bias, kernels, _ = self._operands(link)
-        call: Any = link.call
+        z, call = self._value(pre.link), link.call or NO_ACTIVATION
+        act = partial(ACTIVATIONS[call.act].value, z, call.alpha, call.beta)
         with graphs():
-            z = torchs_linear(x, weight, bias)
-            pre.settle(z)
-            act = partial(ACTIVATIONS[call.act].value, z, call.alpha, call.beta)
-            y = self._recorder.act(self._source(link), kernels, z, call, act)
+            y = self._recorder.act(self._source(pre.link), link.linear.kind.kernels, z, call, act)
+        pre.settle(z)
         for name in link.also:
             self._recorder.also(name, y)
         return y
