@@ -6,12 +6,13 @@
     report["encoder.0"].std, report.findings        # one layer; the findings, worst first
     with initfast.Profiler(net) as p: train()       # the same over the calls of a loop: p.report()
     initfast.init.kaiming_normal_(w)                # torch.nn.init's functions, fast, the same bits
+    initfast.theory.gain(torch.tanh)                # 1.5925..., for any activation
     initfast.build_info()                           # which kernels run
 
 What is what: `profile` and `Profiler` measure; a `Report` holds a `Layer` for each operator, whose
 numbers are `Moments`, and a `Finding` for each fault; `diagnose` judges a report by other
-`thresholds`. `init` has the initialisers, `ops` the operators, `experiments` the classic
-experiments, which ``python -m initfast`` runs.
+`thresholds`. `init` has the initialisers, `ops` the operators, `theory` what to expect of any
+activation, `experiments` the classic experiments, which ``python -m initfast`` runs.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from initfast.stats.layer import Layer
 from initfast.stats.moments import Moments
 
 if TYPE_CHECKING:
-    from initfast import experiments, thresholds
+    from initfast import experiments, theory, thresholds
     from initfast.diagnosis.diagnosing import Diagnosis, diagnose
 
 __all__ = [
@@ -47,6 +48,7 @@ __all__ = [
     "init",
     "ops",
     "profile",
+    "theory",
     "thresholds",
 ]
 __version__ = "0.1.0"
@@ -70,7 +72,7 @@ def build_info() -> LibraryInfo:
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("experiments", "thresholds"):
+    if name in ("experiments", "theory", "thresholds"):
         return importlib.import_module(f"initfast.{name}")
     if name not in _LATER:
         raise AttributeError(f"module 'initfast' has no attribute {name!r}")

@@ -6,11 +6,10 @@ import math
 from functools import cache
 from typing import NamedTuple
 
-from torch import Tensor
-
 from initfast.ops.activations import ACTIVATIONS
 from initfast.stats.layer import Layer
-from initfast.theory.mean_field import expectation
+from initfast.theory.mesh import Mesh, mesh
+from initfast.theory.quadrature import Expectations
 
 
 def activation_in(op: str) -> str | None:
@@ -31,13 +30,20 @@ class Act(NamedTuple):
         """That of torch's default numbers."""
         return cls(name, *ACTIVATIONS[name].defaults)
 
-    def value(self, z: Tensor) -> Tensor:
-        """Of a pre-activation."""
-        return ACTIVATIONS[self.name].value(z, self.alpha, self.beta)
+    def squared_slope(self, mean: float, std: float) -> float:
+        """E act'(z)^2 for normal z; the slope is the known one, so std may be 0."""
+        shrink = _FAR / max(abs(mean), std, _FAR)  # far out every activation is straight
+        slope = Expectations(_mesh(self, "slope"), mean * shrink, max(std * shrink, _TINY))
+        return slope.second
 
-    def slope(self, z: Tensor) -> Tensor:
-        """Its derivative there."""
-        return ACTIVATIONS[self.name].slope(z, self.alpha, self.beta)
+
+_FAR, _TINY = 1e6, 1e-300
+
+
+@cache
+def _mesh(act: Act, what: str) -> Mesh:
+    function = getattr(ACTIVATIONS[act.name], what)
+    return mesh(lambda z: function(z, act.alpha, act.beta))
 
 
 def activation_of(layer: Layer) -> Act | None:
@@ -66,16 +72,11 @@ class Behaviour(NamedTuple):
 @cache
 def behaviour(act: Act, std: float = 1.0) -> Behaviour:
     """By the length map q -> v E[act(√q Z)^2] and its slope (Poole et al. 2016), at q = std^2."""
-
-    def growth(z: Tensor) -> Tensor:
-        return std * z * act.value(std * z) * act.slope(std * z)
-
-    square = expectation(lambda z: act.value(std * z).square())
-    if not square > 0:
+    at = Expectations(_mesh(act, "value"), 0.0, std)
+    if not at.second > 0:
         return Behaviour(1.0, 0.0, 1.0)
-    needed = std * std / square
-    passes = needed * expectation(lambda z: act.slope(std * z).square())
-    return Behaviour(needed, passes, expectation(growth) / square)
+    needed = std * std / at.second
+    return Behaviour(needed, needed * at.slope_second, needed * at.second_slope)
 
 
 _STDS = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from initfast.experiments.deep_net import DEPTH, WIDTH, identity, normal, run
 from initfast.experiments.results import MatrixProduct, NumericGain, Result, Sigmoid, Signal
-from initfast.theory.mean_field import expectation, mean_field_stds
+from initfast.theory import gains
+from initfast.theory.mean_field import mean_field_stds
 
 _TANH_GAIN = 5 / 3
 _EULER_GAMMA = 0.57721566490153286
@@ -99,7 +100,7 @@ def fading(seed: int = 0) -> Signal:
         lesson=f"Tanh takes some scale away at every layer: {stds[-1]:.3f} is left after {DEPTH}.",
         source="Poole et al. 2016: with fan_in Var(w) = 1 the only fixed point of tanh is 0.",
         stds={"measured": stds},
-        predicted=mean_field_stds(torch.tanh, 1.0, DEPTH),
+        predicted=mean_field_stds("tanh", 1.0, DEPTH),
     )
 
 
@@ -133,7 +134,7 @@ def xavier(seed: int = 0) -> Signal:
         "xavier_uniform_": run(torch.tanh, built_in, seed)[0],
     }
     ends = " and ".join(f"{values[-1]:.3f}" for values in stds.values())
-    predicted = mean_field_stds(torch.tanh, _TANH_GAIN**2, DEPTH)
+    predicted = mean_field_stds("tanh", _TANH_GAIN**2, DEPTH)
     return Signal(
         title=f"{DEPTH} tanh layers of {WIDTH}, Xavier uniform with gain 5/3: the signal settles",
         lesson=f"The gain makes up for tanh: {ends} after {DEPTH} layers, the fixed point is "
@@ -176,7 +177,7 @@ def kaiming(seed: int = 0) -> Signal:
         f"{ends[0]:.2f} and {ends[1]:.2f} after {DEPTH} layers, {ends[2]:.0e} without it.",
         source="He et al. 2015: fan_in Var(w) / 2 = 1 holds the second moment under ReLU.",
         stds=stds,
-        predicted=(math.sqrt(1 - 1 / math.pi),) * DEPTH,
+        predicted=mean_field_stds("relu", 2.0, DEPTH),
     )
 
 
@@ -194,7 +195,7 @@ def gain(seed: int = 0) -> NumericGain:
         1.5925
     """
     x = torch.randn(100_000, generator=torch.Generator().manual_seed(seed))
-    exact = 1 / math.sqrt(expectation(lambda z: torch.tanh(z).square()))
+    exact = gains.gain("tanh", "std")
     table = nn.init.calculate_gain("tanh")
     return NumericGain(
         title="x.std() / tanh(x).std() on 100,000 normals: the gain of tanh",

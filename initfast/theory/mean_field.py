@@ -1,47 +1,121 @@
-"""What theory predicts for a deep net at initialisation, in the mean-field limit.
+"""The variance of the signal from layer to layer, and the gradient's, at infinite width.
 
-At infinite width a pre-activation is normal, so the second moment q of the signal goes from layer
-to layer by ``q -> E[act(sqrt(v q) Z)^2]``, with Z standard normal and v the fan-in times the
-variance of the weights (Poole et al. 2016).
+There a pre-activation is normal. With weights of variance sigma_w² / fan_in and biases of variance
+sigma_b² its variance goes by the variance map q -> sigma_w² E f(√q Z)² + sigma_b², Z standard
+normal (Poole et al. 2016, eq. 3), and the gradient's by chi = sigma_w² E f'(√q Z)² (Schoenholz et
+al. 2017, eq. 4 and 15).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
-import torch
-from torch import Tensor
+from initfast.errors import ArgumentError
+from initfast.theory.elementwise import Activation
+from initfast.theory.gains import gain
+from initfast.theory.mesh import Mesh, mesh
+from initfast.theory.quadrature import Expectations
 
-Function = Callable[[Tensor], Tensor]
+
+def checked(f: Mesh, q: float, sigma_w: float | None, sigma_b: float) -> tuple[float, float]:
+    """sigma_w and sigma_b, the gain in the place of None; ArgumentError unless all are right."""
+    if not (q > 0 and math.isfinite(q)):
+        raise ArgumentError(f"q is {q}; expected a variance, above 0")
+    return (gain(f) if sigma_w is None else sigma("sigma_w", sigma_w)), sigma("sigma_b", sigma_b)
 
 
-def expectation(f: Function) -> float:
-    """E[f(Z)] for a standard normal Z.
+def sigma(name: str, value: float) -> float:
+    """The value of that name; ArgumentError unless it is a standard deviation."""
+    if not (value >= 0 and math.isfinite(value)):
+        raise ArgumentError(f"{name} is {value}; expected a standard deviation, not negative")
+    return float(value)
 
-    By the trapezoidal rule, which converges exponentially for a smooth f; where f has a kink the
-    error is 2e-5 of the change in slope there.
+
+def variance_map(
+    f: Activation | Mesh, q: float, sigma_w: float | None = None, sigma_b: float = 0.0
+) -> float:
+    """The variance of the next layer's pre-activations, sigma_w² E f(√q Z)² + sigma_b².
 
     Args:
-        f: a function of a float64 tensor, element by element, that grows slower than exp(z^2 / 2).
+        f: as :func:`gain` takes it.
+        q: the variance of a pre-activation.
+        sigma_w: √fan_in times the std of the weights; ``gain(f)``, which keeps a variance of 1,
+            where None.
+        sigma_b: the std of the biases.
 
     Returns:
-        The expectation.
+        The variance.
+
+    Raises:
+        ArgumentError: q is not above 0, a sigma is negative; and what :func:`gain` raises.
+
+    Source:
+        Poole et al. 2016, eq. 3, the length map.
 
     Example:
-        >>> round(expectation(torch.square), 12)
-        1.0
+        >>> round(initfast.theory.variance_map("relu", 3.0, 1.0), 12)
+        1.5
     """
-    z = torch.linspace(-12.0, 12.0, 961, dtype=torch.float64)
-    density = torch.exp(-z * z / 2) / math.sqrt(2 * math.pi)
-    return float((f(z) * density).sum() * (z[1] - z[0]))
+    found = mesh(f)
+    w, b = checked(found, q, sigma_w, sigma_b)
+    return w * w * Expectations(found, 0.0, math.sqrt(q)).second + b * b
 
 
-def mean_field_stds(act: Function, v: float, depth: int) -> tuple[float, ...]:
+def q_slope(f: Activation | Mesh, q: float = 1.0, sigma_w: float | None = None) -> float:
+    """The slope of the variance map, sigma_w² E[(Z² - 1) f(√q Z)²] / (2 q).
+
+    At a fixed point a deviation of the variance is multiplied by it at each layer. Above 1 the
+    point is unstable: with the gain of GELU (1.144), SiLU (1.173), Mish (1.076), hardswish (1.224)
+    or ReLU² (2) a variance above 1 runs away and one below 1 fades, though the gain is right; that
+    of ReLU is 1, that of tanh 0.461. :func:`half_stable` has weights and biases that hold.
+
+    Arguments and errors are those of :func:`variance_map`.
+
+    Returns:
+        The slope.
+
+    Source:
+        Schoenholz et al. 2017, eq. 7, with Stein's lemma in the place of the derivative: so it is
+        right for kinks and jumps.
+
+    Example:
+        >>> [round(initfast.theory.q_slope(name), 3) for name in ("gelu", "silu", "relu", "tanh")]
+        [1.144, 1.173, 1.0, 0.461]
+    """
+    found = mesh(f)
+    w, _ = checked(found, q, sigma_w, 0.0)
+    return w * w * Expectations(found, 0.0, math.sqrt(q)).second_slope
+
+
+def chi(f: Activation | Mesh, q: float = 1.0, sigma_w: float | None = None) -> float:
+    """By how much a layer multiplies a gradient's square, sigma_w² E f'(√q Z)².
+
+    It multiplies the square of a small difference between two inputs too. Below 1 both vanish with
+    depth, the ordered phase; above 1 they explode, the chaotic one; at 1, the edge of chaos, a deep
+    net can learn.
+
+    Arguments and errors are those of :func:`variance_map`.
+
+    Returns:
+        chi; infinite where f jumps.
+
+    Source:
+        Poole et al. 2016, eq. 6; Schoenholz et al. 2017, eq. 4 and 15.
+
+    Example:
+        >>> round(initfast.theory.chi("relu"), 12), round(initfast.theory.chi("gelu"), 4)
+        (1.0, 1.072)
+    """
+    found = mesh(f)
+    w, _ = checked(found, q, sigma_w, 0.0)
+    return w * w * Expectations(found, 0.0, math.sqrt(q)).slope_second
+
+
+def mean_field_stds(f: Activation | Mesh, v: float, depth: int) -> tuple[float, ...]:
     """The std of the signal after each layer of an infinitely wide net without biases.
 
     Args:
-        act: the activation after each linear layer.
+        f: the activation after each linear layer, as :func:`gain` takes it.
         v: the fan-in times the variance of the weights.
         depth: how many layers.
 
@@ -49,19 +123,16 @@ def mean_field_stds(act: Function, v: float, depth: int) -> tuple[float, ...]:
         One std a layer, for inputs of zero mean and unit variance.
 
     Source:
-        Poole et al. 2016, the length map.
+        Poole et al. 2016, eq. 3.
 
     Example:
         >>> [round(std, 2) for std in mean_field_stds(torch.tanh, 1.0, 4)]
         [0.63, 0.49, 0.41, 0.36]
     """
-    q, stds = 1.0, []
+    found = mesh(f)
+    second, stds = 1.0, []
     for _ in range(depth):
-        scale = math.sqrt(v * q)
-
-        def post(z: Tensor, scale: float = scale) -> Tensor:
-            return act(scale * z)
-
-        q = expectation(lambda z, post=post: post(z).square())  # type: ignore[misc]
-        stds.append(math.sqrt(q - expectation(post) ** 2))
+        signal = Expectations(found, 0.0, math.sqrt(v * second))
+        second = signal.second
+        stds.append(math.sqrt(signal.variance))
     return tuple(stds)

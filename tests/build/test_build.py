@@ -91,6 +91,7 @@ def test_import_loads_no_heavy_module():
     assert "initfast" in added
     heavy = {"pandas", "matplotlib", "torch.utils.cpp_extension", "torch._dynamo", "setuptools"}
     assert not heavy & set(added)
+    assert not [name for name in added if name.startswith("initfast.theory")]
 
 
 # A library that was never built

@@ -13,7 +13,6 @@ from initfast.diagnosis.net import Net, Outcome, dense
 from initfast.diagnosis.trends import LEAST_POINTS, MOST_IN_ONE_STEP, Trend, trends
 from initfast.stats.layer import Layer
 from initfast.stats.text import number
-from initfast.theory.mean_field import expectation
 
 
 class Stretch(NamedTuple):
@@ -169,6 +168,5 @@ def log_slope(layer: Layer) -> float:
     square = 1.0
     act = activation_of(layer)
     if act is not None and layer.pre is not None and layer.pre.finite > 1:
-        mean, std, slope = layer.pre.mean, layer.pre.std, act.slope
-        square = expectation(lambda z: slope(mean + std * z).square())
+        square = act.squared_slope(layer.pre.mean, layer.pre.std)
     return math.log(max(layer.weight.scale * square, 1e-300))
