@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 from torch import Tensor
 
+from initfast.ops.activations import ACTIVATIONS
+
 FAN_MODES: dict[str, Callable[[int, int], float]] = {
     "fan_in": lambda fan_in, fan_out: fan_in,
     "fan_out": lambda fan_in, fan_out: fan_out,
@@ -50,12 +52,18 @@ def fan_in_and_fan_out(
 
 
 def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
-    """The gain that torch recommends for an activation.
+    """The gain for an activation: torch's where torch has one, else theory's.
+
+    torch's are factors that have worked, not all of them those that keep the scale: tanh's is 5/3,
+    where 1.5925 keeps the second moment of a standard normal input, selu's 3/4 (1) and sigmoid's 1
+    (1.8462). Every other activation has 1 / √E f(Z)², as :func:`initfast.theory.gain` computes it;
+    that of an activation with other parameters, or of a function, goes in as ``gain=``.
 
     Args:
         nonlinearity: linear, conv1d ... conv_transpose3d, sigmoid (1), tanh (5/3), relu (√2),
-            leaky_relu (√(2 / (1 + slope²))) or selu (3/4).
-        param: leaky_relu's negative slope; 0.01 where None.
+            leaky_relu (√(2 / (1 + slope²))) or selu (3/4), as in torch; or another name in
+            ``initfast.ops.activations.ACTIVATIONS``: gelu (1.5335), silu (1.6765), mish (1.4868).
+        param: leaky_relu's negative slope; 0.01 where None. No other activation takes notice.
 
     Returns:
         The gain: a factor for the weights' standard deviation.
@@ -63,9 +71,12 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
     Raises:
         ValueError: any other name, or a slope that is no number.
 
+    Source:
+        torch.nn.init.calculate_gain; He et al. 2015, eq. 9.
+
     Example:
-        >>> round(calculate_gain("leaky_relu", 0.2), 4)
-        1.3868
+        >>> round(calculate_gain("leaky_relu", 0.2), 4), round(calculate_gain("gelu"), 4)
+        (1.3868, 1.5335)
     """
     gains = {"sigmoid": 1, "tanh": 5.0 / 3, "relu": math.sqrt(2.0), "selu": 3.0 / 4, "linear": 1}
     gains |= {f"conv{kind}{d}d": 1 for kind in ("", "_transpose") for d in (1, 2, 3)}
@@ -74,6 +85,11 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
         if isinstance(slope, bool) or not isinstance(slope, (int, float)):
             raise ValueError(f"negative_slope {param} not a valid number")
         return math.sqrt(2.0 / (1 + slope**2))
-    if nonlinearity not in gains:
-        raise ValueError(f"Unsupported nonlinearity {nonlinearity}")
-    return gains[nonlinearity]
+    if nonlinearity in gains:
+        return gains[nonlinearity]
+    if nonlinearity not in ACTIVATIONS:
+        known = ", ".join(sorted({*gains, *ACTIVATIONS}))
+        raise ValueError(f"Unsupported nonlinearity {nonlinearity}; expected one of {known}")
+    from initfast.theory.gains import gain  # few programs need it, and it would be imported first
+
+    return gain(nonlinearity)

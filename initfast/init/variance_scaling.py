@@ -78,6 +78,7 @@ def kaiming_uniform_(
     nonlinearity: str = "leaky_relu",
     generator: torch.Generator | None = None,
     *,
+    gain: float | None = None,
     groups: int = 1,
     transposed: bool = False,
     key: int | None = None,
@@ -89,6 +90,7 @@ def kaiming_uniform_(
         a: leaky_relu's negative slope.
         mode: "fan_in" keeps the forward signal's variance, "fan_out" the gradient's.
         nonlinearity: the activation that follows; see :func:`calculate_gain`.
+        gain: in the place of nonlinearity's: any, as :func:`initfast.theory.gain` of a function.
         generator: where the key comes from; torch's default CPU generator where None.
         groups: see :func:`fan_in_and_fan_out`.
         transposed: likewise.
@@ -98,7 +100,7 @@ def kaiming_uniform_(
         tensor.
 
     Raises:
-        ValueError: fewer than two dimensions, no such mode or activation; and what
+        ValueError: fewer than two dimensions, no such mode or activation, a negative gain; and what
             :func:`uniform_` raises.
 
     Warns:
@@ -106,10 +108,11 @@ def kaiming_uniform_(
 
     Example:
         >>> w = kaiming_uniform_(torch.empty(3, 5), nonlinearity="relu")
+        >>> w = kaiming_uniform_(torch.empty(3, 5), gain=initfast.theory.gain(nn.ELU(0.5)))
     """
     if 0 in tensor.shape:
         return _nothing_to_do(tensor)
-    std = _kaiming_std(tensor, a, mode, nonlinearity, groups, transposed)
+    std = _kaiming_std(tensor, a, mode, nonlinearity, gain, groups, transposed)
     return _spread(tensor, "uniform", std, "kaiming_uniform_", generator, key)
 
 
@@ -121,6 +124,7 @@ def kaiming_normal_(
     nonlinearity: str = "leaky_relu",
     generator: torch.Generator | None = None,
     *,
+    gain: float | None = None,
     groups: int = 1,
     transposed: bool = False,
     key: int | None = None,
@@ -134,7 +138,7 @@ def kaiming_normal_(
     """
     if 0 in tensor.shape:
         return _nothing_to_do(tensor)
-    std = _kaiming_std(tensor, a, mode, nonlinearity, groups, transposed)
+    std = _kaiming_std(tensor, a, mode, nonlinearity, gain, groups, transposed)
     return _spread(tensor, "normal", std, "kaiming_normal_", generator, key)
 
 
@@ -239,13 +243,19 @@ def _xavier_std(tensor: Tensor, gain: float, groups: int, transposed: bool) -> f
 
 
 def _kaiming_std(
-    tensor: Tensor, a: float, mode: str, nonlinearity: str, groups: int, transposed: bool
+    tensor: Tensor,
+    a: float,
+    mode: str,
+    nonlinearity: str,
+    gain: float | None,
+    groups: int,
+    transposed: bool,
 ) -> float:
     mode = mode.lower()
     if mode not in ("fan_in", "fan_out"):
         raise ValueError(f"Mode {mode} not supported, please use one of ['fan_in', 'fan_out']")
     fan = FAN_MODES[mode](*fan_in_and_fan_out(tensor, groups, transposed))
-    return calculate_gain(nonlinearity, a) / math.sqrt(fan)
+    return (calculate_gain(nonlinearity, a) if gain is None else gain) / math.sqrt(fan)
 
 
 def _nothing_to_do(tensor: Tensor, stacklevel: int = 4) -> Tensor:

@@ -31,8 +31,30 @@ def test_gain_of_a_slope():
     for bad in (True, "0.1", [1]):
         with pytest.raises(ValueError, match="not a valid number"):
             init.calculate_gain("leaky_relu", bad)
+    with pytest.raises(ValueError, match="Unsupported nonlinearity swish; expected one of celu,"):
+        init.calculate_gain("swish")
+
+
+@pytest.mark.parametrize(
+    "name, gain",
+    [("gelu", 1.5335304411955368), ("silu", 1.6765324703310908), ("softsign", 2.3375333631069935)],
+)
+def test_where_torch_has_no_gain_it_is_theorys(name, gain):
     with pytest.raises(ValueError, match="Unsupported nonlinearity"):
-        init.calculate_gain("gelu")
+        nn.init.calculate_gain(name)
+    assert init.calculate_gain(name) == pytest.approx(gain, rel=1e-12)
+    assert init.calculate_gain(name, 0) == init.calculate_gain(name)
+
+
+@pytest.mark.parametrize("name", ["kaiming_uniform_", "kaiming_normal_"])
+def test_kaiming_takes_any_gain(name):
+    fill = getattr(init, name)
+    w = fill(torch.empty(40, 30), nonlinearity="relu", key=3)
+    assert torch.equal(fill(torch.empty(40, 30), gain=math.sqrt(2), key=3), w)
+    assert torch.equal(fill(torch.empty(40, 30), gain=0.0, key=3), torch.zeros(40, 30))
+    for bad in (-1.0, math.nan, math.inf):
+        with pytest.raises(ValueError, match=f"{name}: "):
+            fill(torch.empty(40, 30), gain=bad)
 
 
 def test_fans():
