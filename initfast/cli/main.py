@@ -8,7 +8,9 @@ from collections.abc import Sequence
 
 import torch
 
+from initfast.cli.theory import explanation
 from initfast.experiments.classic import EXPERIMENTS
+from initfast.ops.activations import ACTIVATIONS
 from initfast.ops.library import load
 
 _MAX_SEED = 2**63 - 1
@@ -38,11 +40,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(_list())
     elif names == ["info"]:
         print(_info())
+    elif names[0] == "theory":
+        _theory(parser, names[1:])
     else:
         unknown = [name for name in names if name not in EXPERIMENTS]
         if unknown:
             known = ", ".join(EXPERIMENTS)
-            parser.error(f"no experiment {unknown[0]!r}; expected one of {known}, or info alone")
+            parser.error(
+                f"no experiment {unknown[0]!r}; expected one of {known}, or info alone, or theory"
+            )
         _run(names, options.seed, options.threads)
     return 0
 
@@ -51,7 +57,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m initfast",
         description="Run the classic experiments on signal propagation and print what each shows.",
-        epilog="`python -m initfast info` prints what is loaded: kernels, instruction set, torch.",
+        epilog="`python -m initfast info` prints what is loaded: kernels, instruction set, torch; "
+        "`python -m initfast theory [ACTIVATION]` how a layer and an activation change the scale.",
     )
     parser.add_argument(
         "names", nargs="*", metavar="NAME", help="an experiment; all of them where none is named"
@@ -82,6 +89,13 @@ def _run(names: Sequence[str], seed: int, threads: int | None) -> None:
             print(*[""] * (number > 0), EXPERIMENTS[name](seed), sep="\n", flush=True)
     finally:
         torch.set_num_threads(before)
+
+
+def _theory(parser: argparse.ArgumentParser, names: Sequence[str]) -> None:
+    if len(names) > 1 or not set(names) <= set(ACTIVATIONS):
+        known = ", ".join(ACTIVATIONS)
+        parser.error(f"theory takes one activation of {known}; it was given {' '.join(names)}")
+    print(explanation(*names))
 
 
 def _list() -> str:

@@ -6,9 +6,10 @@ import sys
 import pytest
 import torch
 
-from initfast import experiments
+from initfast import experiments, theory
 from initfast.cli.main import main
 from initfast.experiments import EXPERIMENTS
+from initfast.ops.activations import ACTIVATIONS
 from initfast.ops.library import load
 
 
@@ -55,6 +56,49 @@ def test_info_prints_what_is_loaded(capsys):
     assert facts["torch_running"] == torch.__version__
 
 
+def test_theory_derives_the_scale_with_numbers(capsys):
+    assert main(["theory"]) == 0
+    text = capsys.readouterr().out
+    assert "Var(y) = 256 * 1 * 1 = 256: the std of y is 16" in text
+    assert "Weights N(0, 1/fan_in): Var(y) = 256 * 0.003906 * 1 = 1" in text
+    rows = [line.split() for line in text.splitlines() if line.startswith("  ")]
+    for name in ACTIVATIONS:
+        ((_, gain, slope, chi, *note),) = [row for row in rows if row[0] == name]
+        assert float(gain) == pytest.approx(theory.gain(name), abs=1e-8)
+        assert float(slope) == pytest.approx(theory.q_slope(name), abs=1e-5)
+        assert float(chi) == pytest.approx(theory.chi(name), abs=1e-5)
+        unstable = name in ("gelu", "gelu_tanh", "silu", "mish", "hardswish")
+        assert (note == ["does", "not", "hold"]) == unstable
+
+
+@pytest.mark.parametrize(
+    "name, said",
+    [
+        (
+            "gelu",
+            ["1.533530441", "multiplied by 1.144", "21 layers", "1.983058257", "0.1729223908"],
+        ),
+        (
+            "tanh",
+            ["1.59253742", "1.66667, a factor that has worked", "Var(w) = 1.4242053 / fan_in"],
+        ),
+        (
+            "relu",
+            ["1.414213562", "Every q is kept", "keeps its size", "there is none. relu has no"],
+        ),
+        ("softplus", ["chi = 1 where q settles, with Var(b) = 0: there is none. softplus has no"]),
+        ("identity", ["the gain 1 / sqrt(1) = 1"]),
+    ],
+)
+def test_theory_of_one_activation(name, said, capsys):
+    assert main(["theory", name]) == 0
+    text = capsys.readouterr().out
+    assert max(map(len, text.splitlines())) <= 100
+    one_line = " ".join(text.split())
+    for words in said:
+        assert words.lower() in one_line.lower()
+
+
 def test_threads_hold_for_the_run_only(monkeypatch):
     seen = []
     monkeypatch.setitem(EXPERIMENTS, "gain", lambda seed: seen.append(torch.get_num_threads()))
@@ -67,6 +111,9 @@ def test_threads_hold_for_the_run_only(monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["theory", "swish"], "theory takes one activation of identity, relu,"),
+        (["theory", "relu", "gelu"], "it was given relu gelu"),
+        (["gain", "theory"], "no experiment 'theory'"),
         (["nosuch"], "no experiment 'nosuch'; expected one of exploding, steady,"),
         (["gain", "info"], "no experiment 'info'"),
         (["--seed", "-1"], "'-1' is not an integer from 0 to"),
