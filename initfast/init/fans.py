@@ -72,7 +72,7 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
         ValueError: any other name, or a slope that is no number.
 
     Source:
-        torch.nn.init.calculate_gain; He et al. 2015, eq. 9.
+        torch.nn.init.calculate_gain; He et al. 2015, eq. 7 and 10.
 
     Example:
         >>> round(calculate_gain("leaky_relu", 0.2), 4), round(calculate_gain("gelu"), 4)

@@ -37,8 +37,8 @@ def correlation_map(
     """The correlation of the next layer's pre-activations of two inputs.
 
     (sigma_w² E f(u) f(v) + sigma_b²) / (sigma_w² E f(u)² + sigma_b²), u and v normal of variance q
-    and correlation c (Poole et al. 2016, eq. 5, of two inputs of one length; for ReLU Cho & Saul
-    2009, eq. 6; in general Daniely et al. 2016, sec. 4: the dual activation).
+    and correlation c (Poole et al. 2016, the correlation map of two inputs of one length; for ReLU
+    Cho & Saul 2009, eq. 6; in general Daniely et al. 2016, the dual activation).
 
     Args:
         f: as :func:`gain` takes it.

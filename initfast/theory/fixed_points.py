@@ -43,7 +43,7 @@ class FixedPoint:
         c_slope: the slope of the correlation map at c.
         xi_q: over how many layers a deviation of q falls by e; negative where it grows.
         xi_c: over how many layers a deviation of c falls by e: deep nets learn up to a few times
-            as many (Schoenholz et al. 2017, sec. 4); infinite at the edge of chaos.
+            as many (Schoenholz et al. 2017); infinite at the edge of chaos.
     """
 
     q: float
@@ -105,7 +105,7 @@ def fixed_point(f: Activation, sigma_w: float, sigma_b: float, start: float = 1.
         ArgumentError: a sigma is negative, start not above 0; and what :func:`gain` raises.
 
     Source:
-        Poole et al. 2016, eq. 3 to 6; Schoenholz et al. 2017, eq. 7 and 9 for xi_q and xi_c.
+        Poole et al. 2016; Schoenholz et al. 2017, the depth scales xi_q and xi_c.
 
     Example:
         >>> point = initfast.theory.fixed_point(torch.tanh, 2.5, 0.3)

@@ -20,9 +20,9 @@ def gain(f: Activation | Mesh, kind: str = "rms") -> float:
 
     - ``"rms"``: 1 / √E f(Z)², keep the variance of pre-activations from layer to layer: the second
       moment counts, not the variance, as the next layer sums over a mean too (He et al. 2015,
-      eq. 9). The gain of :func:`initfast.init.kaiming_normal_`.
+      eq. 7 and 10). The gain of :func:`initfast.init.kaiming_normal_`.
     - ``"std"``: 1 / √Var f(Z), make the activation's std 1 (Brock et al. 2021, "Characterizing
-      signal propagation", sec. 4.2), for weights whose mean is taken away.
+      signal propagation"), for weights whose mean is taken away.
     - ``"backward"``: 1 / √E f'(Z)², keep the gradient's (He et al. 2015, eq. 14).
 
     torch's table, which :func:`initfast.init.calculate_gain` keeps, has other numbers for tanh

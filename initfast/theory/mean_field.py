@@ -2,8 +2,8 @@
 
 There a pre-activation is normal. With weights of variance sigma_w² / fan_in and biases of variance
 sigma_b² its variance goes by the variance map q -> sigma_w² E f(√q Z)² + sigma_b², Z standard
-normal (Poole et al. 2016, eq. 3), and the gradient's by chi = sigma_w² E f'(√q Z)² (Schoenholz et
-al. 2017, eq. 4 and 15).
+normal (Poole et al. 2016, the length map), and the gradient's by chi = sigma_w² E f'(√q Z)²
+(Schoenholz et al. 2017, on gradients).
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def variance_map(
         ArgumentError: q is not above 0, a sigma is negative; and what :func:`gain` raises.
 
     Source:
-        Poole et al. 2016, eq. 3, the length map.
+        Poole et al. 2016, the length map.
 
     Example:
         >>> round(initfast.theory.variance_map("relu", 3.0, 1.0), 12)
@@ -75,7 +75,7 @@ def q_slope(f: Activation | Mesh, q: float = 1.0, sigma_w: float | None = None) 
         The slope.
 
     Source:
-        Schoenholz et al. 2017, eq. 7, with Stein's lemma in the place of the derivative: so it is
+        Schoenholz et al. 2017, xi_q, with Stein's lemma in the place of the derivative: so it is
         right for kinks and jumps.
 
     Example:
@@ -100,7 +100,7 @@ def chi(f: Activation | Mesh, q: float = 1.0, sigma_w: float | None = None) -> f
         chi; infinite where f jumps.
 
     Source:
-        Poole et al. 2016, eq. 6; Schoenholz et al. 2017, eq. 4 and 15.
+        Poole et al. 2016, chi_1; Schoenholz et al. 2017, on gradients.
 
     Example:
         >>> round(initfast.theory.chi("relu"), 12), round(initfast.theory.chi("gelu"), 4)
@@ -123,7 +123,7 @@ def mean_field_stds(f: Activation | Mesh, v: float, depth: int) -> tuple[float, 
         One std a layer, for inputs of zero mean and unit variance.
 
     Source:
-        Poole et al. 2016, eq. 3.
+        Poole et al. 2016, the length map.
 
     Example:
         >>> [round(std, 2) for std in mean_field_stds(torch.tanh, 1.0, 4)]

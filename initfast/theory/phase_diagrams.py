@@ -63,8 +63,8 @@ def critical(f: Activation | Mesh, sigma_b: float) -> float:
         ArgumentError: sigma_b is negative; and what :func:`gain` raises.
 
     Source:
-        Schoenholz et al. 2017, sec. 3.1; Hayou et al. 2019, "On the impact of the activation
-        function on deep neural networks training", sec. 3 (algorithm 1).
+        Schoenholz et al. 2017, the critical line; Hayou et al. 2019, "On the impact of the
+        activation function on deep neural networks training", the edge of chaos.
 
     Example:
         >>> round(initfast.theory.critical("tanh", 0.05**0.5), 6)
@@ -129,7 +129,7 @@ def half_stable(f: Activation) -> HalfStable:
         ArgumentError: what :func:`gain` raises.
 
     Source:
-        Roberts, Yaida & Hanin 2022, "The Principles of Deep Learning Theory", sec. 5.3.4.
+        Roberts, Yaida & Hanin 2022, "The Principles of Deep Learning Theory", ch. 5.
 
     Example:
         >>> point = initfast.theory.half_stable("gelu")
