@@ -9,7 +9,15 @@ from torch import nn
 
 import initfast
 from initfast import profile
-from initfast.diagnosis.advice import Act, activation_in, behaviour, call, needed
+from initfast.diagnosis.advice import (
+    Act,
+    activation_in,
+    behaviour,
+    call,
+    needed,
+    squared_slope,
+)
+from initfast.ops.activations import ACTIVATIONS
 from initfast.report.report import Report
 
 
@@ -53,6 +61,22 @@ def test_an_activations_own_numbers_count(module, act):
     w = torch.empty(300, 400)
     exec(call(act), {"initfast": initfast, "w": w})
     assert 400 * w.var().item() == pytest.approx(needed(act), rel=0.03)
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_the_squared_slope_wherever_the_pre_activations_are(name):
+    """Also of a layer that is constant, or that has run away to float64's end."""
+    act = Act.named(name)
+    slope = ACTIVATIONS[name].slope
+    z = torch.randn(200_000, dtype=torch.float64)
+    for mean, std in ((0.3, 1.0), (-2.0, 5.0), (1.0, 1e-9), (-0.5, 0.0), (1e-30, 3e-31)):
+        exact = slope(mean + std * z, act.alpha, act.beta).square().mean().item()
+        assert squared_slope(act, mean, std) == pytest.approx(exact, rel=0.03, abs=1e-6)
+    for mean, std in ((0.0, 1e300), (1e308, 1.0), (-1e300, 1e290)):
+        right, left = (squared_slope(act, sign * 1e6, 1.0) for sign in (1, -1))
+        share = 0.5 if mean == 0 else float(mean > 0)
+        found = squared_slope(act, mean, std)
+        assert found == pytest.approx(share * right + (1 - share) * left, abs=1e-5)
 
 
 def test_a_layer_tells_its_activations_numbers():

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from initfast.diagnosis.advice import activation_of
+from initfast.diagnosis.advice import activation_of, squared_slope
 from initfast.diagnosis.causes import cause_and_cure
 from initfast.diagnosis.findings import Severity, SkippedCheck
 from initfast.diagnosis.net import Net, Outcome, dense
@@ -168,5 +168,5 @@ def log_slope(layer: Layer) -> float:
     square = 1.0
     act = activation_of(layer)
     if act is not None and layer.pre is not None and layer.pre.finite > 1:
-        square = act.squared_slope(layer.pre.mean, layer.pre.std)
+        square = squared_slope(act, layer.pre.mean, layer.pre.std)
     return math.log(max(layer.weight.scale * square, 1e-300))
