@@ -25,10 +25,13 @@ MOST_BISECTIONS = 24
 _DECAYED = 1e-13  # of a series' last terms, of the range of the function in the cell
 _NOISE = 1e-14  # of the largest value on the way there: rounding
 _DISTINCT = 1e-5  # of the range: the least that a kink or a jump leaves
+_TOWARDS_ENDS = 2.0 ** np.array([-np.inf, -20, -17, -14, -11, -8])
+"""Of half a cell: so near to an end, where no node is, the function is compared with its series."""
+
 _NARROW = 2.0**-48  # of the distance to 0: the narrowest cell
 _NARROWEST = 2.0**-100
 _MOST_CELLS = 2**14
-_JUMP = 1e-7  # of the values beside it
+_JUMP = 1e-7  # of the largest value on the way there: the least jump
 _UNLIKE = 1e-7  # of the values beside it: by so much a series departs behind a kink
 
 
@@ -92,14 +95,20 @@ class Mesh:
         return self._cells[octaves]
 
     def jumps(self, reach: float) -> Array:
-        """Where in [-reach, reach] the function jumps."""
+        """Where the function jumps, between two cells or within one of the narrowest.
+
+        There it changes as much as it does from further left to further right.
+        """
         cells = self.cells(reach)
-        allowed = _JUMP * cells.scale
-        narrowest = 2 * np.maximum(_NARROW * np.abs(cells.low), _NARROWEST)
-        apart = np.where(cells.high - cells.low <= narrowest, cells.last - cells.first, 0.0)
-        within = np.abs(apart) > allowed
-        between = np.abs(cells.last[:-1] - cells.first[1:]) > np.maximum(allowed[:-1], allowed[1:])
-        return np.union1d(cells.high[within], cells.high[:-1][between])
+        least = 2 * np.maximum(_NARROW * np.abs(cells.low), _NARROWEST)
+        within = np.where(cells.high - cells.low <= least, cells.last - cells.first, 0.0)
+        between = cells.first[1:] - cells.last[:-1]
+        change = np.abs(np.concatenate([within, between]))
+        scale = np.concatenate([cells.scale, np.maximum(cells.scale[:-1], cells.scale[1:])])
+        some = change > _JUMP * scale
+        x, change = np.concatenate([cells.high, cells.high[:-1]])[some], change[some]
+        wide = 2.0**-30 * np.maximum(np.abs(x), 2.0**-70)
+        return np.unique(x[change > 0.01 * np.abs(self.f(x + wide) - self.f(x - wide))])
 
     def kinks(self, reach: float) -> Array:
         """Where in [-reach, reach] the function, or one of its first derivatives, jumps."""
@@ -134,7 +143,7 @@ class Mesh:
             split = (rough > allowed) & wide
             ready = ~split
             narrow = np.full(low.shape, bisections > MOST_BISECTIONS)
-            columns = (low, high, ends[:, 0], ends[:, 1], narrow, scale)
+            columns = (low, high, ends[:, 0], ends[:, _TOWARDS_ENDS.size], narrow, scale)
             done.append(tuple(column[ready] for column in columns))
             middle = ((low + high) / 2)[split]
             low, high = np.append(low[split], middle), np.append(middle, high[split])
@@ -170,23 +179,28 @@ class Mesh:
         return float(x + apart / angle) if meet else x
 
     def _sample(self, low: Array, high: Array) -> tuple[Array, Array, Array]:
-        """The function at the nodes of each cell, just within its ends, and its series there."""
-        half = (high - low) / 2
-        x = (low + high)[:, None] / 2 + half[:, None] * POINTS
-        inside = [np.minimum(2 * _NARROW * np.abs(e) + 2.0**-120, half / 4) for e in (low, high)]
-        ends = np.stack([low + inside[0], high - inside[1]], axis=1)
-        y = self.f(np.concatenate([x, ends], axis=1))
+        """The function at the nodes of each cell, and it and its series towards the ends."""
+        half = ((high - low) / 2)[:, None]
+        x = (low + high)[:, None] / 2 + half * POINTS
+        offsets = [
+            np.maximum(
+                half * _TOWARDS_ENDS,
+                np.minimum(2 * _NARROW * np.abs(end[:, None]) + 2.0**-120, half / 4),
+            )
+            for end in (low, high)
+        ]
+        ends = np.concatenate([low[:, None] + offsets[0], high[:, None] - offsets[1]], axis=1)
+        t = np.concatenate([offsets[0] / half - 1, 1 - offsets[1] / half], axis=1)
+        x = np.concatenate([x, ends], axis=1)
+        y = self.f(x)
         bad = ~np.isfinite(y)
         if bad.any():
-            where = np.concatenate([x, ends], axis=1)[bad]
-            nearest = np.argmin(np.abs(where))
+            nearest = np.argmin(np.abs(x[bad]))
             raise ArgumentError(
-                f"{self.f.name} is {y[bad][nearest]} at {where[nearest]:.6g}; expected a finite "
+                f"{self.f.name} is {y[bad][nearest]} at {x[bad][nearest]:.6g}; expected a finite "
                 "number: a normal variable takes every value, those far out too"
             )
-        y, at_ends = y[:, :NODES], y[:, NODES:]
-        t = np.stack([inside[0] / half - 1, 1 - inside[1] / half], axis=1)
-        return y, at_ends, at(y, t)
+        return y[:, :NODES], y[:, NODES:], at(y[:, :NODES], t)
 
 
 @cache

@@ -58,10 +58,11 @@ def test_a_logarithmic_pole_is_integrated():
 @given(st.floats(1e-3, 4.0))
 @example(1 + 1e-9)
 @example(0.1 + 0.2)
+@example(2 * (1 - 7.7e-15))
 def test_kinks_are_found_wherever_they_are(at):
     shrink = Expectations(mesh(nn.Softshrink(at)))
     assert shrink.second == pytest.approx(2 * ((1 + at**2) * beyond(at) - at * density(at)), 1e-11)
-    assert shrink.slope_second == pytest.approx(2 * beyond(at), rel=1e-12)
+    assert shrink.slope_second == pytest.approx(2 * beyond(at), rel=1e-12, abs=2e-12)
 
 
 @settings(deadline=None)
@@ -99,6 +100,16 @@ def test_the_slope_by_the_variance_is_that_of_differences(name, q):
     differences = (second(q + step) - second(q - step)) / (2 * step)
     slope = Expectations(mesh(name), 0.0, math.sqrt(q)).second_slope
     assert slope == pytest.approx(differences, rel=1e-5, abs=1e-12 / q)
+
+
+@settings(deadline=None)
+@given(st.floats(1e-5, 3.0))
+@example(0.001077)
+def test_a_hole_about_zero_is_found(width):
+    hole = mesh(nn.Hardshrink(width))
+    assert hole.jumps(32.0) == pytest.approx([-width, width], rel=1e-12)
+    second = 2 * (beyond(width) + width * density(width))
+    assert Expectations(hole).second == pytest.approx(second, rel=1e-12)
 
 
 def test_a_mesh_serves_every_variance():
