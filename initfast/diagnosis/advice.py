@@ -39,7 +39,8 @@ def squared_slope(act: Act, mean: float, std: float) -> float:
     """E act'(z)^2 for normal z; by the slope that is known, so that std may be 0.
 
     Example:
-        >>> squared_slope(Act.named("relu"), 0.0, 3.0), squared_slope(Act.named("relu"), 1.0, 0.0)
+        >>> relu = Act.named("relu")
+        >>> round(squared_slope(relu, 0.0, 3.0), 12), round(squared_slope(relu, 1.0, 0.0), 12)
         (0.5, 1.0)
     """
     shrink = _FAR / max(abs(mean), std, _FAR)  # far out every activation is straight
