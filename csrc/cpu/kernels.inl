@@ -21,6 +21,7 @@ namespace {
 #include "storage.inl"
 
 #include "householder.inl"
+#include "matrix_product.inl"
 #include "linear_act.inl"
 #include "linear_act_backward.inl"
 #include "pointwise.inl"

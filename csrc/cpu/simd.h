@@ -29,7 +29,6 @@ struct Lane<F64> {
   static constexpr int kLanes = INITFAST_LANES / 2;
 };
 
-
 #if INITFAST_LANES == 16
 INITFAST_INLINE F32 fma(F32 a, F32 b, F32 c) { return (F32)_mm512_fmadd_ps(a, b, c); }
 INITFAST_INLINE F64 fma(F64 a, F64 b, F64 c) { return (F64)_mm512_fmadd_pd(a, b, c); }
@@ -49,6 +48,18 @@ INITFAST_INLINE F64 fma(F64 a, F64 b, F64 c) {
 
 INITFAST_INLINE F32 mul_add(F32 a, F32 b, F32 c) { return INITFAST_MUL_ADD(a, b, c); }
 INITFAST_INLINE F64 mul_add(F64 a, F64 b, F64 c) { return INITFAST_MUL_ADD(a, b, c); }
+
+// The number in every lane, read once; `splat` adds it to zeros, which the compiler must not leave
+// out.
+INITFAST_INLINE F32 repeat(float value) {
+#if INITFAST_LANES == 16
+  return (F32)_mm512_set1_ps(value);
+#elif INITFAST_LANES == 8
+  return (F32)_mm256_set1_ps(value);
+#else
+  return F32{value, value, value, value};
+#endif
+}
 
 // Loads and stores at any alignment.
 template <class V>
