@@ -4,9 +4,12 @@
 // Adding one takes its class and its line in the list here, and its entry in
 // initfast/ops/activations.py, which has the same table in plain PyTorch and what torch calls it.
 //
-// Values at infinities and NaN, and slopes at kinks, follow torch.nn.functional and its backwards.
+// Values at infinities and NaN, and slopes at kinks, follow torch.nn.functional and its backwards. So
+// do the zeros of tails: where torch's formula rounds to zero, so that a unit is dead in the net, the
+// value here is zero; short of that it is accurate, as torch's is not.
 #pragma once
 
+#include <limits>
 #include <type_traits>
 
 #include "math/elementary.h"
@@ -186,8 +189,12 @@ struct Hardswish : NeverSaturates<V> {
 template <class V>
 struct Gelu : NeverSaturates<V> {  // Hendrycks & Gimpel 2016
   using S = ScalarOf<V>;
+  // From here on down torch's erf (SLEEF's) is -1, and its gelu z (1 + erf) / 2.
+  static constexpr S kGone = sizeof(S) == 8 ? S(-8.374388923067523) : S(-5.5430408f);
   INITFAST_INLINE Gelu(S, S) {}
-  INITFAST_INLINE V value(V z) const { return z * normal_cdf(z); }
+  INITFAST_INLINE V value(V z) const {
+    return z * select(z <= splat<V>(kGone), splat<V>(0), normal_cdf(z));
+  }
   INITFAST_INLINE V slope(V z) const { return normal_cdf(z) + z * normal_pdf(z); }
 };
 
@@ -195,8 +202,13 @@ template <class V>
 struct GeluTanh : NeverSaturates<V> {  // the same paper's approximation
   using S = ScalarOf<V>;
   static constexpr S kRoot2OverPi = S(0.79788456080286535588), kCubic = S(0.044715);
+  // Beyond, torch's tanh (SLEEF's) is 1.
+  static constexpr S kFlat = sizeof(S) == 8 ? S(18.714973875) : S(8.664339742);
   INITFAST_INLINE GeluTanh(S, S) {}
-  INITFAST_INLINE V gate(V z) const { return tanh(kRoot2OverPi * (z + kCubic * z * z * z)); }
+  INITFAST_INLINE V gate(V z) const {
+    const V inside = kRoot2OverPi * (z + kCubic * z * z * z);
+    return select(abs(inside) > splat<V>(kFlat), copysign(splat<V>(1), inside), tanh(inside));
+  }
   INITFAST_INLINE V value(V z) const { return S(0.5) * z * (S(1) + gate(z)); }
   INITFAST_INLINE V slope(V z) const {
     const V t = gate(z);
@@ -222,7 +234,8 @@ struct Mish : NeverSaturates<V> {
   using S = ScalarOf<V>;
   INITFAST_INLINE Mish(S, S) {}
   INITFAST_INLINE V gate(V z) const {
-    const V e = exp(min(z, splat<V>(20)));
+    V e = exp(min(z, splat<V>(20)));
+    e = select(e <= splat<V>(std::numeric_limits<S>::denorm_min()), splat<V>(0), e);
     const V n = e * (e + S(2));
     return n / (n + S(2));
   }

@@ -97,11 +97,15 @@ INITFAST_INLINE V log1p_unit(V u) {
   }
 }
 
-// 1 / (1 + e^-x) and, below zero, e^x / (1 + e^x): the lower tail lives until e^x is gone.
+// 1 / (1 + e^-x) and, below zero, e^x / (1 + e^x): the lower tail is accurate until e^-x overflows.
+// From there on it is zero, as in torch, which divides by 1 + e^-x: zeros are what a net computes.
 template <class V>
 INITFAST_INLINE V sigmoid(V x) {
+  using S = ScalarOf<V>;
+  constexpr S kLeast = kIsDouble<V> ? S(-709.782712893384) : S(-88.7228317f);  // -log of the largest
   const V e = exp(-abs(x));
-  return select(x < splat<V>(0), e, splat<V>(1)) / (ScalarOf<V>(1) + e);
+  const V numerator = select(x < splat<V>(0), select(x < splat<V>(kLeast), splat<V>(0), e), splat<V>(1));
+  return numerator / (S(1) + e);
 }
 
 // log(1 + e^x) = max(x, 0) + log(1 + e^-|x|).

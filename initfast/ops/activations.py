@@ -89,6 +89,11 @@ def _exponential_saturated(y: Tensor, scale: float, depth: float, width: float) 
     return (y < 0) & ((y + depth) / width < SATURATED_SLOPE * steepest)
 
 
+def _gelu(z: Tensor) -> Tensor:
+    """torch's, but of infinity always infinity: its vectors and their remainders differ."""
+    return torch.where(z == math.inf, z, F.gelu(z))
+
+
 def _gelu_slope(z: Tensor) -> Tensor:
     density = torch.exp(-0.5 * z * z) / math.sqrt(2 * math.pi)
     return 0.5 * torch.special.erfc(-z / math.sqrt(2)) + z * density
@@ -174,7 +179,7 @@ ACTIVATIONS: dict[str, Activation] = {
         clamp=True,
     ),
     "gelu": Activation(
-        lambda z, a, b: F.gelu(z),
+        lambda z, a, b: _gelu(z),
         lambda z, a, b: _gelu_slope(z),
         keywords={"approximate": "none"},
         module=nn.GELU,
