@@ -28,6 +28,17 @@ def observed() -> bool:
     return autocast_enabled() or dispatch_modes() > 0 or forward_ad._current_level >= 0
 
 
+def watched() -> bool:
+    """Whether a compiler, a transform, a trace or a dispatch mode must see every write."""
+    return (
+        torch.compiler.is_compiling()
+        or dispatch_modes() > 0
+        or transforms() is not None
+        or forward_ad._current_level >= 0
+        or is_traced() is not None
+    )
+
+
 @contextmanager
 def graphs() -> Iterator[None]:
     """What runs here makes a graph, as it would where nobody has asked for anything else."""

@@ -41,6 +41,7 @@ inline std::vector<ChainLayer> chain_layers(const Tensor& grad_y, const std::vec
                   " alphas, ", betas.size(), " betas, ", slope_at_result.size(), " slopes at results, ",
                   weights_wanted.size(), " weights wanted and ", biases_wanted.size(),
                   " biases wanted; expected as many of each, and at least one");
+  check_memory(inputs[0], "linear_act_chain_backward", "an input");
   std::vector<ChainLayer> layers;
   for (size_t i = 0; i < n; ++i) {
     Activation act = parse_activation(names[i], alphas[i], betas[i]);

@@ -26,6 +26,7 @@ inline const void* table_data(const std::optional<Tensor>& table, Shape shape, D
                       table->numel() == halves * size,
                   "initfast::sample_: expected a contiguous table of ", halves * size, " numbers, ",
                   wide ? "float64" : "float32", ", on the CPU");
+  check_memory(*table, "sample_", "table");
   return table->const_data_ptr();
 }
 

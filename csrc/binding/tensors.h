@@ -51,7 +51,26 @@ inline std::string shape_of(const Tensor& t) {
   return s + "]";
 }
 
+// A tensor whose elements lie beyond its storage, or that has none, is an error and not a crash: FSDP
+// takes the memory of weights away, and untyped_storage().resize_() that of anything.
+inline void check_memory(const Tensor& t, const char* op, const char* argument) {
+  int64_t bytes = 0, last = 0;
+  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_storage_size(t.get(), &bytes));
+  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_storage_offset(t.get(), &last));
+  const auto sizes = t.sizes(), strides = t.strides();
+  for (size_t d = 0; d < sizes.size(); ++d) {
+    if (sizes[d] == 0) return;
+    last += (sizes[d] - 1) * strides[d];
+  }
+  const int64_t needed = (last + 1) * int64_t(t.element_size());
+  STD_TORCH_CHECK(needed <= bytes, "initfast::", op, ": ", argument, " has shape ", shape_of(t),
+                  " and needs ", needed, " bytes of memory, but its storage has ", bytes,
+                  "; expected a tensor whose memory was not given away");
+}
+
+// Of a tensor that a kernel can read.
 inline Dtype dtype_of(const Tensor& t, const char* op, const char* argument) {
+  check_memory(t, op, argument);
   switch (t.scalar_type()) {
 #define X(Name, Type, TorchName) \
   case ScalarType::TorchName:    \
@@ -64,6 +83,7 @@ inline Dtype dtype_of(const Tensor& t, const char* op, const char* argument) {
   }
 }
 
+// b beside a, which was checked: that a kernel can read both.
 inline void check_same(const Tensor& a, const Tensor& b, const char* op, const char* a_name,
                 const char* b_name) {
   STD_TORCH_CHECK(a.scalar_type() == b.scalar_type(), "initfast::", op, ": ", a_name, " is ",
@@ -71,6 +91,7 @@ inline void check_same(const Tensor& a, const Tensor& b, const char* op, const c
                   torch::headeronly::toString(b.scalar_type()), "; expected one dtype");
   STD_TORCH_CHECK(a.device() == b.device(), "initfast::", op, ": ", a_name, " and ", b_name,
                   " are on different devices; expected one device");
+  check_memory(b, op, b_name);
 }
 
 // ---- memory ----

@@ -10,6 +10,9 @@ from torch import Tensor
 
 from initfast.errors import ArgumentError, TensorError
 from initfast.init import filling
+from initfast.init.drawing import draw
+from initfast.init.laws import Bounds
+from initfast.ops.checks import check_extent
 
 
 @filling.initialiser
@@ -26,7 +29,7 @@ def uniform_(
     Args:
         tensor: any shape and layout, float or complex (then both parts are drawn).
         a: lower bound.
-        b: upper bound; a 16-bit number may be rounded up to it.
+        b: upper bound, rounded to the tensor's dtype, and never drawn (but where a is b).
         generator: where the key comes from; torch's default CPU generator where None.
         key: the 64 bits that decide every value, in place of a generator.
 
@@ -49,9 +52,7 @@ def uniform_(
             raise ArgumentError(f"uniform_: {name} is {bound}; expected a number within ±{largest}")
     if a > b:
         raise ArgumentError(f"uniform_: a is {a} and b is {b}; expected a <= b")
-    if filling.has_no_data(tensor):
-        return tensor
-    return filling.uniform(tensor, a, b, filling.next_key(tensor, generator, key))
+    return draw(tensor, "uniform", generator, key, a, b)
 
 
 @filling.initialiser
@@ -90,9 +91,7 @@ def normal_(
     filling.check(tensor, "normal_")
     if not std >= 0:
         raise ArgumentError(f"normal_: std is {std}; expected std >= 0")
-    if filling.has_no_data(tensor):
-        return tensor
-    return filling.normal(tensor, mean, std, filling.next_key(tensor, generator, key))
+    return draw(tensor, "normal", generator, key, mean, std)
 
 
 @filling.initialiser
@@ -146,19 +145,15 @@ def trunc_normal_(
         raise ArgumentError(f"trunc_normal_: std is {std}; expected std >= 0")
     if not a <= b or a == math.inf or b == -math.inf:
         raise ArgumentError(f"trunc_normal_: a is {a} and b is {b}; expected an interval")
-    bounds = filling.Bounds.of(mean, std, a, b, in_sigma)
+    bounds = Bounds.of(mean, std, a, b, in_sigma)
     a, b = bounds.a, bounds.b
-    if filling.has_no_data(tensor):
-        return tensor
     if mean < a - 2 * std or mean > b + 2 * std:
         warnings.warn(
             "mean is more than 2 std from [a, b] in trunc_normal_: few draws of the untruncated "
             f"distribution would lie there (mean {mean}, std {std}, [{a}, {b}])",
             stacklevel=3,
         )
-    return filling.truncated(
-        tensor, float(mean), float(std), bounds, filling.next_key(tensor, generator, key)
-    )
+    return draw(tensor, "truncated", generator, key, float(mean), float(std), *bounds)
 
 
 @filling.initialiser
@@ -176,7 +171,7 @@ def constant_(tensor: Tensor, val: float) -> Tensor:
         >>> constant_(torch.empty(2), 0.5).tolist()
         [0.5, 0.5]
     """
-    return filling.constant(tensor, val)
+    return filling.constant(tensor, "constant_", val)
 
 
 @filling.initialiser
@@ -193,7 +188,7 @@ def ones_(tensor: Tensor) -> Tensor:
         >>> ones_(torch.empty(2)).tolist()
         [1.0, 1.0]
     """
-    return filling.constant(tensor, 1.0)
+    return filling.constant(tensor, "ones_", 1.0)
 
 
 @filling.initialiser
@@ -210,4 +205,5 @@ def zeros_(tensor: Tensor) -> Tensor:
         >>> zeros_(torch.empty(2)).tolist()
         [0.0, 0.0]
     """
+    check_extent(tensor, "zeros_: the tensor")
     return tensor.zero_()

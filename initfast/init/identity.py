@@ -9,7 +9,10 @@ import torch
 from torch import Tensor
 
 from initfast.init import filling
-from initfast.init.placement import Shard
+from initfast.init.drawing import has_no_data
+from initfast.init.placement import Shard, shard_of
+from initfast.ops.functions import count_write
+from initfast.torch_state import watched
 
 
 @filling.initialiser
@@ -118,22 +121,33 @@ def fill_centre(
         entries: given outputs ``[m, 1]`` and inputs ``[n]``, the entries ``[m, n]`` there.
     """
     filling.check_memory(tensor, name)
-    if filling.has_no_data(tensor):
+    if not watched() and has_no_data(tensor):
         return tensor
+    shard = shard_of(tensor)
+    local = shard.local
+    values = torch.empty(local.shape, dtype=local.dtype, device=local.device)
+    write_centre(shard._replace(local=values), centre, entries)
+    local.copy_(values)
+    if local is not tensor:
+        count_write(tensor)
+    return tensor
 
-    def into(shard: Shard) -> None:
-        local = shard.local.zero_()
-        at = tuple(c - s for c, s in zip(centre, shard.start[2:], strict=True))
-        inside = all(0 <= i < n for i, n in zip(at, local.shape[2:], strict=True))
-        if inside and local.numel() > 0:
-            out, inputs = (
-                torch.arange(start, start + size, device=local.device)
-                for start, size in zip(shard.start[:2], local.shape[:2], strict=True)
-            )
-            place: Any = (slice(None), slice(None), *at)
-            local[place] = entries(out.unsqueeze(1), inputs)
 
-    return filling.write(tensor, into)
+def write_centre(
+    shard: Shard, centre: tuple[int, ...], entries: Callable[[Tensor, Tensor], Tensor]
+) -> None:
+    """What :func:`fill_centre` fills a tensor with, to a shard's memory."""
+    local = shard.local.zero_()
+    if local.numel() == 0:
+        return
+    at = tuple(c - s for c, s in zip(centre, shard.start[2:], strict=True))
+    if all(0 <= i < n for i, n in zip(at, local.shape[2:], strict=True)):
+        out, inputs = (
+            torch.arange(start, start + size, device=local.device)
+            for start, size in zip(shard.start[:2], local.shape[:2], strict=True)
+        )
+        place: Any = (slice(None), slice(None), *at)
+        local[place] = entries(out.unsqueeze(1), inputs)
 
 
 def check_convolution(tensor: Tensor) -> None:

@@ -91,6 +91,19 @@ def derive_key(seed: int, name: str) -> int:
     return int.from_bytes(digest, "little", signed=True)
 
 
+def next_key(tensor: Tensor, generator: torch.Generator | None, key: int | None) -> int:
+    """The key given, or the generator's next; for a DTensor the same on every rank.
+
+    Raises:
+        ArgumentError: both are given, or one does not fit.
+    """
+    if key is not None:
+        if generator is not None:
+            raise ArgumentError("both a generator and a key are given; expected one of them")
+        return as_key(key)
+    return agree_on_key(tensor, draw_key(generator, tensor.device))
+
+
 def agree_on_key(tensor: Tensor, key: int) -> int:
     """The key of the mesh's first process, on all of them; collective for a DTensor.
 

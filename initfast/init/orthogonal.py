@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
 
 import torch
 from torch import Tensor
 
 from initfast.init import filling
-from initfast.init.identity import check_convolution, fill_centre
-from initfast.init.placement import Shard
+from initfast.init.drawing import draw, law
+from initfast.init.identity import check_convolution, write_centre
+from initfast.init.laws import normal
+from initfast.init.placement import Shard, shard_of
 from initfast.ops.reference_householder import householder_q_
 
 _WIDER = {torch.float32: torch.float64, torch.complex64: torch.complex128}
@@ -24,8 +26,8 @@ def haar(rows: int, cols: int, key: int, dtype: torch.dtype, device: torch.devic
     reflections may as well be drawn directly, and nothing be factorised (Stewart 1980, "The
     efficient generation of random orthogonal matrices"): half the work.
 
-    On the CPU the kernels of csrc/cpu/householder.inl do it (real numbers), with the same bits at
-    any number of threads; elsewhere the library's matrix product.
+    On the CPU the kernels of csrc/cpu/householder.inl do it (real numbers), elsewhere the library's
+    matrix product in double precision; on the CPU with the same bits at any number of threads.
 
     Args:
         rows, cols: at least 1.
@@ -45,7 +47,8 @@ def haar(rows: int, cols: int, key: int, dtype: torch.dtype, device: torch.devic
         return haar(cols, rows, key, dtype, device).mT
     if dtype in _WIDER and rows * cols <= _SMALL:
         return haar(rows, cols, key, _WIDER[dtype], device).to(dtype)
-    x = filling.normal(torch.empty(rows, cols, dtype=dtype, device=device), 0.0, 1.0, key)
+    x = torch.empty(rows, cols, dtype=dtype, device=device)
+    normal(shard_of(x), key, 0.0, 1.0)
     if dtype.is_complex:  # the kernels are for real numbers
         householder_q_(x)
     else:
@@ -93,15 +96,14 @@ def orthogonal_(
             "Only tensors with 2 or more dimensions are supported; "
             f"the shape is {tuple(tensor.shape)}"
         )
-    if not _can_be_filled(tensor, "orthogonal_", gain):
-        return tensor
-    shape, rows = tensor.shape, tensor.shape[0]
-    matrix = _matrix(tensor, tensor.numel() // rows, gain, generator, key)
+    return _draw(tensor, "orthogonal", generator, key, gain)
 
-    def into(shard: Shard) -> None:
-        shard.local.copy_(shard.cut(matrix(shard.local.device).reshape(shape)))
 
-    return filling.write(tensor, into)
+@law
+def orthogonal(shard: Shard, key: int, gain: float) -> None:
+    """gain times an orthogonal matrix, the trailing dimensions unflattened."""
+    cols = math.prod(shard.shape[1:])
+    shard.local.copy_(shard.cut(_matrix(shard, cols, key, gain).reshape(shard.shape)))
 
 
 @filling.initialiser
@@ -141,32 +143,27 @@ def delta_orthogonal_(
             f"delta_orthogonal_: the weight has {tensor.shape[1]} inputs and {tensor.shape[0]} "
             "outputs; expected no more inputs than outputs"
         )
-    if not _can_be_filled(tensor, "delta_orthogonal_", gain):
-        return tensor
-    matrix = _matrix(tensor, tensor.shape[1], gain, generator, key)
-
-    def entries(out: Tensor, inputs: Tensor) -> Tensor:
-        return matrix(out.device)[out, inputs]
-
-    centre = tuple((k - 1) // 2 for k in tensor.shape[2:])
-    return fill_centre(tensor, "delta_orthogonal_", centre, entries)
+    return _draw(tensor, "delta_orthogonal", generator, key, gain)
 
 
-def _can_be_filled(tensor: Tensor, name: str, gain: float) -> bool:
-    """Whether there is anything to fill; raises ArgumentError where an argument is wrong."""
-    filling.check(tensor, name)
-    filling.finite(name, gain=gain)
-    return tensor.numel() > 0 and not filling.has_no_data(tensor)
+@law
+def delta_orthogonal(shard: Shard, key: int, gain: float) -> None:
+    """Zeros, and at the centre gain times an orthogonal matrix."""
+    matrix = _matrix(shard, shard.shape[1], key, gain)
+    centre = tuple((k - 1) // 2 for k in shard.shape[2:])
+    write_centre(shard, centre, lambda out, inputs: matrix[out, inputs])
 
 
-def _matrix(
-    tensor: Tensor, cols: int, gain: float, generator: torch.Generator | None, key: int | None
-) -> Callable[[torch.device], Tensor]:
-    """Draws gain times an orthogonal matrix of as many rows as the tensor, on a device.
+def _draw(
+    tensor: Tensor, name: str, generator: torch.Generator | None, key: int | None, gain: float
+) -> Tensor:
+    """Draw by that law unless an argument is wrong or there is nothing to fill."""
+    filling.check(tensor, f"{name}_")
+    filling.finite(f"{name}_", gain=gain)
+    return tensor if tensor.numel() == 0 else draw(tensor, name, generator, key, gain)
 
-    The key is drawn now, once: on whatever device and however often, the matrix is the same.
-    """
-    stream = filling.next_key(tensor, generator, key)
-    wide = torch.promote_types(tensor.dtype, torch.float32)
-    rows = tensor.shape[0]
-    return lambda device: haar(rows, cols, stream, wide, device).mul_(gain)
+
+def _matrix(shard: Shard, cols: int, key: int, gain: float) -> Tensor:
+    """gain times an orthogonal matrix of as many rows as the whole tensor."""
+    wide = torch.promote_types(shard.local.dtype, torch.float32)
+    return haar(shard.shape[0], cols, key, wide, shard.local.device).mul_(gain)

@@ -89,6 +89,16 @@ def shard_of(tensor: Tensor) -> Shard:
     return Shard(local, start, shape)
 
 
+def check_not_summed(tensor: Tensor, name: str) -> None:
+    """Raise ArgumentError where ranks' equal parts add up to another tensor than their own."""
+    if is_distributed(tensor):
+        for placement in tensor.placements:  # type: ignore[attr-defined]
+            if placement.is_partial() and placement.reduce_op not in ("avg", "max", "min"):
+                raise ArgumentError(
+                    f"{name}: a DTensor is placed by {placement}; expected Shard or Replicate"
+                )
+
+
 def locate(
     shape: Sequence[int], mesh: Sequence[int], coordinate: Sequence[int], placements: Sequence[Any]
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -9,8 +9,10 @@ from torch import Tensor
 
 from initfast.errors import ArgumentError
 from initfast.init import filling
+from initfast.init.drawing import draw, law
 from initfast.init.keys import derive_key
-from initfast.init.placement import shard_of
+from initfast.init.laws import normal
+from initfast.init.placement import Shard
 
 
 @filling.initialiser
@@ -53,18 +55,17 @@ def sparse_(
     filling.check(tensor, "sparse_")
     if not std >= 0:
         raise ArgumentError(f"sparse_: std is {std}; expected std >= 0")
-    if filling.has_no_data(tensor):
-        return tensor
-    stream = filling.next_key(tensor, generator, key)
-    rows = tensor.shape[0]
-    zeros = math.ceil(sparsity * rows)
-    places = derive_key(stream, "sparse_")
-    filling.normal(tensor, 0.0, std, stream)
-    shard = shard_of(tensor)
-    local = shard.local.data  # the draw has counted the change already
+    return draw(tensor, "sparse", generator, key, math.ceil(sparsity * tensor.shape[0]), std)
+
+
+@law
+def sparse(shard: Shard, key: int, zeros: float, std: float) -> None:
+    """N(0, std^2) but for so many zeros in each column."""
+    normal(shard, key, 0.0, std)
+    local = shard.local
     through_mask = local.is_complex() or local.is_neg()
     out = torch.ones_like(local, dtype=torch.bfloat16) if through_mask else local
-    torch.ops.initfast.zero_rows_(out, zeros, places, rows, *shard.start)
+    places = derive_key(key, "sparse_")
+    torch.ops.initfast.zero_rows_(out, int(zeros), places, shard.shape[0], *shard.start)
     if through_mask:
         local.masked_fill_(out == 0, 0)
-    return tensor

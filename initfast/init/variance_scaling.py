@@ -10,7 +10,9 @@ from torch import Tensor
 
 from initfast.errors import ArgumentError
 from initfast.init import filling
+from initfast.init.drawing import draw
 from initfast.init.fans import FAN_MODES, calculate_gain, fan_in_and_fan_out
+from initfast.init.laws import Bounds
 
 TRUNCATED_STD = 0.87962566103423978
 """The standard deviation of the standard normal distribution truncated to [-2, 2]."""
@@ -239,6 +241,11 @@ def _scaled(
 
 def _xavier_std(tensor: Tensor, gain: float, groups: int, transposed: bool) -> float:
     fan_in, fan_out = fan_in_and_fan_out(tensor, groups, transposed)
+    if fan_in + fan_out == 0:  # torch raises this kind of error too, for no variance follows
+        raise ZeroDivisionError(
+            f"the tensor has shape {tuple(tensor.shape)}, so that fan_in + fan_out is 0; "
+            "expected inputs or outputs"
+        )
     return gain * math.sqrt(2.0 / float(fan_in + fan_out))
 
 
@@ -276,15 +283,11 @@ def _spread(
     filling.finite(name, std=std)
     if std < 0:
         raise ArgumentError(f"{name}: the standard deviation is {std}; expected it not negative")
-    if filling.has_no_data(tensor):
-        return tensor
-    key = filling.next_key(tensor, generator, key)
     if distribution == "uniform":
         bound = math.sqrt(3.0) * std
-        return filling.uniform(tensor, -bound, bound, key)
+        return draw(tensor, "uniform", generator, key, -bound, bound)
     if distribution == "normal":
-        return filling.normal(tensor, 0.0, std, key)
+        return draw(tensor, "normal", generator, key, 0.0, std)
     std /= TRUNCATED_STD
-    return filling.truncated(
-        tensor, 0.0, std, filling.Bounds.of(0.0, std, -2.0, 2.0, in_sigma=True), key
-    )
+    bounds = Bounds.of(0.0, std, -2.0, 2.0, in_sigma=True)
+    return draw(tensor, "truncated", generator, key, 0.0, std, *bounds)

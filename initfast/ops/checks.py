@@ -7,8 +7,11 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.parameter import Parameter
 
+from initfast.errors import ArgumentError
 from initfast.ops.activations import check_activation
+from initfast.torch_state import watched
 
 DTYPES = {
     torch.float32: "float32",
@@ -21,6 +24,46 @@ DTYPES = {
 _EXPECTED = " or ".join(", ".join(DTYPES.values()).rsplit(", ", 1))
 
 
+_PLAIN = (Tensor, Parameter)
+
+
+def check_extent(t: Tensor, what: str) -> None:
+    """Raise RuntimeError where a plain tensor's elements lie beyond its storage, or it has none.
+
+    FSDP takes the memory of weights away, and untyped_storage().resize_() that of anything.
+    """
+    if type(t) not in _PLAIN or t.layout != torch.strided or watched():
+        return
+    bytes_held = t.untyped_storage().nbytes()
+    if t.is_contiguous():
+        last = t.storage_offset() + t.numel()
+    else:
+        reach = sum((size - 1) * step for size, step in zip(t.shape, t.stride(), strict=True))
+        last = t.storage_offset() + reach + 1
+    if last * t.itemsize > bytes_held and t.numel() > 0:
+        raise ArgumentError(
+            f"{what} has shape {tuple(t.shape)} and needs {last * t.itemsize} bytes of memory, but "
+            f"its storage has {bytes_held}; expected a tensor whose memory was not given away"
+        )
+
+
+def elements_overlap(t: Tensor) -> bool:
+    """Whether two elements of a strided tensor share memory."""
+    steps = sorted((step, size) for size, step in zip(t.shape, t.stride(), strict=True) if size > 1)
+    reach, apart = 0, True
+    for step, size in steps:
+        apart = apart and step > reach
+        reach += (size - 1) * step
+    if apart:
+        return False
+    if steps[0][0] == 0 or reach + 1 < t.numel():
+        return True
+    offsets = torch.zeros(1, dtype=torch.int64)
+    for step, size in steps:
+        offsets = (offsets[:, None] + torch.arange(size) * step).flatten()
+    return len(offsets.unique()) < len(offsets)
+
+
 def check_dtype(t: Tensor, op: str, argument: str) -> None:
     """Raise RuntimeError unless t is a dense tensor of a dtype that the operators take."""
     if t.layout != torch.strided:
@@ -31,6 +74,7 @@ def check_dtype(t: Tensor, op: str, argument: str) -> None:
         raise RuntimeError(
             f"initfast::{op}: {argument} has an unsupported dtype ({t.dtype}); expected {_EXPECTED}"
         )
+    check_extent(t, f"initfast::{op}: {argument}")
 
 
 def check_same(a: Tensor, b: Tensor, op: str, a_name: str, b_name: str) -> None:
@@ -44,6 +88,7 @@ def check_same(a: Tensor, b: Tensor, op: str, a_name: str, b_name: str) -> None:
             f"initfast::{op}: {a_name} is on {a.device} but {b_name} is on {b.device}; "
             "expected one device"
         )
+    check_extent(b, f"initfast::{op}: {b_name}")
 
 
 def check_act(z: Tensor, unit_dim: int, op: str = "act") -> None:

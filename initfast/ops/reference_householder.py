@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor
 
+from initfast.ops.checks import check_extent
+
 _BLOCK = 64  # reflections applied together
+_WIDE = {
+    torch.float32: torch.float64,
+    torch.float64: torch.float64,
+    torch.complex64: torch.complex128,
+    torch.complex128: torch.complex128,
+}
 
 
 def householder_q_(x: Tensor) -> None:
@@ -13,7 +24,8 @@ def householder_q_(x: Tensor) -> None:
 
     Reflections are applied in blocks, from the last to the first, as I - V T V^H with T^-1 the
     upper triangle of V^H V, its diagonal halved (Joffrain et al. 2006, "Accumulating Householder
-    transformations, revisited").
+    transformations, revisited"). In double precision, which neither autocast nor the settings of
+    matrix products (TF32, bfloat16) make less of.
 
     Args:
         x: ``[rows, cols]``, rows >= cols; float or complex.
@@ -25,6 +37,12 @@ def householder_q_(x: Tensor) -> None:
         True
     """
     check_tall(x)
+    with _one_thread(x.device):
+        x.copy_(_q_of(x.to(_WIDE[x.dtype], copy=True)))
+
+
+def _q_of(x: Tensor) -> Tensor:
+    """Q of the reflections that x gives; x is overwritten."""
     cols = x.shape[1]
     q = torch.empty_like(x)
     for start in reversed(range(0, cols, _BLOCK)):
@@ -39,7 +57,21 @@ def householder_q_(x: Tensor) -> None:
         weights = t @ (q[stop:, stop:].mH @ below).mH
         torch.mm(top, weights, out=q[start:stop, stop:])
         q[stop:, stop:].addmm_(below, weights)
-    x.copy_(q)
+    return q
+
+
+@contextmanager
+def _one_thread(device: torch.device) -> Iterator[None]:
+    """Let the library add up products on the CPU in an order that no number of threads decides."""
+    threads = torch.get_num_threads()
+    if device.type != "cpu" or threads == 1:
+        yield
+        return
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def check_tall(x: Tensor) -> None:
@@ -49,6 +81,7 @@ def check_tall(x: Tensor) -> None:
             f"initfast::householder_q_: x has shape {tuple(x.shape)}; "
             "expected a matrix with no more columns than rows"
         )
+    check_extent(x, "initfast::householder_q_: x")
 
 
 def _reflect_(x: Tensor) -> Tensor:

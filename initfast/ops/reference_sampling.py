@@ -199,6 +199,7 @@ def zero_rows_(
     out: Tensor, count: int, key: int, rows: int, first_row: int, first_col: int
 ) -> None:
     """Zero `count` elements of each column; see :func:`initfast.ops.zero_rows_`."""
+    check_dtype(out, "zero_rows_", "out")
     if not (
         out.dim() == 2
         and 0 <= first_row <= rows - out.shape[0]

@@ -167,3 +167,45 @@ def test_delta_orthogonal(shape):
     matrix = w[(slice(None), slice(None), *centre)]
     assert torch.allclose(matrix.t() @ matrix, 4 * torch.eye(shape[1]), atol=4e-6)
     assert w.count_nonzero() == matrix.count_nonzero()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.complex64], ids=str)
+def test_plain_pytorch_gives_the_same_bits_whatever_the_threads_casts_and_precisions(dtype):
+    """Autocast, bfloat16 products for float32 ones, and how many threads share a sum."""
+    normals = torch.randn(300, 200, dtype=dtype)
+
+    def q():
+        x = normals.clone()
+        householder_q_(x)
+        return x
+
+    torch.set_num_threads(1)
+    expected = q()
+    precision = torch.get_float32_matmul_precision()
+    try:
+        for threads in (2, 3):
+            torch.set_num_threads(threads)
+            assert torch.equal(q(), expected)
+            assert torch.get_num_threads() == threads
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            assert torch.equal(q(), expected)
+        torch.set_float32_matmul_precision("medium")
+        assert torch.equal(q(), expected)
+    finally:
+        torch.set_float32_matmul_precision(precision)
+    gram = expected.mH @ expected
+    tolerance = 1e-13 if dtype == torch.float64 else 1e-6
+    torch.testing.assert_close(gram, torch.eye(200, dtype=dtype), atol=tolerance, rtol=0)
+
+
+@pytest.mark.parametrize("name", ["orthogonal_", "delta_orthogonal_"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.complex32], ids=str)
+def test_autocast_changes_nothing(name, dtype):
+    draw = getattr(init, name)
+    expected = draw(torch.empty(40, 30, 3, dtype=dtype), key=1)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        cast = draw(torch.empty(40, 30, 3, dtype=dtype), key=1)
+    assert torch.equal(
+        torch.view_as_real(cast) if dtype.is_complex else cast,
+        torch.view_as_real(expected) if dtype.is_complex else expected,
+    )
