@@ -7,8 +7,9 @@ import contextlib
 import functools
 import sys
 import warnings
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from types import FunctionType
+from typing import Any, cast
 
 import torch
 
@@ -54,24 +55,69 @@ def patch_torch() -> Iterator[None]:
         yield
 
 
+Pair = tuple[FunctionType, FunctionType]
+
+
 def _patch() -> Callable[[], None]:
-    pairs = _stand_ins()
-    _substitute({id(theirs): ours for theirs, ours in pairs})
-    return functools.partial(_substitute, {id(ours): theirs for theirs, ours in pairs})
+    pairs = _pairs()
+    _exchange(pairs)
+    return functools.partial(_exchange, [(ours, theirs) for theirs, ours in pairs])
 
 
 _patched = SharedPatch(_patch)
 
 
-def _stand_ins() -> list[tuple[Callable[..., Any], Callable[..., Any]]]:
-    """Each of torch's functions, with what takes its place: a new object that has its name."""
-    pairs: list[tuple[Callable[..., Any], Callable[..., Any]]] = []
+@functools.cache
+def _pairs() -> list[Pair]:
+    """Each of torch's functions, with what takes its place.
+
+    That is a plain function, for TorchScript takes no other; what it compiles is torch's own.
+    """
+    pairs = []
     for name, function in _FUNCTIONS.items():
         for old_name, ours in ((name, function), (name[:-1], _deprecated(function))):
             theirs = vars(torch.nn.init).get(old_name)
-            if callable(theirs):
-                pairs.append((theirs, functools.wraps(theirs)(functools.partial(ours))))
+            if isinstance(theirs, FunctionType):
+                stand_in = _copied(cast(FunctionType, ours))
+                functools.update_wrapper(stand_in, theirs)
+                vars(stand_in).update(__script_if_tracing_wrapper=True, __original_fn=theirs)
+                pairs.append((theirs, stand_in))
+                setattr(Replaced, old_name, staticmethod(stand_in))
+                stand_in.__module__, stand_in.__qualname__ = _replaced(stand_in)
     return pairs
+
+
+class Replaced:
+    """The functions that are not torch.nn.init's at the moment, where pickle finds them."""
+
+
+def _replaced(function: FunctionType) -> tuple[str, str]:
+    return __name__, f"{Replaced.__name__}.{function.__name__}"
+
+
+def _exchange(pairs: Sequence[Pair]) -> None:
+    """Put the second of each pair in the place of the first, and the first where pickle finds it.
+
+    pickle knows a function by the module and the name where that very function stands.
+    """
+    _substitute({id(old): new for old, new in pairs})
+    for old, new in pairs:
+        setattr(Replaced, old.__name__, staticmethod(old))
+        new.__module__, new.__qualname__ = torch.nn.init.__name__, new.__name__
+        old.__module__, old.__qualname__ = _replaced(old)
+
+
+def _copied(function: FunctionType) -> FunctionType:
+    """The same function as another object, without one more frame, which warnings would count."""
+    copy = FunctionType(
+        function.__code__,
+        function.__globals__,
+        function.__name__,
+        function.__defaults__,
+        function.__closure__,
+    )
+    copy.__kwdefaults__ = function.__kwdefaults__
+    return copy
 
 
 def _deprecated(function: Callable[..., Any]) -> Callable[..., Any]:

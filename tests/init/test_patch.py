@@ -1,6 +1,9 @@
 """The patch of torch.nn.init: whom it reaches, and that it is put back."""
 
+import copy
+import functools
 import math
+import pickle
 import sys
 import types
 
@@ -100,3 +103,38 @@ def test_patch_keeps_the_old_names():
         with pytest.warns(FutureWarning, match="nn.init.normal_"):
             w = nn.init.normal(torch.empty(4), generator=torch.Generator().manual_seed(5))
     assert torch.equal(w, init.normal_(w, generator=torch.Generator().manual_seed(5)))
+
+
+@pytest.mark.parametrize("name", ["normal_", "kaiming_uniform_", "orthogonal_", "normal"])
+def test_functions_are_pickled_by_name_in_the_patch_and_after_it(name):
+    """Torch's, kept from before; ours, in a config; ours, kept until after the end."""
+    theirs = getattr(nn.init, name)
+    before = functools.partial(theirs, std=0.02)
+    with init.patch_torch():
+        ours = getattr(nn.init, name)
+        config = functools.partial(ours, std=0.02)
+        assert pickle.loads(pickle.dumps(before)).func is theirs
+        assert pickle.loads(pickle.dumps(config)).func is ours
+        assert copy.deepcopy(config).func is ours
+        inside = pickle.dumps(ours)
+    assert pickle.loads(inside) is theirs  # by the name in torch.nn.init
+    assert pickle.loads(pickle.dumps(config)).func is ours
+    assert pickle.loads(pickle.dumps(before)).func is theirs
+    assert b"initfast" not in pickle.dumps(theirs) + inside
+    with init.patch_torch():
+        assert pickle.loads(pickle.dumps(config)).func is ours is getattr(nn.init, name)
+
+
+def test_torchscript_compiles_what_calls_patched_functions():
+    def draw(x: torch.Tensor):
+        return torch.nn.init.normal_(torch.nn.init.constant_(x, 5.0), 0.0, 2.0)
+
+    class Net(nn.Module):
+        def forward(self, x):
+            return nn.init.uniform_(x, 3.0, 4.0)
+
+    with init.patch_torch():
+        w = torch.jit.script(draw)(torch.empty(1000))
+        u = torch.jit.script(Net())(torch.empty(1000))
+        one = torch.jit.script(nn.init.zeros_)(torch.ones(3))
+    assert 1.8 < w.std() < 2.2 and 3 <= u.min() and u.max() < 4 and not one.any()
