@@ -154,6 +154,24 @@ class BuildPython(build_py):
         (package / "initfast" / LIBRARY["FACTS_FILE"]).write_text(json.dumps(facts, indent=1))
 
 
+def library_builder() -> type:
+    """The command that builds the library, and records its size and digest with the facts."""
+    from torch.utils.cpp_extension import BuildExtension
+
+    class BuildLibrary(BuildExtension):  # type: ignore[misc]
+        def run(self) -> None:
+            super().run()
+            package = Path("initfast")
+            built = Path(self.build_lib) / package / LIBRARY["LIBRARY_FILE"]
+            root = ROOT if self.editable_mode else Path(self.build_lib)
+            path = root / package / LIBRARY["FACTS_FILE"]
+            if path.exists():  # not where build_ext runs alone
+                facts = json.loads(path.read_text("utf-8")) | LIBRARY["library_facts"](built)
+                path.write_text(json.dumps(facts, indent=1))
+
+    return BuildLibrary
+
+
 class SourceDistribution(sdist):
     """Takes in everything that a build and its tests need, kernels' headers included."""
 
@@ -173,14 +191,12 @@ options: dict[str, dict[str, str]] = {}
 
 if COMPILER and TORCH:
     point_to_toolkit()
-    from torch.utils.cpp_extension import BuildExtension
-
     # setuptools would link with the compiler that built Python, which this machine may lack.
     os.environ.setdefault("CXX", shlex.join(COMPILER))
     if sys.platform != "darwin":
         os.environ.setdefault("LDCXXSHARED", f"{os.environ['CXX']} -shared")
     CUDA = cuda_sources()
-    commands["build_ext"] = BuildExtension
+    commands["build_ext"] = library_builder()
     extensions = [native_extension(CUDA)]
     options["bdist_wheel"] = {"py_limited_api": "cp310"}
 

@@ -15,11 +15,16 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from types import NoneType
+from typing import Any, Literal, cast
 
 FACTS_FILE = "_build.json"
 LIBRARY_FILE = "_C.abi3.so"
 BACKENDS = ("native", "reference")
+_AGAIN = (
+    "Install initfast again (in the source tree `pip install --force-reinstall --no-deps .`); "
+    "INITFAST_BACKEND=reference does without the kernels, slowly"
+)
 
 
 @dataclass(frozen=True)
@@ -54,8 +59,9 @@ def load() -> LibraryInfo:
         What was chosen.
 
     Raises:
-        ImportError: the library was built but cannot be loaded, INITFAST_BACKEND asks for one that
-            was not built or has an unknown value, or INITFAST_ISA is refused.
+        ImportError: the library was built but cannot be loaded, it or the facts of its build are
+            damaged or of another build, INITFAST_BACKEND asks for one that was not built or has an
+            unknown value, or INITFAST_ISA is refused.
 
     Warns:
         RuntimeWarning: the library was never built and nothing chose the reference.
@@ -110,6 +116,12 @@ def sources_digest(csrc: Path) -> str:
     return digest.hexdigest()
 
 
+def library_facts(library: Path) -> dict[str, Any]:
+    """The size and a digest of the native library: what its build says of it."""
+    contents = library.read_bytes()
+    return {"size": len(contents), "digest": hashlib.sha256(contents).hexdigest()}
+
+
 def _reference(reason: str) -> LibraryInfo:
     import torch
 
@@ -120,8 +132,7 @@ def _native(library: Path, facts: dict[str, Any]) -> LibraryInfo:
     import torch
 
     running = torch.__version__
-    if not library.is_file():
-        raise ImportError(f"initfast was built with native kernels, but {library} is gone")
+    _check_library(library, facts)
     try:
         torch.ops.load_library(library)
         exported = ctypes.CDLL(str(library))
@@ -131,7 +142,7 @@ def _native(library: Path, facts: dict[str, Any]) -> LibraryInfo:
         cuda = f" and CUDA {facts['cuda']}" if facts["cuda"] else ""
         raise ImportError(
             f"initfast cannot load {library}, built against torch {facts['torch']}{cuda}, into "
-            f"torch {running}: {error}"
+            f"torch {running}: {error}. {_AGAIN}"
         ) from error
     refused = exported.initfast_isa_error()
     if refused:
@@ -173,8 +184,58 @@ def _installed_build() -> tuple[Path, dict[str, Any]] | None:
 
 
 def _read_facts(package: Path) -> dict[str, Any] | None:
+    """The facts of the build in a package; None where it was never built.
+
+    Raises:
+        ImportError: they cannot be read, are not what a build writes, or are lost beside a library.
+    """
+    path = package / FACTS_FILE
     try:
-        facts: dict[str, Any] = json.loads((package / FACTS_FILE).read_text("utf-8"))
+        facts = json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
+        if (package / LIBRARY_FILE).exists():
+            raise ImportError(f"{path} is gone, but {LIBRARY_FILE} is there. {_AGAIN}") from None
         return None
-    return facts
+    except (OSError, ValueError, RecursionError) as error:
+        raise ImportError(f"{path} is damaged: {error}. {_AGAIN}") from error
+    wrong = _wrong_fact(facts)
+    if wrong:
+        raise ImportError(f"{path} is damaged, or of another version: {wrong}. {_AGAIN}")
+    return cast(dict[str, Any], facts)
+
+
+def _wrong_fact(facts: Any) -> str:
+    """What is wrong with the facts of a build, or nothing."""
+    if not isinstance(facts, dict):
+        return f"it holds {type(facts).__name__}, expected an object"
+    kinds: dict[str, Any] = {"native": bool, "reason": str, "sources": str, "cuda": (str, NoneType)}
+    if facts.get("native") is True:
+        kinds |= {"torch": str, "size": int, "digest": str}
+    for name, kind in kinds.items():
+        if name not in facts:
+            return f"{name!r} is missing"
+        if not isinstance(facts[name], kind):
+            return f"{name!r} is {facts[name]!r}"
+    return ""
+
+
+def _check_library(library: Path, facts: dict[str, Any]) -> None:
+    """Raise ImportError unless the library is the very one that was built.
+
+    A shared object that was cut short would kill the process while it is loaded.
+    """
+    try:
+        found = library_facts(library)
+    except FileNotFoundError:
+        raise ImportError(
+            f"initfast was built with native kernels, but {library} is gone. {_AGAIN}"
+        ) from None
+    except OSError as error:
+        raise ImportError(f"initfast cannot read {library}: {error}. {_AGAIN}") from error
+    if found["size"] != facts["size"]:
+        what = f"has {found['size']} bytes, expected {facts['size']}"
+    elif found["digest"] != facts["digest"]:
+        what = f"has digest {found['digest'][:12]}, expected {facts['digest'][:12]}"
+    else:
+        return
+    raise ImportError(f"{library} is damaged, or of another build: it {what}. {_AGAIN}")

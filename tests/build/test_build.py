@@ -6,6 +6,7 @@ torch.
 
 import json
 import os
+import random
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from pathlib import Path
 import pytest
 import torch
 from cases.sources import ROOT, module_at
+from cases.switches import times
 
 import initfast
 from initfast.ops import library as the_library
@@ -36,10 +38,17 @@ def library(tmp_path, monkeypatch):
 
 
 def write_facts(module, **facts):
-    facts = {"native": True, "reason": "", "torch": "2.10.0", "cuda": None, **facts}
+    """Facts as a build writes them, of a library that is no shared object; and where that lies."""
     path = Path(module.__file__).parents[1] / module.FACTS_FILE
+    library = path.with_name(module.LIBRARY_FILE)
+    library.write_bytes(b"not a shared object")
+    facts = {
+        **{"native": True, "reason": "", "sources": "0" * 64, "torch": "2.10.0", "cuda": None},
+        **module.library_facts(library),
+        **facts,
+    }
     path.write_text(json.dumps(facts))
-    return path.with_name(module.LIBRARY_FILE)
+    return library
 
 
 def python(code, **environment):
@@ -137,16 +146,85 @@ def test_unknown_backend_is_refused(library, monkeypatch):
 
 def test_lost_library_is_an_error(library):
     path = write_facts(library)
-    with pytest.raises(ImportError, match=rf"{path} is gone"):
+    path.unlink()
+    with pytest.raises(ImportError, match=rf"{path} is gone.*Install initfast again"):
         library.load()
 
 
 def test_broken_library_is_an_error_with_its_cause(library):
-    write_facts(library).write_bytes(b"not a shared object")
+    write_facts(library)
     with pytest.raises(ImportError, match=r"built against torch 2\.10\.0, into torch") as caught:
         library.load()
     assert isinstance(caught.value.__cause__, OSError)
     assert str(caught.value.__cause__) in str(caught.value)
+
+
+DAMAGED = {
+    "empty": b"",
+    "cut": b'{"native": tr',
+    "list": b"[]",
+    "empty object": b"{}",
+    "null": b"null",
+    "number": b"1",
+    "string": b'"native"',
+    "binary": b"\xff\xfe\0",
+    "deep": b"[" * 100_000,
+}
+
+
+@pytest.mark.parametrize("what", DAMAGED)
+def test_damaged_facts_are_an_error(library, what):
+    write_facts(library).with_name(library.FACTS_FILE).write_bytes(DAMAGED[what])
+    with pytest.raises(ImportError, match=r"damaged.*Install initfast again.*BACKEND=reference"):
+        library.load()
+
+
+@pytest.mark.parametrize("name", ["native", "reason", "sources", "torch", "cuda", "size", "digest"])
+@pytest.mark.parametrize("value", ["missing", 7.5, [], {}])
+def test_a_fact_that_is_none_is_an_error(library, name, value):
+    path = write_facts(library).with_name(library.FACTS_FILE)
+    facts = json.loads(path.read_text()) | {name: value}
+    if value == "missing":
+        del facts[name]
+    path.write_text(json.dumps(facts))
+    with pytest.raises(ImportError, match=f"'{name}'.*Install initfast again"):
+        library.load()
+
+
+def test_lost_facts_are_an_error_beside_a_library(library):
+    write_facts(library).with_name(library.FACTS_FILE).unlink()
+    with pytest.raises(ImportError, match=r"_build\.json is gone.*Install initfast again"):
+        library.load()
+
+
+def test_facts_that_cannot_be_read_are_an_error(library):
+    path = write_facts(library).with_name(library.FACTS_FILE)
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(ImportError, match=r"damaged.*Install initfast again"):
+        library.load()
+
+
+@needs_native
+@pytest.mark.parametrize("seed", range(times(12)))
+def test_a_damaged_library_is_an_error_and_no_signal(tmp_path, seed):
+    """Cut anywhere, longer, or with one bit flipped anywhere: the whole kind, by chance."""
+    shutil.copytree(PACKAGE, tmp_path / "initfast", ignore=shutil.ignore_patterns("__pycache__"))
+    path = tmp_path / "initfast" / the_library.LIBRARY_FILE
+    contents, rng = bytearray(path.read_bytes()), random.Random(seed)
+    at = rng.randrange(len(contents))
+    path.unlink()
+    if seed % 3 == 0:
+        path.write_bytes(contents[:at])
+    elif seed % 3 == 1:
+        path.write_bytes(contents + bytes(at % 1000 + 1))
+    else:
+        contents[at] ^= 1 << rng.randrange(8)
+        path.write_bytes(contents)
+    run = python("import initfast", PYTHONPATH=str(tmp_path))
+    assert run.returncode == 1, run.stderr
+    assert run.stderr.strip().splitlines()[-1].startswith("ImportError")
+    assert "damaged, or of another build" in run.stderr
 
 
 @needs_native
