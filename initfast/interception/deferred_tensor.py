@@ -231,6 +231,10 @@ class DeferredTensor(Tensor):
         self.owner.settled.append(weakref.ref(self))
         del self.link, self.owner
 
+    def as_subclass(self, cls: type[Any]) -> Any:
+        """As of any tensor; torch asks neither modes nor subclasses for it."""
+        return self.resolve().as_subclass(cls)
+
     @classmethod
     def __torch_function__(
         cls, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None

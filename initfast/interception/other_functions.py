@@ -111,7 +111,7 @@ class OtherFunctions:
     ) -> Source:
         """A function of these arguments, each measured by `row`."""
         found = [t for _, t in tensors((args, kwargs))]
-        shape = found[0].shape if found else None
+        shape = found[0].shape if found and not found[0].is_nested else None
         return Source(kind, self._running.name(), shape, tuple(map(row, found)))
 
     def _watched(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
