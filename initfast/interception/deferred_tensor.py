@@ -131,9 +131,12 @@ class Link:
         reader: the pre-activation of the last of them, weakly.
         pre: the pre-activation of a pair, weakly.
         also: the modules whose output the result is too.
+        pre_also: the modules whose output the pre-activation is.
     """
 
-    __slots__ = ("also", "call", "linear", "pre", "reader", "readers", "tensor", "value")
+    __slots__ = (
+        *("also", "call", "linear", "pre", "pre_also", "reader", "readers", "tensor", "value"),
+    )
 
     def __init__(self, linear: LinearCall, call: Call | None) -> None:
         self.linear = linear
@@ -143,6 +146,7 @@ class Link:
         self.reader: weakref.ref[DeferredTensor] | None = None
         self.pre: Callable[[], DeferredTensor | None] = _no_tensor
         self.also: tuple[str, ...] = ()
+        self.pre_also: tuple[str, ...] = ()
 
     def stand_in(self, owner: Owner) -> DeferredTensor:
         """The tensor that stands for the result."""
@@ -165,7 +169,8 @@ class Link:
     def layer(self) -> ChainLayer:
         """The layer as the recorder takes it."""
         own = self.linear
-        return own.weight, own.bias, own.name, self.call or NO_ACTIVATION, self.also
+        call = self.call or NO_ACTIVATION
+        return ChainLayer(own.weight, own.bias, own.name, call, self.also, self.pre_also)
 
     def feeds_only(self, after: Link) -> bool:
         """Whether nobody but the link after it can ever ask for the result."""

@@ -207,8 +207,7 @@ class Fusion(TorchFunctionMode):
         function = None
         if grad_enabled() or self.observed() or (call.in_place and _is_outside_inference(z)):
             function = partial(func, *resolved(args), **resolved(kwargs))
-        y = self.recorder.act(source, kernels, z, call, function)
-        self.queue.named(z, y)
+        y = self.recorder.act(source, kernels, z, call, function, self.queue.names_of(z))
         if follows:
             self._name_activation(y)
         return y

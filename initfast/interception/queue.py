@@ -32,7 +32,7 @@ from initfast.nets.names import NetNames
 from initfast.ops.activations import ACTIVATIONS
 from initfast.ops.dispatch import LINEAR_ACT
 from initfast.recording.events import Source
-from initfast.recording.recorder import Linear, Recorder
+from initfast.recording.recorder import Recorder
 from initfast.torch_state import grad_enabled, graphs, torchs_linear, undisturbed
 
 
@@ -109,14 +109,12 @@ class Queue:
                 if waits or link.linear.has_graph:  # a graph's gradients are enabled still
                     return self._chain(z, link.linear, call)
             self.record()
-            also = self._names_of(z)
+            x, kernels = self._input(link), link.linear.kind.kernels
+            layer = link.layer()._replace(call=call, pre_also=self.names_of(z))
             if link.linear.has_graph:
-                x, weight, bias, kernels, name = self._operands(link)
-                y = self._recorder.linear_act_with_graph(
-                    x, kernels, [(weight, bias, name, call, also)]
-                )
+                y = self._recorder.linear_act_with_graph(x, kernels, [layer])
             else:
-                y = self._recorder.linear_act(self._operands(link), call, also)
+                y = self._recorder.linear_act(x, kernels, layer)
             if call.in_place:
                 z.settle(y)
             return y
@@ -127,7 +125,7 @@ class Queue:
             self.record()
         pair = Link(linear, call)
         pair.pre = z.link.tensor
-        pair.also = tuple(self._names_of(z))
+        pair.pre_also = tuple(self.names_of(z))
         self._chain_links.append(pair)
         return pair.stand_in(self)
 
@@ -159,10 +157,10 @@ class Queue:
 
     def named(self, z: Tensor, y: Tensor) -> None:
         """The modules whose output z is too have the layer that y is the output of."""
-        for name in self._names_of(z):
+        for name in self.names_of(z):
             self._recorder.also(name, y)
 
-    def _names_of(self, z: Tensor) -> Sequence[str]:
+    def names_of(self, z: Tensor) -> Sequence[str]:
         """The modules whose output z is too, which its layer takes over."""
         return self._also.pop(id(z), ())
 
@@ -240,30 +238,30 @@ class Queue:
             y = self._value(link)
             self._recorder.output(self._source(link), y)
         else:
-            y = self._recorder.linear_act(self._operands(link), NO_ACTIVATION)
+            y = self._recorder.linear_act(self._input(link), link.linear.kind.kernels, link.layer())
         self.named(z, y)
         return y
 
-    def _operands(self, link: Link) -> Linear:
-        own = link.linear
-        x = self._value(own.x) if isinstance(own.x, Link) else own.x
-        return x, own.weight, own.bias, own.kind.kernels, own.name
+    def _input(self, link: Link) -> Tensor:
+        x = link.linear.x
+        return self._value(x) if isinstance(x, Link) else x
 
     def _source(self, link: Link) -> Source:
-        x, weight, _, _, name = self._operands(link)
+        x, own = self._input(link), link.linear
         rows = (self._recorder.row(x),)
-        return Source("linear", name, x.shape, rows, self._recorder.weight(weight))
+        return Source("linear", own.name, x.shape, rows, self._recorder.weight(own.weight))
 
     def _value(self, link: Link) -> Tensor:
         """The result of a link, computed without a record where it is not known."""
         if link.value is None:
-            x, weight, bias, kernels, _ = self._operands(link)
-            if link.linear.has_graph:
+            x, own = self._input(link), link.linear
+            if own.has_graph:
                 assert link.call is None  # a pair with a graph has run, or nobody can ask for it
                 with graphs():
-                    return torchs_linear(x, weight, bias)
+                    return torchs_linear(x, own.weight, own.bias)
             act, alpha, beta, _ = link.call or NO_ACTIVATION
-            link.value = LINEAR_ACT(kernels, x, weight, bias, act, alpha, beta, False)[0]
+            kernels = own.kind.kernels
+            link.value = LINEAR_ACT(kernels, x, own.weight, own.bias, act, alpha, beta, False)[0]
         return link.value
 
     def _run_chains(self) -> None:
@@ -275,7 +273,7 @@ class Queue:
             if pre is None and end < len(links) and link.feeds_only(links[end]):
                 continue
             chain = links[start:end]
-            x, *_, kernels, _ = self._operands(chain[0])
+            x, kernels = self._input(chain[0]), chain[0].linear.kind.kernels
             layers = [pair.layer() for pair in chain]
             if pre is not None:  # a chain of its own: what feeds it feeds the pre-activation too
                 link.value = self._pair_by_torch(link, pre)
@@ -293,7 +291,8 @@ class Queue:
         z, call = self._value(pre.link), link.call or NO_ACTIVATION
         act = partial(ACTIVATIONS[call.act].value, z, call.alpha, call.beta)
         with graphs():
-            y = self._recorder.act(self._source(pre.link), link.linear.kind.kernels, z, call, act)
+            kernels, source = link.linear.kind.kernels, self._source(pre.link)
+            y = self._recorder.act(source, kernels, z, call, act, link.pre_also)
         pre.settle(z)
         for name in link.also:
             self._recorder.also(name, y)

@@ -19,6 +19,7 @@ from initfast.interception.function_mode import Fusion
 from initfast.interception.module_calls import CALL, TORCHS_CALL, ModuleCall, is_bare
 from initfast.nets.activation_calls import Call, activation_call, modules_are_torchs
 from initfast.ops.dispatch import fits, kernels_of
+from initfast.recording.linear_act_chain import ChainLayer
 from initfast.torch_state import grad_enabled, torchs_linear, transforms
 
 
@@ -88,7 +89,8 @@ def _run_pairs(fusion: Fusion, pairs: Iterator[tuple[Any, Any, Call]], x: Any) -
             weight, bias = own["weight"], own["bias"]
             if weight is None or not fits(weight, bias, x, width, kernels):
                 break
-            layers.append((weight, bias, names.name(linear), call, (names.name(after),)))
+            own_name, also = names.name(linear), (names.name(after),)
+            layers.append(ChainLayer(weight, bias, own_name, call, also))
             width = weight.shape[0]
         if layers and graph:
             x = recorder.linear_act_with_graph(x, kernels, layers)

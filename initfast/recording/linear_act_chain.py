@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -15,14 +15,31 @@ from initfast.ops.activations import ACTIVATIONS
 from initfast.ops.dispatch import CHAIN_BACKWARD, LINEAR_ACT, kernels_of
 from initfast.recording.gradients import Gradients
 
-ChainLayer = tuple[Tensor, "Tensor | None", str, Call, Sequence[str]]
-"""One of a chain: weight, bias, name, activation, the modules whose output the result is too."""
+
+class ChainLayer(NamedTuple):
+    """A linear layer and its activation ("identity": none), one of a chain.
+
+    Attributes:
+        weight, bias: its parameters.
+        name: the path of its module.
+        call: the activation.
+        also: the modules whose output the result is too.
+        pre_also: the modules whose output the pre-activation is.
+    """
+
+    weight: Tensor
+    bias: Tensor | None
+    name: str
+    call: Call
+    also: Sequence[str] = ()
+    pre_also: Sequence[str] = ()
 
 
 def frozen(layers: Sequence[ChainLayer]) -> int:
     """How many layers there are before the first that requires a gradient."""
-    for i, (weight, bias, *_) in enumerate(layers):
-        if weight.requires_grad or (bias is not None and bias.requires_grad):
+    for i, layer in enumerate(layers):
+        bias = layer.bias
+        if layer.weight.requires_grad or (bias is not None and bias.requires_grad):
             return i
     return len(layers)
 
@@ -46,7 +63,7 @@ def run_with_graph(
     Returns:
         The last result; the moments and the mask of each layer.
     """
-    weights, biases, _, calls, _ = zip(*layers, strict=True)
+    weights, biases, _, calls, *_ = zip(*layers, strict=True)
     measured: list[tuple[Tensor, Tensor]] = []
     others = (gradients, kernels, calls, addresses, measured)
     return LinearActChain.apply(*others, x, *weights, *biases), measured

@@ -22,9 +22,6 @@ from initfast.recording.linear_act_chain import ChainLayer, frozen, run_with_gra
 from initfast.recording.marks import Marks
 from initfast.recording.stop_at_nonfinite import Stopping
 
-Linear = tuple[Tensor, Tensor, "Tensor | None", Any, str]
-"""A linear layer's call: x, weight, bias, the kernels' dispatch key, its name."""
-
 
 class Recorder(KnownTensors):
     """Runs the operators, and keeps what they measured, of which tensors and for which layers.
@@ -51,18 +48,13 @@ class Recorder(KnownTensors):
 
     # ---- running and writing ----
 
-    def linear_act(self, layer: Linear, call: Call, also: Sequence[str] = ()) -> Tensor:
-        """Run a linear layer and its activation ("identity": none) as one operator.
-
-        The result is the output of the modules in `also` too.
-        """
-        x, weight, bias, kernels, name = layer
-        act, alpha, beta, _ = call
+    def linear_act(self, x: Tensor, kernels: Any, layer: ChainLayer) -> Tensor:
+        """Run a linear layer and its activation as one operator, with these kernels."""
+        act, alpha, beta, _ = layer.call
         x_row = self.row(x, kernels)
-        y, _, rows, live = LINEAR_ACT(kernels, x, weight, bias, act, alpha, beta, False)
+        y, _, rows, live = LINEAR_ACT(kernels, x, layer.weight, layer.bias, act, alpha, beta, False)
         pre, mask = self._rows.add(rows, 3), self._rows.add_mask(live)
-        layers, widths = [(weight, bias, name, call, also)], y.shape[-1:]
-        self._add_linears(layers, widths, x, x_row, pre, (mask,))
+        self._add_linears([layer], y.shape[-1:], x, x_row, pre, (mask,))
         self.keep(y, pre + 1)
         self._look(pre, 3)
         return y
@@ -79,10 +71,10 @@ class Recorder(KnownTensors):
             The last result.
         """
         if self.stops:
-            for weight, bias, name, call, also in layers:
-                x = self.linear_act((x, weight, bias, kernels, name), call, also)
+            for layer in layers:
+                x = self.linear_act(x, kernels, layer)
             return x
-        weights, biases, _, calls, _ = zip(*layers, strict=True)
+        weights, biases, _, calls, *_ = zip(*layers, strict=True)
         acts, alphas, betas, _ = zip(*calls, strict=True)
         x_row = self.row(x, kernels)
         y, rows, live = LINEAR_ACT_CHAIN(kernels, x, weights, biases, acts, alphas, betas)
@@ -111,9 +103,9 @@ class Recorder(KnownTensors):
         x_row, first = self.row(x, kernels), self._rows.count
         addresses = range(first + 1, first + 3 * len(layers), 3)
         y, measured = run_with_graph(gradients, x, kernels, layers, addresses)
-        for (weight, *_), (rows, _) in zip(layers, measured, strict=True):
-            gradients.weight(self._rows.add(rows, 3) + 2, weight)
-        widths = [weight.shape[0] for weight, *_ in layers]
+        for layer, (rows, _) in zip(layers, measured, strict=True):
+            gradients.weight(self._rows.add(rows, 3) + 2, layer.weight)
+        widths = [layer.weight.shape[0] for layer in layers]
         masks = [self._rows.add_mask(live) for _, live in measured]
         self._add_linears(layers, widths, x, x_row, first, masks)
         self.keep(y, addresses[-1])
@@ -140,11 +132,15 @@ class Recorder(KnownTensors):
         """
         shape: tuple[int, ...] = x.shape
         dtype, leading = x.dtype, shape[:-1]
-        for (_, _, name, call, also), width, mask in zip(layers, widths, masks, strict=True):
+        for (_, _, name, call, also, pre_also), width, mask in zip(
+            layers, widths, masks, strict=True
+        ):
             source, shape = linear_source(name, shape, x_row, row + 2), (*leading, width)
             self._events.append(new_event(source, call, shape, dtype, row, row + 1, mask))
             if also:
                 self._marks.also[row + 1] = [*also]
+            if pre_also:
+                self._marks.also[row] = [*pre_also]
             x_row = row + 1
             row += 3
 
@@ -155,8 +151,12 @@ class Recorder(KnownTensors):
         z: Tensor,
         call: Call,
         function: Callable[[], Tensor] | None = None,
+        pre_also: Sequence[str] = (),
     ) -> Tensor:
-        """Run an activation of z, which the source made; a function makes the result if given."""
+        """Run an activation of z, which the source made; a function makes the result if given.
+
+        z is the output of the modules in `pre_also`.
+        """
         act, alpha, beta, in_place = call
         if in_place and function is None:
             rows, live = ACT_IN_PLACE(kernels, z, act, alpha, beta, source.unit_dim)
@@ -168,6 +168,8 @@ class Recorder(KnownTensors):
                 del y  # so that there are not two at a time
                 y = function()
         pre = self._rows.add(rows, 2)
+        if pre_also:
+            self._marks.also[pre] = [*pre_also]
         if y is not z and self.find(z) is None:
             self.keep(z, pre)
         self.keep(y, pre + 1)

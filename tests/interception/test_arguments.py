@@ -130,3 +130,43 @@ def test_every_module_that_ran_is_in_the_report(kind, gradients):
     assert of.mean == pytest.approx(z.mean().item(), rel=1e-4, abs=1e-6)
     if kind is ReturnsItsPreActivation:
         assert report["0"].mean == pytest.approx(z.mean().item(), rel=1e-4, abs=1e-6)
+
+
+ENDS_BEFORE = [
+    lambda: nn.Sequential(nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8)), nn.GELU()),
+    lambda: nn.Sequential(nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8)), nn.ReLU(True)),
+    lambda: nn.Sequential(nn.Sequential(nn.Identity(), nn.Linear(16, 8)), nn.Tanh()),
+    lambda: nn.Sequential(nn.Sequential(nn.Sequential(nn.Linear(16, 8))), nn.ReLU(True)),
+    lambda: nn.Sequential(nn.Conv2d(3, 8, 3), nn.Identity(), nn.ReLU()),
+]
+
+
+@pytest.mark.parametrize("make", ENDS_BEFORE)
+@pytest.mark.parametrize("how", ["profile", "stop", "loss", "Profiler"])
+def test_a_name_has_the_numbers_of_what_its_module_returned(make, how):
+    net, x = make(), torch.randn(4, 3, 16, 16)
+    means = {}
+    hooks = [
+        module.register_forward_hook(
+            lambda m, a, y, name=name: means.__setitem__(name, y.double().mean().item())
+        )
+        for name, module in net.named_modules()
+    ]
+    net(x)
+    for hook in hooks:
+        hook.remove()
+    if how == "Profiler":
+        with Profiler(net) as p:
+            net(x)
+        report = p.report()
+    else:
+        how = {"stop": {"stop_at_nonfinite": True}, "loss": {"loss": lambda y: y.sum()}}.get(
+            how, {}
+        )
+        report = profile(net, x, **how)
+    for layer in report:
+        for name in layer.names:
+            of = [layer.post, layer.pre] if name == layer.name and layer.pre else [layer.post]
+            found = [moments.mean for moments in of]
+            assert any(m == pytest.approx(means[name], rel=1e-4, abs=1e-6) for m in found), name
+    assert set(means) == {name for layer in report for name in layer.names}
