@@ -28,6 +28,12 @@ def observed() -> bool:
     return autocast_enabled() or dispatch_modes() > 0 or forward_ad._current_level >= 0
 
 
+def leave_modes(count: int) -> None:
+    """Leave the function modes that were entered after so many."""
+    while modes() > count:
+        torch._C._pop_torch_function_stack()
+
+
 @contextmanager
 def graphs() -> Iterator[None]:
     """What runs here makes a graph, as it would where nobody has asked for anything else."""

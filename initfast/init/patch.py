@@ -14,6 +14,7 @@ import torch
 
 from initfast.init import distributions, identity, orthogonal, sparse, variance_scaling
 from initfast.shared_patch import SharedPatch
+from initfast.undo_log import UndoLog
 
 _BUILTINS = vars(builtins)  # every module has it
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
@@ -50,14 +51,18 @@ def patch_torch() -> Iterator[None]:
         >>> with patch_torch():
         ...     net = torch.nn.Linear(4, 4)  # reset_parameters() draws from our stream
     """
-    with _patched:
+    log = UndoLog()
+    try:
+        _patched.make(log)
         yield
+    finally:
+        log.undo()
 
 
-def _patch() -> Callable[[], None]:
+def _patch(log: UndoLog) -> None:
     pairs = _stand_ins()
+    log.add(_substitute, {id(ours): theirs for theirs, ours in pairs})
     _substitute({id(theirs): ours for theirs, ours in pairs})
-    return functools.partial(_substitute, {id(ours): theirs for theirs, ours in pairs})
 
 
 _patched = SharedPatch(_patch)

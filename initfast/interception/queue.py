@@ -59,6 +59,7 @@ class Queue:
         self.settled: list[weakref.ref[DeferredTensor]] = []
         # Pre-activations whose activation leads past them in the graph.
         self._bypassed: list[weakref.ref[DeferredTensor]] = []
+        self._held: list[DeferredTensor] = []  # by user code, at the end
 
     # ---- what comes to wait ----
 
@@ -223,15 +224,17 @@ class Queue:
     def release(self) -> None:
         """Turn every DeferredTensor that user code still holds into an ordinary tensor."""
         refs, unused = [*self._consumed, *self.settled], list(self._unused.values())
-        self._unused, self._consumed, self.settled, self._also = {}, [], [], {}
-        self._bypassed = []
-        held = [z for z, _ in unused if type(z) is DeferredTensor]
+        held = self._held  # not empty where an interrupt has ended this before
+        held += [z for z, _ in unused if type(z) is DeferredTensor]
         held += [z for ref in refs if (z := ref()) is not None]
         held += [z for link in self._chain_links if (z := link.tensor()) is not None]
         refs.clear()
+        self._unused, self._consumed, self.settled, self._also = {}, [], [], {}
+        self._bypassed = []
         for z in held:
             z.has_graph = False
-        for z in held:
+        while held:
+            z = held[-1]
             # What the layer cannot compute now, it raises when the tensor is used; a tensor that
             # user code has weak references to stays a DeferredTensor, which serves as well.
             with suppress(Exception):
@@ -239,6 +242,7 @@ class Queue:
                 self.settled.clear()
                 alias = value.view_as(value) if value.requires_grad else value.detach()
                 swap_tensors(z, alias)
+            held.pop()
 
     def evaluate(self, z: DeferredTensor) -> Tensor:
         """Run what a DeferredTensor stands for; record it unless that has been done."""

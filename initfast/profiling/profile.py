@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 import torch
@@ -23,11 +23,12 @@ from initfast.profiling.backward import loss_of, run_backward
 from initfast.profiling.data_parallel import WRAPPED, local, shared_weights
 from initfast.profiling.forward import MeasuredForward
 from initfast.profiling.preconditions import check_differentiable, check_ready
-from initfast.profiling.restore import unchanged
+from initfast.profiling.restore import put_back_later
 from initfast.recording.gradients import Gradients
 from initfast.recording.recorder import Recorder
 from initfast.recording.stop_at_nonfinite import NonFinite
 from initfast.report.report import Report
+from initfast.undo_log import UndoLog, with_undo_log
 
 
 def profile(
@@ -100,25 +101,30 @@ def profile(
     """
     arguments = ProfileArguments(**locals())  # all of them, under their names
     group = local(net).group
-    with ExitStack() as stack:
-        with together("profile", group):
-            try:
-                forward = _run(arguments, stack, fuse=True)
-            except Unseen:
-                stack.close()
-                forward = _run(arguments, stack, fuse=False)
-        if group is not None and forward.gradients is not None:
-            forward.gradients.average(group)
+    forward = with_undo_log(partial(_measure, arguments, group))
     report = forward.report()
     return report if group is None else report.all_reduce(group)
 
 
-def _run(arguments: ProfileArguments, stack: ExitStack, fuse: bool) -> MeasuredForward:
+def _measure(arguments: ProfileArguments, group: Any, log: UndoLog) -> MeasuredForward:
+    """Run the net, on all ranks of the group if there is one."""
+    with together("profile", group):
+        try:
+            forward = _run(arguments, log, fuse=True)
+        except Unseen:
+            log.undo()
+            forward = _run(arguments, log, fuse=False)
+    if group is not None and forward.gradients is not None:
+        forward.gradients.average(group)
+    return forward
+
+
+def _run(arguments: ProfileArguments, log: UndoLog, fuse: bool) -> MeasuredForward:
     """Run the forward, and the backward if there is a loss.
 
     Args:
         arguments: of :func:`profile`.
-        stack: gets what must be undone in the end.
+        log: gets what must be undone in the end.
         fuse: where gradients flow, linear layers and their activations run as one operator, if no
             module has a backward hook.
 
@@ -138,7 +144,7 @@ def _run(arguments: ProfileArguments, stack: ExitStack, fuse: bool) -> MeasuredF
     notes += [CALLABLE] if names.modules and not is_module else []
     recorder = Recorder(arguments.stop_at_nonfinite, gradients)
     forward = MeasuredForward(names, recorder, root if is_module else "", notes)
-    _prepare(stack, names.modules, gradients)
+    _prepare(log, names.modules, gradients)
     given = [t for _, t in tensors(x)]
     try:
         output = forward.run(lambda: _call(net, x), given)
@@ -151,7 +157,7 @@ def _run(arguments: ProfileArguments, stack: ExitStack, fuse: bool) -> MeasuredF
         value = loss_of(loss, output, arguments.targets)
         ends = [p for m in names.modules for p in m._parameters.values() if p is not None]
         known = [*ends, *given] if is_module else []
-        run_backward(value, known, gradients, arguments.scaler, ends)
+        run_backward(value, known, gradients, arguments.scaler, log, ends)
     return forward
 
 
@@ -164,17 +170,19 @@ def _check(arguments: ProfileArguments, names: NetNames, is_module: bool) -> Non
         check_differentiable(modules, {"x": arguments.x, "targets": arguments.targets})
 
 
-def _prepare(stack: ExitStack, modules: list[nn.Module], gradients: Gradients | None) -> None:
-    """Set torch up for the forward and the backward; the stack puts it and the modules back."""
-    stack.enter_context(compiled.eagerly())
-    stack.enter_context(unchanged(modules))
+def _prepare(log: UndoLog, modules: list[nn.Module], gradients: Gradients | None) -> None:
+    """Set torch up for the forward and the backward; the log puts it and the modules back."""
+    compiled.run_eagerly(log)
+    put_back_later(modules, log)
     if gradients is None:
-        stack.enter_context(torch.no_grad())
+        log.add(torch._C._set_grad_enabled, torch.is_grad_enabled())
+        torch._C._set_grad_enabled(False)
     else:
-        stack.callback(gradients.release)
-        stack.enter_context(torch.inference_mode(False))
-        stack.enter_context(torch.enable_grad())
-        stack.enter_context(NON_REENTRANT_CHECKPOINTS)
+        log.add(gradients.release)
+        inference = torch._C._InferenceMode(False)  # enables gradients too
+        log.add(inference.__exit__, None, None, None)
+        inference.__enter__()
+        NON_REENTRANT_CHECKPOINTS.make(log)
 
 
 def _call(net: Callable[..., Any], x: Any) -> Any:

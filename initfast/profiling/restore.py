@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from threading import Lock
 from typing import Any
 
@@ -12,11 +10,11 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from initfast.interception.module_calls import CALL
+from initfast.undo_log import UndoLog
 
 
-@contextmanager
-def unchanged(modules: list[nn.Module]) -> Iterator[None]:
-    """Put the random state and the buffers of training modules back at the end.
+def put_back_later(modules: list[nn.Module], log: UndoLog) -> None:
+    """Have the log put the random state and the buffers of training modules back.
 
     A module that has given itself another buffer gets its attributes back as well, in any mode:
     they may tell what the buffer was.
@@ -26,16 +24,17 @@ def unchanged(modules: list[nn.Module]) -> Iterator[None]:
     """
     with _LOCK:
         found = _Found(modules)
+        log.add(_put_back, found)
         _ACTIVE.append(found)
-    try:
-        yield
-    finally:
-        with _LOCK:
-            place = _ACTIVE.index(found)
-            del _ACTIVE[place]
+
+
+def _put_back(found: _Found) -> None:
+    with _LOCK:
+        if found in _ACTIVE:
             found.put_back()
-            for later in _ACTIVE[place:]:
+            for later in _ACTIVE[_ACTIVE.index(found) + 1 :]:
                 later.inherit(found)
+            _ACTIVE.remove(found)
 
 
 class _Found:
@@ -88,8 +87,6 @@ class _Saved:
             return
         if not isinstance(now, dict) or _are_the_same(now, self.buffers):
             return
-        now.clear()
-        now.update(self.buffers)
         own = self.module.__dict__
         for name in _attributes(self.module).keys() - self.attributes.keys():
             del own[name]
@@ -97,6 +94,9 @@ class _Saved:
         names = self.module._non_persistent_buffers_set
         names.clear()
         names |= self.transient
+        now = self.module._buffers  # last: they tell whether this has been done
+        now.clear()
+        now.update(self.buffers)
 
 
 def _attributes(module: nn.Module) -> dict[str, Any]:

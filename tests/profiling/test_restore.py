@@ -9,9 +9,10 @@ from cases.profiles import batch
 from torch import nn
 
 from initfast.interception.module_calls import CALL
-from initfast.profiling.compiled import eagerly
+from initfast.profiling.compiled import run_eagerly
 from initfast.profiling.profile import profile
-from initfast.profiling.restore import unchanged
+from initfast.profiling.restore import put_back_later
+from initfast.undo_log import UndoLog
 
 
 class Overlapping(nn.Module):
@@ -78,27 +79,27 @@ def test_a_profile_in_a_forward_leaves_that_forward_what_it_found():
     assert inside[0] == inside[1] and shown(net) == before
 
 
-def overlap(make, shown):
-    """What is shown while two contexts last, while the second does, and after both."""
-    first, second = make(), make()
-    first.__enter__()
+def overlap(change, shown):
+    """What is shown while two changes last, while the second does, and after both."""
+    first, second = UndoLog(), UndoLog()
+    change(first)
     torch.rand(1)
-    second.__enter__()
+    change(second)
     both = shown()
-    first.__exit__(None, None, None)
+    first.undo()
     one = shown()
-    second.__exit__(None, None, None)
+    second.undo()
     return both, one, shown()
 
 
 def test_compiled_code_runs_eagerly_until_the_last_profile_ends():
     dynamo = pytest.importorskip("torch._dynamo")
     before = dynamo.eval_frame._stance.stance
-    stances = overlap(eagerly, lambda: dynamo.eval_frame._stance.stance)
+    stances = overlap(run_eagerly, lambda: dynamo.eval_frame._stance.stance)
     assert stances == ("force_eager", "force_eager", before)
 
 
 def test_the_random_state_is_that_before_all():
     before = torch.get_rng_state().tolist()
-    *_, after = overlap(lambda: unchanged([]), lambda: torch.get_rng_state().tolist())
+    *_, after = overlap(lambda log: put_back_later([], log), lambda: torch.get_rng_state().tolist())
     assert after == before
