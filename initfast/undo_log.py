@@ -8,6 +8,7 @@ change, does no harm where nothing was changed, and may be done twice.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -74,10 +75,26 @@ def with_undo_log(body: Callable[[UndoLog], T]) -> T:
             result = body(log)
             fails = False
             return result
+        except BaseException as error:
+            _end_context_managers(error)
+            raise
         finally:
             log.undo(fails)
     finally:  # an interrupt may come as undo is called
         log.undo(quiet=True)
+
+
+def _end_context_managers(error: BaseException) -> None:
+    """Have the context managers of contextlib end whose end an interrupt has cut off.
+
+    They would as the error's frames go, and change once more what is undone before that.
+    """
+    trace = error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == contextlib.__file__:
+            with contextlib.suppress(RuntimeError):  # it runs: the error was raised before, too
+                trace.tb_frame.clear()
+        trace = trace.tb_next
 
 
 def _put_back(owner: Any, name: str, ours: Any, found: Any) -> None:

@@ -26,12 +26,13 @@ from torch import Tensor
 from torch.utils import swap_tensors
 
 from initfast.interception.deferred_tensor import DeferredTensor, LinearCall, Link, Unseen
+from initfast.interception.undisturbed import run_undisturbed, run_with_graph
 from initfast.nets.activation_calls import NO_ACTIVATION, Call
 from initfast.nets.names import NetNames
 from initfast.ops.dispatch import LINEAR_ACT
 from initfast.recording.events import Source
 from initfast.recording.recorder import Linear, Recorder
-from initfast.torch_state import grad_enabled, graphs, torchs_linear, undisturbed
+from initfast.torch_state import grad_enabled, torchs_linear
 
 
 class Queue:
@@ -181,17 +182,19 @@ class Queue:
             unused = self._unused.values()
             plain = [(z, made_by) for z, made_by in unused if type(z) is not DeferredTensor]
             if plain:
-                with undisturbed():
-                    for z, source in plain:
-                        del self._unused[id(z)]
-                        self._recorder.output(source, z)
-                        self.named(z, z)
+                run_undisturbed(self._record_plain, plain)
+
+    def _record_plain(self, unused: Sequence[tuple[Tensor, Source]]) -> None:
+        for z, source in unused:
+            del self._unused[id(z)]
+            self._recorder.output(source, z)
+            self.named(z, z)
 
     def run(self) -> None:
         """Run the linear layers whose activations have been asked for."""
         if self._chain_links:
-            with self.lock, undisturbed():
-                self._run_chains()
+            with self.lock:
+                run_undisturbed(self._run_chains)
 
     def settle(self) -> None:
         """Compute and record whatever waits: what follows may write to memory."""
@@ -272,8 +275,7 @@ class Queue:
             x, weight, bias, kernels, _ = self._operands(link)
             if link.linear.has_graph:
                 assert link.call is None  # a pair with a graph has run, or nobody can ask for it
-                with graphs():
-                    return torchs_linear(x, weight, bias)
+                return run_with_graph(torchs_linear, x, weight, bias)
             act, alpha, beta, _ = link.call or NO_ACTIVATION
             link.value = LINEAR_ACT(kernels, x, weight, bias, act, alpha, beta, False)[0]
         return link.value
@@ -289,8 +291,8 @@ class Queue:
             x, *_, kernels, _ = self._operands(chain[0])
             layers = [pair.layer() for pair in chain]
             if chain[0].linear.has_graph:
-                with graphs():
-                    link.value = self._recorder.linear_act_with_graph(x, kernels, layers)
+                run = self._recorder.linear_act_with_graph
+                link.value = run_with_graph(run, x, kernels, layers)
             else:
                 link.value = self._recorder.linear_act_chain(x, kernels, layers)
             if (z := link.tensor()) is not None:

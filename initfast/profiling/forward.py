@@ -23,7 +23,7 @@ from initfast.profiling.nonfinite_parameters import with_nonfinite_parameters
 from initfast.recording.gradients import Gradients
 from initfast.recording.recorder import Recorder
 from initfast.report.report import Report
-from initfast.torch_state import leave_modes, modes
+from initfast.torch_state import leave_mode, mode_stack
 from initfast.undo_log import UndoLog, with_undo_log
 
 T = TypeVar("T")
@@ -96,7 +96,7 @@ class MeasuredForward:
                 call.module.register_forward_hook(call.unless_running, with_kwargs=True)
         VISIBLE_EXPORTS.make(log)
         PLAIN_ARGUMENTS.make(log)
-        log.add(leave_modes, modes())
+        log.add(leave_mode, self._fusion, mode_stack())
         self._fusion.__enter__()
         output = forward()
         self._queue.finish()

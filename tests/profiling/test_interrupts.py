@@ -1,0 +1,184 @@
+"""Ctrl-C at any moment of a profile: what it leaves behind.
+
+A sample of the places is tried; INITFAST_EVERY_INTERRUPT=1 tries all of them.
+"""
+
+import os
+import random
+from functools import partial
+
+import pytest
+import torch
+import torch.nn.functional as F
+from cases import interrupts
+from cases.interrupts import Interrupt, swallowed
+from torch import nn
+from torch.nn.utils import parametrizations
+from torch.utils.checkpoint import checkpoint
+
+from initfast.profiling.profile import profile
+from initfast.profiling.profiler import Profiler
+
+SAMPLE = None if os.environ.get("INITFAST_EVERY_INTERRUPT") == "1" else 120
+
+
+class Called(nn.Module):
+    """Has a call of its own, which goes past the hooks."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Linear(4, 4)
+
+    def __call__(self, x):
+        return self.inner(x).relu()
+
+
+class Squares(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return x * x
+
+    @staticmethod
+    def backward(ctx, grad):
+        return 2 * grad
+
+
+class Odd(nn.Module):
+    """Sums, views, exports, functions, casts, transforms, a buffer put for another."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(4, 4), nn.Linear(4, 4)
+        self.register_buffer("count", torch.zeros(()))
+        self.kept = None
+
+    def forward(self, x):
+        self.count = self.count + 1
+        z = self.a(x)
+        y = F.gelu(z) + x
+        with torch.autocast("cpu", torch.bfloat16):
+            y = y + torch.tanh(self.b(y)).float()
+        y = Squares.apply(y + torch.vmap(lambda row: torch.tanh(self.a(row)))(x))
+        return y + torch.from_dlpack(z.detach()).clone() + torch.jit.trace(torch.sin, y)(y)
+
+
+class Checkpointed(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(4, 4), nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 4))
+
+    def forward(self, x):
+        x = checkpoint(self.b, self.a(x), use_reentrant=True)
+        return checkpoint(self.b, torch.relu(x), use_reentrant=False)
+
+
+class Raising(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Linear(4, 4)
+
+    def forward(self, x):
+        torch.relu(self.a(x)).view(-1, 3)
+
+
+def plain():
+    return nn.Sequential(
+        nn.Linear(4, 4), nn.Tanh(), nn.BatchNorm1d(4), nn.Dropout(), nn.Linear(4, 4)
+    )
+
+
+def hooked():
+    net = plain()
+    net[0].register_forward_pre_hook(lambda module, args: (args[0] + 1,))
+    net[1].register_forward_hook(lambda module, args, y: y * 2)
+    net[2].register_full_backward_hook(lambda module, given, got: None)
+    net[4].weight.register_hook(lambda grad: None)
+    net[4].weight.grad = torch.ones(4, 4)
+    return net
+
+
+def parametrized():
+    return nn.Sequential(
+        parametrizations.spectral_norm(nn.Linear(4, 4)),
+        nn.ReLU(),
+        parametrizations.weight_norm(nn.Linear(4, 4)),
+        Called(),
+    )
+
+
+def non_finite():
+    net = plain()
+    with torch.no_grad():
+        net[2].weight[0] = torch.inf
+    return net
+
+
+def watched(net, x):
+    """Two measured calls with their backwards, and one that is not measured."""
+    with Profiler(net, every=2) as p:
+        for _ in range(3):
+            net(x).sum().backward()
+            for parameter in net.parameters():
+                parameter.grad = None
+    return p.report()
+
+
+def ends_a_profiler(code, event):
+    """Where a context is entered or left: an interrupt there comes before its code, or after."""
+    return code in (Profiler.__enter__.__code__, Profiler.__exit__.__code__)
+
+
+with_loss = partial(profile, loss=torch.sum)
+RUNS = {
+    "plain": (plain, profile),
+    "loss": (plain, with_loss),
+    "stops": (non_finite, partial(profile, stop_at_nonfinite=True)),
+    "hooks": (hooked, with_loss),
+    "parametrizations": (parametrized, with_loss),
+    "odd": (Odd, profile),
+    "odd, loss": (Odd, with_loss),
+    "checkpoints": (Checkpointed, with_loss),
+    "raises": (Raising, profile),
+    "Profiler": (parametrized, watched),
+    "Profiler, hooks": (plain, watched),
+}
+
+
+def shown(run):
+    """The report of a run, or what it raises."""
+    try:
+        return str(run())
+    except RuntimeError as error:
+        return str(error)
+
+
+@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.filterwarnings("ignore")
+def test_an_interrupt_leaves_the_net_and_torch_as_found(name):
+    build, function = RUNS[name]
+    is_profile, x = function is not watched, torch.ones(3, 4) / 3
+    net = build()
+    run = partial(function, net, x)
+    for _ in range(3):
+        expected = shown(run)  # what the first runs cache is there afterwards
+    counting = Interrupt(spared=ends_a_profiler)
+    counting.during(run)
+    places = range(counting.count)
+    if SAMPLE is not None:
+        places = sorted(random.Random(0).sample(places, min(SAMPLE, len(places))))
+    found = interrupts.of_the_net(net), interrupts.of_torch()
+    numbers = interrupts.values(net)
+    for at in places:
+        interrupt = Interrupt(at, ends_a_profiler)
+        with swallowed() as unraised:
+            error, _ = interrupt.during(run)
+            raised, trace = type(error), error.__traceback__ if error is not None else None
+        place = f"{name}, place {at}: {interrupt.place}"
+        assert raised is KeyboardInterrupt or KeyboardInterrupt in unraised, (place, raised)
+        assert interrupts.same(found, (interrupts.of_the_net(net), interrupts.of_torch())), place
+        if is_profile:
+            assert all(map(torch.equal, numbers, interrupts.values(net))), place
+        del error, trace
+        assert interrupts.same(found[1], interrupts.of_torch()), f"{place}, with its frames gone"
+        if at % 8 == 0 and is_profile:
+            assert shown(run) == expected, place
