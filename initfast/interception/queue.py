@@ -32,6 +32,7 @@ from initfast.nets.names import NetNames
 from initfast.ops.dispatch import LINEAR_ACT
 from initfast.recording.events import Source
 from initfast.recording.recorder import Linear, Recorder
+from initfast.recording.stop_at_nonfinite import NonFinite
 from initfast.torch_state import grad_enabled, torchs_linear
 
 
@@ -60,7 +61,7 @@ class Queue:
         self.settled: list[weakref.ref[DeferredTensor]] = []
         # Pre-activations whose activation leads past them in the graph.
         self._bypassed: list[weakref.ref[DeferredTensor]] = []
-        self._held: list[DeferredTensor] = []  # by user code, at the end
+        self._held: list[DeferredTensor] = []  # by user code, in the end
 
     # ---- what comes to wait ----
 
@@ -226,9 +227,8 @@ class Queue:
 
     def release(self) -> None:
         """Turn every DeferredTensor that user code still holds into an ordinary tensor."""
-        refs, unused = [*self._consumed, *self.settled], list(self._unused.values())
-        held = self._held  # not empty where an interrupt has ended this before
-        held += [z for z, _ in unused if type(z) is DeferredTensor]
+        refs, held = [*self._consumed, *self.settled], self._held  # with what an interrupt left
+        held += [z for z, _ in self._unused.values() if type(z) is DeferredTensor]
         held += [z for ref in refs if (z := ref()) is not None]
         held += [z for link in self._chain_links if (z := link.tensor()) is not None]
         refs.clear()
@@ -240,7 +240,7 @@ class Queue:
             z = held[-1]
             # What the layer cannot compute now, it raises when the tensor is used; a tensor that
             # user code has weak references to stays a DeferredTensor, which serves as well.
-            with suppress(Exception):
+            with suppress(Exception, NonFinite):
                 value = z.resolve()
                 self.settled.clear()
                 alias = value.view_as(value) if value.requires_grad else value.detach()
@@ -291,8 +291,8 @@ class Queue:
             x, *_, kernels, _ = self._operands(chain[0])
             layers = [pair.layer() for pair in chain]
             if chain[0].linear.has_graph:
-                run = self._recorder.linear_act_with_graph
-                link.value = run_with_graph(run, x, kernels, layers)
+                recorder = self._recorder
+                link.value = run_with_graph(recorder.linear_act_with_graph, x, kernels, layers)
             else:
                 link.value = self._recorder.linear_act_chain(x, kernels, layers)
             if (z := link.tensor()) is not None:

@@ -8,6 +8,7 @@ from functools import partial
 from threading import get_ident
 from typing import TypeVar
 
+import torch
 from torch import Tensor, nn
 
 from initfast.interception.deferred_tensor import resolved
@@ -70,6 +71,7 @@ class MeasuredForward:
 
     def _run(self, forward: Callable[[], T], inputs: Iterable[Tensor], log: UndoLog) -> T:
         log.add(self._queue.release)
+        with_gradients = torch.is_grad_enabled()
         try:
             for t in inputs:
                 self._recorder.net_input(t)
@@ -83,6 +85,9 @@ class MeasuredForward:
         except Exception:
             with suppress(Exception):  # a card that has failed
                 self._recorder.finish()  # what the error may have come from
+            raise
+        except BaseException:  # may have come as the function mode saw the net leave its no_grad()
+            torch._C._set_grad_enabled(with_gradients)
             raise
 
     def _intercepted(self, forward: Callable[[], T], log: UndoLog) -> T:

@@ -1,7 +1,6 @@
 """Interrupts at every place where Python calls something, one after the other."""
 
 import sys
-from collections import OrderedDict
 from contextlib import contextmanager
 
 import torch
@@ -23,26 +22,32 @@ class Interrupt:
 
     Args:
         at: which, from 0; None: none.
-        spared: whether what runs here, by its code and event, is left alone.
+        spared: the code of functions that are left alone.
+        within: the code of functions that are left alone with all that they call.
 
     Attributes:
         count: of the places so far.
-        place: where it was raised; None: nowhere yet.
+        place: where it was raised; None: nowhere.
     """
 
-    def __init__(self, at=None, spared=lambda code, event: False):
-        self.at, self.spared = at, spared
+    def __init__(self, at=None, spared=(), within=()):
+        self.at, self.spared, self.within = at, {THIS, *spared}, set(within)
         self.count, self.place = 0, None
 
     def __call__(self, frame, event, argument):
-        code = frame.f_code
-        if event not in EVENTS or code.co_filename == __file__ or self.spared(code, event):
-            return
-        self.count += 1
-        if self.count - 1 == self.at:
-            sys.setprofile(None)
-            self.place = f"{code.co_filename}:{frame.f_lineno}: {event} of {code.co_name}"
-            raise KeyboardInterrupt
+        if event in EVENTS:
+            self.count += 1
+            if self.count - 1 == self.at and not self._is_spared(frame):
+                sys.setprofile(None)
+                code = frame.f_code
+                self.place = f"{code.co_filename}:{frame.f_lineno}: {event} of {code.co_name}"
+                raise KeyboardInterrupt
+
+    def _is_spared(self, frame):
+        callers = [frame.f_code]
+        while (frame := frame.f_back) is not None:
+            callers.append(frame.f_code)
+        return callers[0] in self.spared or not self.within.isdisjoint(callers)
 
     def during(self, run):
         """The error that run raises, or None; and what it returns."""
@@ -54,6 +59,9 @@ class Interrupt:
         except BaseException as error:
             sys.setprofile(None)
             return error, None
+
+
+THIS = Interrupt.during.__code__
 
 
 @contextmanager
@@ -69,49 +77,77 @@ def swallowed():
 
 def of_the_net(net):
     """What the modules and parameters hold: their own objects, and what is in their dicts."""
-    return [
-        [(name, _held(value)) for name, value in vars(module).items()] for module in net.modules()
-    ] + [[(p, p.grad, _held(p._backward_hooks)) for p in net.parameters()]]
+    found = {}
+    for path, module in net.named_modules():
+        for name, value in vars(module).items():
+            found[path, name] = value, *_items(value)
+        found[path, "keys"] = tuple(vars(module))
+    for path, parameter in net.named_parameters():
+        found[path, "grad"] = parameter, parameter.grad
+        found[path, "hooks"] = parameter._backward_hooks, *_items(parameter._backward_hooks)
+    return found
 
 
-def _held(value):
-    return (value, list(value.items())) if isinstance(value, (dict, OrderedDict)) else (value, [])
-
-
-def values(net):
-    """The numbers in a net, and torch's random state."""
-    return [
-        torch.get_rng_state(),
-        *(t.detach().clone() for t in (*net.parameters(), *net.buffers())),
-    ]
+def _items(value):
+    return (part for item in value.items() for part in item) if isinstance(value, dict) else ()
 
 
 def of_torch():
     """Under what code runs now, and what stands in torch's places."""
     dynamo = sys.modules.get("torch._dynamo")
+    return {
+        "grad mode": torch.is_grad_enabled(),
+        "inference mode": torch.is_inference_mode_enabled(),
+        "autocast": tuple(map(torch.is_autocast_enabled, ("cpu", "cuda"))),
+        "function modes": (*_get_current_function_mode_stack(),),
+        "functions enabled": torch._C._is_torch_function_enabled(),
+        "dispatch modes": torch._C._len_torch_dispatch_stack(),
+        "trace": torch._C._get_tracing_state(),
+        "saved tensors": torch._C._autograd._top_saved_tensors_default_hooks(True),
+        "transforms": torch._C._functorch.peek_interpreter_stack(),
+        "autocast's and transforms' keys": repr(torch._C._dispatch_tls_local_exclude_set()),
+        "Function.apply": vars(Function)["apply"],
+        "DLPack": tuple(getattr(*place) for place in EXPORTS),
+        "CheckpointFunction": torch.utils.checkpoint.CheckpointFunction,
+        "stance": None if dynamo is None else dynamo.eval_frame._stance,
+        "Module.__call__": nn.Module.__call__,
+    }
+
+
+EXPORTS = (
+    (torch, "to_dlpack"),
+    (torch.utils.dlpack, "to_dlpack"),
+    (torch._C, "_to_dlpack"),
+    (torch._C, "_to_dlpack_versioned"),
+)
+
+
+def numbers(net):
+    """What is in a net's tensors, and torch's random state."""
+    tensors = {"random state": torch.get_rng_state()}
+    for path, module in net.named_modules():
+        for name, t in (*module._parameters.items(), *module._buffers.items()):
+            if t is not None:
+                tensors[path, name] = t.detach().clone()
+    return tensors
+
+
+def changed(before, after):
+    """The names of what is not the same objects, or the same numbers, any more."""
     return [
-        torch.is_grad_enabled(),
-        torch.is_inference_mode_enabled(),
-        *(torch.is_autocast_enabled(device) for device in ("cpu", "cuda")),
-        torch._C._is_torch_function_enabled(),
-        torch._C._len_torch_dispatch_stack(),
-        torch._C._get_tracing_state(),
-        torch._C._autograd._top_saved_tensors_default_hooks(True),
-        torch._C._functorch.peek_interpreter_stack(),
-        torch.is_anomaly_enabled(),
-        *_get_current_function_mode_stack(),
-        vars(Function)["apply"],
-        torch.to_dlpack,
-        torch.utils.dlpack.to_dlpack,
-        torch._C._to_dlpack,
-        torch.utils.checkpoint.CheckpointFunction,
-        None if dynamo is None else dynamo.eval_frame._stance,
-        nn.Module.__call__,
+        name
+        for name in before.keys() | after.keys()
+        if name not in before or name not in after or not _same(before[name], after[name])
     ]
 
 
-def same(a, b):
-    """Whether two structures hold the same objects."""
-    if isinstance(a, (list, tuple)) and isinstance(b, (list, tuple)):
-        return len(a) == len(b) and all(map(same, a, b))
-    return a is b or (isinstance(a, (bool, int, str)) and a == b)
+def _same(a, b):
+    if isinstance(a, torch.Tensor):
+        return torch.equal(a, b)
+    if isinstance(a, tuple):
+        return len(a) == len(b) and all(x is y or _equal(x, y) for x, y in zip(a, b, strict=True))
+    return a is b or _equal(a, b)
+
+
+def _equal(a, b):
+    return isinstance(a, (bool, int, str, tuple)) and a == b

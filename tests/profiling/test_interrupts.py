@@ -19,7 +19,7 @@ from torch.utils.checkpoint import checkpoint
 from initfast.profiling.profile import profile
 from initfast.profiling.profiler import Profiler
 
-SAMPLE = None if os.environ.get("INITFAST_EVERY_INTERRUPT") == "1" else 120
+SAMPLE = None if os.environ.get("INITFAST_EVERY_INTERRUPT") == "1" else 40
 
 
 class Called(nn.Module):
@@ -117,15 +117,8 @@ def watched(net, x):
     """Two measured calls with their backwards, and one that is not measured."""
     with Profiler(net, every=2) as p:
         for _ in range(3):
-            net(x).sum().backward()
-            for parameter in net.parameters():
-                parameter.grad = None
+            torch.autograd.grad(net(x).sum(), list(net.parameters()))
     return p.report()
-
-
-def ends_a_profiler(code, event):
-    """Where a context is entered or left: an interrupt there comes before its code, or after."""
-    return code in (Profiler.__enter__.__code__, Profiler.__exit__.__code__)
 
 
 with_loss = partial(profile, loss=torch.sum)
@@ -140,7 +133,7 @@ RUNS = {
     "checkpoints": (Checkpointed, with_loss),
     "raises": (Raising, profile),
     "Profiler": (parametrized, watched),
-    "Profiler, hooks": (plain, watched),
+    "Profiler, norms": (plain, watched),
 }
 
 
@@ -152,33 +145,38 @@ def shown(run):
         return str(error)
 
 
+# As a context is entered or left: before its code or after it.
+ENDS = (Profiler.__enter__.__code__, Profiler.__exit__.__code__)
+# A net's own, which would stay in force without a profile too.
+CASTS = (torch.autocast.__enter__.__code__, torch.autocast.__exit__.__code__)
+
+
 @pytest.mark.parametrize("name", RUNS)
 @pytest.mark.filterwarnings("ignore")
 def test_an_interrupt_leaves_the_net_and_torch_as_found(name):
     build, function = RUNS[name]
-    is_profile, x = function is not watched, torch.ones(3, 4) / 3
-    net = build()
-    run = partial(function, net, x)
+    net, x = build(), torch.ones(3, 4) / 3
+    run, interrupt = partial(function, net, x), partial(Interrupt, spared=ENDS, within=CASTS)
     for _ in range(3):
         expected = shown(run)  # what the first runs cache is there afterwards
-    counting = Interrupt(spared=ends_a_profiler)
+    counting = interrupt()
     counting.during(run)
     places = range(counting.count)
     if SAMPLE is not None:
         places = sorted(random.Random(0).sample(places, min(SAMPLE, len(places))))
-    found = interrupts.of_the_net(net), interrupts.of_torch()
-    numbers = interrupts.values(net)
+    of_the_net, of_torch = interrupts.of_the_net(net), interrupts.of_torch()
+    numbers = interrupts.numbers(net)
     for at in places:
-        interrupt = Interrupt(at, ends_a_profiler)
+        one = interrupt(at)
         with swallowed() as unraised:
-            error, _ = interrupt.during(run)
-            raised, trace = type(error), error.__traceback__ if error is not None else None
-        place = f"{name}, place {at}: {interrupt.place}"
-        assert raised is KeyboardInterrupt or KeyboardInterrupt in unraised, (place, raised)
-        assert interrupts.same(found, (interrupts.of_the_net(net), interrupts.of_torch())), place
-        if is_profile:
-            assert all(map(torch.equal, numbers, interrupts.values(net))), place
-        del error, trace
-        assert interrupts.same(found[1], interrupts.of_torch()), f"{place}, with its frames gone"
-        if at % 8 == 0 and is_profile:
-            assert shown(run) == expected, place
+            error, _ = one.during(run)
+        place = f"place {at}: {one.place}"
+        is_raised = type(error) is KeyboardInterrupt or KeyboardInterrupt in unraised
+        assert is_raised or one.place is None, (place, error)
+        assert not interrupts.changed(of_torch, interrupts.of_torch()), place
+        error = None  # what it holds may end something, too
+        assert not interrupts.changed(of_torch, interrupts.of_torch()), place
+        assert not interrupts.changed(of_the_net, interrupts.of_the_net(net)), place
+        if function is not watched:
+            assert not interrupts.changed(numbers, interrupts.numbers(net)), place
+            assert at % 8 or shown(run) == expected, place
