@@ -51,9 +51,13 @@ def profile(
 
     The net runs in the mode, training or evaluation, that it is in. Gradients, hooks, the buffers
     of modules in training mode and torch's random state are left as they were, whatever the forward
-    raises; of a module whose forward gave it another buffer, its attributes too. What else the
-    forward itself writes stays, as after any forward. Scripted modules run unmeasured. What
-    a module computes in a method that is called without calling it has the name of its caller.
+    raises and whenever it is interrupted; of a module whose forward gave it another buffer, its
+    attributes too. What else the forward itself writes stays, as after any forward. So do the
+    buffers that other threads write to by calling the net meanwhile. A context of the net's own,
+    such as autocast, stays in force where its own end was interrupted, as without a profile.
+
+    Scripted modules run unmeasured. What a module computes in a method that is called without
+    calling it has the name of its caller.
 
     The backward leaves nothing in `.grad`, and what is there stays. The user's own hooks run as in
     any backward, but for those that wait for `.grad` to change (post-accumulate hooks). Reentrant
@@ -144,10 +148,10 @@ def _run(arguments: ProfileArguments, log: UndoLog, fuse: bool) -> MeasuredForwa
     notes += [CALLABLE] if names.modules and not is_module else []
     recorder = Recorder(arguments.stop_at_nonfinite, gradients)
     forward = MeasuredForward(names, recorder, root if is_module else "", notes)
-    _prepare(log, names.modules, gradients)
+    _prepare(log, gradients)
     given = [t for _, t in tensors(x)]
     try:
-        output = forward.run(lambda: _call(net, x), given)
+        output = forward.run(partial(_call_unchanged, net, x, names.modules, log), given)
     except NonFinite:
         return forward
     except Exception as error:
@@ -170,10 +174,9 @@ def _check(arguments: ProfileArguments, names: NetNames, is_module: bool) -> Non
         check_differentiable(modules, {"x": arguments.x, "targets": arguments.targets})
 
 
-def _prepare(log: UndoLog, modules: list[nn.Module], gradients: Gradients | None) -> None:
-    """Set torch up for the forward and the backward; the log puts it and the modules back."""
+def _prepare(log: UndoLog, gradients: Gradients | None) -> None:
+    """Set torch up for the forward and the backward; the log puts it back."""
     compiled.run_eagerly(log)
-    put_back_later(modules, log)
     if gradients is None:
         log.add(torch._C._set_grad_enabled, torch.is_grad_enabled())
         torch._C._set_grad_enabled(False)
@@ -183,6 +186,13 @@ def _prepare(log: UndoLog, modules: list[nn.Module], gradients: Gradients | None
         log.add(inference.__exit__, None, None, None)
         inference.__enter__()
         NON_REENTRANT_CHECKPOINTS.make(log)
+
+
+def _call_unchanged(net: Callable[..., Any], x: Any, modules: list[nn.Module], log: UndoLog) -> Any:
+    """What the net returns; the log puts back what it changes in its modules."""
+    with torch._C.DisableTorchFunction():
+        put_back_later(modules, log)  # before the calls that measure, which nothing may precede
+    return _call(net, x)
 
 
 def _call(net: Callable[..., Any], x: Any) -> Any:

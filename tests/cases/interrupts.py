@@ -22,7 +22,7 @@ class Interrupt:
 
     Args:
         at: which, from 0; None: none.
-        spared: the code of functions that are left alone.
+        never_called: the code of functions that are not interrupted as they begin.
         within: the code of functions that are left alone with all that they call.
 
     Attributes:
@@ -30,24 +30,31 @@ class Interrupt:
         place: where it was raised; None: nowhere.
     """
 
-    def __init__(self, at=None, spared=(), within=()):
-        self.at, self.spared, self.within = at, {THIS, *spared}, set(within)
+    def __init__(self, at=None, never_called=(), within=()):
+        self.at, self.never_called, self.within = at, set(never_called), set(within)
         self.count, self.place = 0, None
 
     def __call__(self, frame, event, argument):
         if event in EVENTS:
             self.count += 1
-            if self.count - 1 == self.at and not self._is_spared(frame):
+            if self.count - 1 == self.at and not self._is_spared(frame, event):
                 sys.setprofile(None)
                 code = frame.f_code
                 self.place = f"{code.co_filename}:{frame.f_lineno}: {event} of {code.co_name}"
+                del frame  # the error would hold it, and with it what has ended
                 raise KeyboardInterrupt
 
-    def _is_spared(self, frame):
-        callers = [frame.f_code]
-        while (frame := frame.f_back) is not None:
+    def _is_spared(self, frame, event):
+        code = frame.f_code
+        if (event == "call" and code in self.never_called) or code is THIS:
+            return True
+        if event == "return" and code.co_name == "__enter__":
+            return True  # `with` goes on in its block at once: no handler runs between
+        callers = []
+        while self.within and frame is not None:
             callers.append(frame.f_code)
-        return callers[0] in self.spared or not self.within.isdisjoint(callers)
+            frame = frame.f_back
+        return not self.within.isdisjoint(callers)
 
     def during(self, run):
         """The error that run raises, or None; and what it returns."""

@@ -5,6 +5,9 @@ A sample of the places is tried; INITFAST_EVERY_INTERRUPT=1 tries all of them.
 
 import os
 import random
+import signal
+import threading
+import time
 from functools import partial
 
 import pytest
@@ -18,8 +21,9 @@ from torch.utils.checkpoint import checkpoint
 
 from initfast.profiling.profile import profile
 from initfast.profiling.profiler import Profiler
+from initfast.undo_log import UndoLog, with_undo_log
 
-SAMPLE = None if os.environ.get("INITFAST_EVERY_INTERRUPT") == "1" else 40
+SAMPLE = None if os.environ.get("INITFAST_EVERY_INTERRUPT") == "1" else 25
 
 
 class Called(nn.Module):
@@ -145,8 +149,8 @@ def shown(run):
         return str(error)
 
 
-# As a context is entered or left: before its code or after it.
-ENDS = (Profiler.__enter__.__code__, Profiler.__exit__.__code__)
+# An interrupt as a context's end is called keeps the context active, which is documented.
+ENDS = (Profiler.__exit__.__code__,)
 # A net's own, which would stay in force without a profile too.
 CASTS = (torch.autocast.__enter__.__code__, torch.autocast.__exit__.__code__)
 
@@ -156,7 +160,7 @@ CASTS = (torch.autocast.__enter__.__code__, torch.autocast.__exit__.__code__)
 def test_an_interrupt_leaves_the_net_and_torch_as_found(name):
     build, function = RUNS[name]
     net, x = build(), torch.ones(3, 4) / 3
-    run, interrupt = partial(function, net, x), partial(Interrupt, spared=ENDS, within=CASTS)
+    run, interrupt = partial(function, net, x), partial(Interrupt, never_called=ENDS, within=CASTS)
     for _ in range(3):
         expected = shown(run)  # what the first runs cache is there afterwards
     counting = interrupt()
@@ -180,3 +184,61 @@ def test_an_interrupt_leaves_the_net_and_torch_as_found(name):
         if function is not watched:
             assert not interrupts.changed(numbers, interrupts.numbers(net)), place
             assert at % 8 or shown(run) == expected, place
+
+
+def test_ctrl_c_at_any_time():
+    net, x, chosen = hooked(), torch.ones(3, 4) / 3, random.Random(0)
+    run = partial(with_loss, net, x)
+    expected = shown(run)
+    start = time.perf_counter()
+    shown(run)
+    duration = time.perf_counter() - start
+    of_the_net, of_torch = interrupts.of_the_net(net), interrupts.of_torch()
+    numbers, count = interrupts.numbers(net), 0
+    for _ in range(40):
+        timer = threading.Timer(chosen.uniform(0, duration), os.kill, (os.getpid(), signal.SIGINT))
+        try:
+            timer.start()
+            run()
+            timer.join()
+            time.sleep(1)  # the signal is handled here at the latest
+        except KeyboardInterrupt:
+            count += 1
+        assert not interrupts.changed(of_torch, interrupts.of_torch())
+        assert not interrupts.changed(of_the_net, interrupts.of_the_net(net))
+        assert not interrupts.changed(numbers, interrupts.numbers(net))
+    assert count == 40 and shown(run) == expected
+
+
+def test_one_undo_that_is_interrupted_is_repeated():
+    done, log = [], UndoLog()
+
+    def interrupted():
+        done.append("first")
+        if done == ["last", "first"]:
+            raise KeyboardInterrupt
+
+    log.add(done.append, "never lost")
+    log.add(interrupted)
+    log.add(done.append, "last")
+    with pytest.raises(KeyboardInterrupt):
+        log.undo()
+    assert done == ["last", "first", "first", "never lost"]
+    log.undo()
+    assert len(done) == 4
+
+
+def test_what_fails_to_be_undone_keeps_nothing_else_from_it():
+    done = []
+
+    def body(log, error=None):
+        log.add(done.append, "undone")
+        log.add(torch.ones(1).view, 2)
+        if error is not None:
+            raise error
+
+    with pytest.raises(RuntimeError, match="invalid for input"):
+        with_undo_log(body)
+    with pytest.raises(ValueError, match="its own"):
+        with_undo_log(partial(body, error=ValueError("its own")))
+    assert done == ["undone", "undone"]
