@@ -45,7 +45,9 @@ class Profiler:
     that of all; the gradients at weights are then the ranks' own, before they are averaged.
 
     A net that `torch.compile` or `net.compile()` has changed runs eagerly in the calls that are
-    measured, and the report says so; so do compiled functions that the net calls, unsaid.
+    measured, and the report says so; so do compiled functions that the net calls, unsaid. Torch's
+    fast path through attention in evaluation mode is not taken, which rounds otherwise; the report
+    says that too.
 
     A KeyboardInterrupt leaves the net and torch as they were. But one that comes at the very moment
     when the context's end is called keeps it active: `p.__exit__(None, None, None)` ends it then.
