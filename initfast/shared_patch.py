@@ -1,40 +1,41 @@
-"""Changes to torch that contexts share: the first makes them, the last undoes them."""
+"""Changes to torch that several ask for: the first makes them, the last one's end undoes them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from threading import Lock
-from types import TracebackType
+
+from initfast.undo_log import UndoLog
 
 
-class SharedPatch(AbstractContextManager[None]):
-    """A change for as long as any context lasts; they overlap where threads use them.
+class SharedPatch:
+    """A change that lasts while anybody asks for it; they overlap where threads use them.
 
     Args:
-        make: makes the change and returns what undoes it.
+        make: makes the change, and enters in a log what undoes it.
     """
 
-    def __init__(self, make: Callable[[], Callable[[], None]]) -> None:
+    def __init__(self, make: Callable[[UndoLog], None]) -> None:
         self._make = make
         self._lock = Lock()
-        self._users = 0
-        self._undo: Callable[[], None] | None = None
+        self._users: set[object] = set()
+        self._is_made = False
+        self._log = UndoLog()
 
-    def __enter__(self) -> None:
+    def make(self, log: UndoLog) -> None:
+        """Make the change, unless it is made; it lasts at least until the log is undone."""
+        user = object()
+        log.add(self._leave, user)
         with self._lock:
-            if self._users == 0:
-                self._undo = self._make()
-            self._users += 1
+            self._users.add(user)
+            if not self._is_made:
+                self._log.undo()  # what an interrupted one has made in part
+                self._make(self._log)
+                self._is_made = True
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def _leave(self, user: object) -> None:
         with self._lock:
-            self._users -= 1
-            if self._users == 0 and self._undo is not None:
-                self._undo()
-                self._undo = None
+            self._users.discard(user)
+            if not self._users:
+                self._is_made = False
+                self._log.undo()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -39,48 +37,15 @@ def watched() -> bool:
     )
 
 
-@contextmanager
-def graphs() -> Iterator[None]:
-    """What runs here makes a graph, as it would where nobody has asked for anything else."""
-    hooks = []
-    while (top := saved_tensor_hooks(True)) is not None:
-        hooks.append(top)
-        torch._C._autograd._pop_saved_tensors_default_hooks()
-    try:
-        with torch.inference_mode(False), torch.enable_grad():
-            yield
-    finally:
-        for pack, unpack in reversed(hooks):
-            torch._C._autograd._push_saved_tensors_default_hooks(pack, unpack)
+def mode_stack() -> list[Any]:
+    """The function modes that are active, the one that is called first last."""
+    return [mode_at(i) for i in range(modes())]
 
 
-@contextmanager
-def untraced() -> Iterator[None]:
-    """What runs here is no part of a trace."""
-    state = is_traced()
-    torch._C._set_tracing_state(None)  # type: ignore[attr-defined]
-    try:
-        yield
-    finally:
-        torch._C._set_tracing_state(state)  # type: ignore[attr-defined]
-
-
-def undisturbed() -> AbstractContextManager[Any]:
-    """No function mode, transform or cast applies to what runs here."""
-    if transforms() is None and not autocast_enabled():
-        return torch._C.DisableTorchFunction()
-    return _without_transforms_and_casts()
-
-
-@contextmanager
-def _without_transforms_and_casts() -> Iterator[None]:
-    with ExitStack() as stack:
-        stack.enter_context(torch._C.DisableTorchFunction())
-        if transforms() is not None:
-            from torch._functorch.pyfunctorch import temporarily_clear_interpreter_stack
-
-            stack.enter_context(temporarily_clear_interpreter_stack())
-        if autocast_enabled():
-            for device in ("cpu", "cuda"):
-                stack.enter_context(torch.autocast(device, enabled=False))
-        yield
+def leave_mode(mode: Any, found: list[Any]) -> None:
+    """Leave a function mode and those entered after it; enter those found before it if left."""
+    if any(m is mode for m in mode_stack()):
+        while torch._C._pop_torch_function_stack() is not mode:
+            pass
+    for before in found[modes() :]:  # torch takes modes off while they are called
+        torch._C._push_on_torch_function_stack(before)

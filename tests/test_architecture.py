@@ -12,8 +12,8 @@ SOURCES = {
 }
 
 LAYERS = (
-    ("errors", "torch_state", "shared_patch", "collectives", "thresholds"),
-    ("ops",),
+    ("errors", "torch_state", "undo_log", "collectives", "thresholds"),
+    ("ops", "shared_patch"),
     ("stats", "theory"),
     ("init",),
     ("nets",),

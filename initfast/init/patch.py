@@ -15,6 +15,7 @@ import torch
 
 from initfast.init import distributions, identity, orthogonal, sparse, variance_scaling
 from initfast.shared_patch import SharedPatch
+from initfast.undo_log import UndoLog
 
 _BUILTINS = vars(builtins)  # every module has it
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
@@ -51,17 +52,21 @@ def patch_torch() -> Iterator[None]:
         >>> with patch_torch():
         ...     net = torch.nn.Linear(4, 4)  # reset_parameters() draws from our stream
     """
-    with _patched:
+    log = UndoLog()
+    try:
+        _patched.make(log)
         yield
+    finally:
+        log.undo()
 
 
 Pair = tuple[FunctionType, FunctionType]
 
 
-def _patch() -> Callable[[], None]:
+def _patch(log: UndoLog) -> None:
     pairs = _pairs()
+    log.add(_exchange, [(ours, theirs) for theirs, ours in pairs])
     _exchange(pairs)
-    return functools.partial(_exchange, [(ours, theirs) for theirs, ours in pairs])
 
 
 _patched = SharedPatch(_patch)

@@ -19,10 +19,11 @@ from torch import Tensor
 from torch.nn.parameter import Parameter
 
 from initfast.interception.function_effects import METADATA
+from initfast.interception.undisturbed import run_undisturbed
 from initfast.nets.activation_calls import NO_ACTIVATION, Call
 from initfast.ops.dispatch import fits
 from initfast.recording.linear_act_chain import ChainLayer
-from initfast.torch_state import grad_enabled, undisturbed
+from initfast.torch_state import grad_enabled
 
 _make_wrapper = Tensor._make_wrapper_subclass
 _holders = Tensor._use_count  # type: ignore[attr-defined]
@@ -221,9 +222,9 @@ class DeferredTensor(Tensor):
         if self.value is None:
             owner = self.__dict__.get("owner")  # none where another thread has settled it just now
             if owner is not None:
-                with owner.lock, undisturbed():
+                with owner.lock:
                     if self.value is None:
-                        self.settle(owner.evaluate(self))
+                        self.settle(run_undisturbed(owner.evaluate, self))
         value = self.value
         assert value is not None
         return value

@@ -31,6 +31,7 @@ from initfast.interception.function_effects import UNMEASURED
 from initfast.interception.module_calls import Running
 from initfast.interception.other_functions import OtherFunctions
 from initfast.interception.queue import Queue
+from initfast.interception.undisturbed import run_untraced
 from initfast.nets.activation_calls import FORMS, Call, read_call
 from initfast.nets.names import NetNames
 from initfast.ops.dispatch import fits, kernels_of, linear_kernels
@@ -47,7 +48,6 @@ from initfast.torch_state import (
     saved_tensor_hooks,
     torchs_linear,
     transforms,
-    untraced,
 )
 
 _ORDINARY = frozenset((Tensor, Parameter, DeferredTensor))
@@ -89,9 +89,7 @@ class Fusion(TorchFunctionMode):
         if not types and func in self._unseen and not kwargs:
             return func(*args)
         if is_traced():  # torch.jit.trace writes down whatever runs
-            with untraced():
-                self.queue.settle()
-                args, kwargs = resolved(args), resolved(kwargs or {})
+            args, kwargs = run_untraced(self._settled, (args, kwargs or {}))
             return func(*args, **kwargs)
         if (not types or _ORDINARY.issuperset(types)) and transforms() is None:
             if (form := FORMS.get(func)) is not None:
@@ -103,6 +101,11 @@ class Fusion(TorchFunctionMode):
             elif func is torchs_linear:
                 return self.linear(*args, **(kwargs or {}))
         return self._functions.call(func, args, kwargs or {}, types)
+
+    def _settled(self, arguments: Any) -> Any:
+        """A function's arguments with their values, where nothing waits any longer."""
+        self.queue.settle()
+        return resolved(arguments)
 
     def is_called_first(self) -> bool:
         """Whether a function called now comes here before anybody else, for its values alone."""

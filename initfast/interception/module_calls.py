@@ -207,14 +207,15 @@ class ModuleCall(ReplacedCall):
             self.after(self, args, kwargs, y)
             return y
 
-        def see(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
-            self.after(self, args, kwargs, output)
-
-        handle = self.module.register_forward_hook(see, with_kwargs=True)
+        handle = self.module.register_forward_hook(self._see, with_kwargs=True)
         try:
             return self.as_before(args, kwargs)
         finally:
             handle.remove()
+
+    def _see(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+        """A forward hook."""
+        self.after(self, args, kwargs, output)
 
     def forward(self, *args: Any) -> Any:
         """What the forward of the module's class returns."""
@@ -235,7 +236,7 @@ class ModuleCall(ReplacedCall):
 
 
 def install(calls: Iterable[ReplacedCall]) -> None:
-    """Put each in the place of its module's call."""
+    """Put each in the place of its module's call, until it is released."""
     with _LOCK:
         for call in calls:
             own = call.module.__dict__
@@ -247,14 +248,18 @@ def install(calls: Iterable[ReplacedCall]) -> None:
 
 
 def release(calls: Iterable[ReplacedCall]) -> None:
-    """End each, and give its place back to the call that was there before.
+    """End each, take its own hooks off, and give its place back to the call that was there before.
 
-    What the net itself has put there meanwhile stays.
+    What the net itself has put there meanwhile stays; so does all where none was installed.
     """
     with _LOCK:
         for call in calls:
             call.end()
-            own = call.module.__dict__
+            module, own = call.module, call.module.__dict__
+            for i, hook in list(module._forward_hooks.items()) if module._forward_hooks else ():
+                if getattr(hook, "__self__", None) is call:
+                    module._forward_hooks_with_kwargs.pop(i, None)
+                    module._forward_hooks.pop(i, None)
             top = own.get(CALL)
             if top is call:
                 if call.before is None:

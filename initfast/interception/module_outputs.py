@@ -27,7 +27,11 @@ PADDED = (
     "A TransformerEncoder ran without nested tensors, which it makes of padded inputs in "
     "evaluation mode: padding is measured too, and its outputs there are not zero."
 )
-
+FAST_PATH = (
+    "Layers ran without torch's fast path, which nn.TransformerEncoderLayer and "
+    "nn.MultiheadAttention take in evaluation mode without gradients: it rounds otherwise, and "
+    "leaves out dropout that is in training mode."
+)
 
 HOOK = "hook"
 """What is said to have made the output that a user's hook puts for that of a module."""
@@ -66,7 +70,7 @@ class ModuleOutputs:
             return None
         if computes:
             return self._keep_weight if computes_weights(module) else _nothing
-        return self._note_padding if isinstance(module, nn.TransformerEncoder) else self.measure
+        return self._note_fast_path if isinstance(module, _WITH_FAST_PATH) else self.measure
 
     def _keep_weight(
         self, call: ModuleCall, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
@@ -74,14 +78,16 @@ class ModuleOutputs:
         if isinstance(output, Tensor):
             self._made[id(call.module)] = output
 
-    def _note_padding(
+    def _note_fast_path(
         self, call: ModuleCall, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
     ) -> None:
         module = call.module
         mask = kwargs.get("src_key_padding_mask", args[2] if len(args) > 2 else None)
-        runs_nested = getattr(module, "use_nested_tensor", False) and not module.training
-        if runs_nested and mask is not None and not torch.is_grad_enabled():
-            self.notes[PADDED] = None
+        if not (module.training or torch.is_grad_enabled()):
+            if getattr(module, "use_nested_tensor", False) and mask is not None:
+                self.notes[PADDED] = None
+            if _may_be_fast(module):
+                self.notes[FAST_PATH] = None
         self.measure(call, args, kwargs, output)
 
     def measure(
@@ -230,6 +236,18 @@ def _nothing(*arguments: Any) -> None:
 def computes_weights(module: nn.Module) -> bool:
     """Whether a module makes a weight out of parameters."""
     return isinstance(module, ParametrizationList)
+
+
+_WITH_FAST_PATH = (nn.TransformerEncoder, nn.TransformerEncoderLayer, nn.MultiheadAttention)
+
+
+def _may_be_fast(module: nn.Module) -> bool:
+    """Whether torch has a fast path for a module that is built so."""
+    if isinstance(module, nn.TransformerEncoderLayer):
+        attention: Any = getattr(module, "self_attn", None)
+        return bool(getattr(module, "activation_relu_or_gelu", 0)) and _may_be_fast(attention)
+    is_attention = isinstance(module, nn.MultiheadAttention)
+    return is_attention and bool(module.batch_first and module._qkv_same_embed_dim)
 
 
 def _value(t: Tensor) -> Tensor:

@@ -27,13 +27,15 @@ from torch import Tensor
 from torch.utils import swap_tensors
 
 from initfast.interception.deferred_tensor import DeferredTensor, LinearCall, Link
+from initfast.interception.undisturbed import run_undisturbed, run_with_graph
 from initfast.nets.activation_calls import NO_ACTIVATION, Call
 from initfast.nets.names import NetNames
 from initfast.ops.activations import ACTIVATIONS
 from initfast.ops.dispatch import LINEAR_ACT
 from initfast.recording.events import Source
 from initfast.recording.recorder import Recorder
-from initfast.torch_state import grad_enabled, graphs, torchs_linear, undisturbed
+from initfast.recording.stop_at_nonfinite import NonFinite
+from initfast.torch_state import grad_enabled, torchs_linear
 
 
 class Queue:
@@ -60,6 +62,7 @@ class Queue:
         # Pre-activations without a value whose activation has run; then those with a value.
         self._consumed: list[weakref.ref[DeferredTensor]] = []
         self.settled: list[weakref.ref[DeferredTensor]] = []
+        self._held: list[DeferredTensor] = []  # by user code, in the end
 
     # ---- what comes to wait ----
 
@@ -172,8 +175,7 @@ class Queue:
         Results with values and deferred layers never wait at the same time.
         """
         if self._chain_links or self._made:
-            with undisturbed():
-                self.record_undisturbed()
+            run_undisturbed(self.record_undisturbed)
 
     def record_undisturbed(self) -> None:
         """Likewise, where no function mode, transform or cast applies."""
@@ -190,8 +192,8 @@ class Queue:
     def run(self) -> None:
         """Run the linear layers whose activations have been asked for."""
         if self._chain_links:
-            with self.lock, undisturbed():
-                self._run_chains()
+            with self.lock:
+                run_undisturbed(self._run_chains)
 
     def settle(self) -> None:
         """Compute and record whatever waits: what follows may write to memory."""
@@ -210,22 +212,25 @@ class Queue:
 
     def release(self) -> None:
         """Turn every DeferredTensor that user code still holds into an ordinary tensor."""
-        refs, held = [*self._consumed, *self.settled], [z for z, _ in self._linears.values()]
-        self._linears, self._made, self._also = {}, {}, {}
-        self._consumed, self.settled = [], []
+        refs, held = [*self._consumed, *self.settled], self._held  # with what an interrupt left
+        held += [z for z, _ in self._linears.values()]
         held += [z for ref in refs if (z := ref()) is not None]
         held += [z for link in self._chain_links if (z := link.tensor()) is not None]
         refs.clear()
+        self._linears, self._made, self._also = {}, {}, {}
+        self._consumed, self.settled = [], []
         for z in held:
             z.has_graph = False
-        for z in held:
+        while held:
+            z = held[-1]
             # What the layer cannot compute now, it raises when the tensor is used; a tensor that
             # user code has weak references to stays a DeferredTensor, which serves as well.
-            with suppress(Exception):
+            with suppress(Exception, NonFinite):
                 value = z.resolve()
                 self.settled.clear()
                 alias = value.view_as(value) if value.requires_grad else value.detach()
                 swap_tensors(z, alias)
+            held.pop()
 
     def evaluate(self, z: DeferredTensor) -> Tensor:
         """Run what a DeferredTensor stands for; record it unless that has been done."""
@@ -257,8 +262,7 @@ class Queue:
             x, own = self._input(link), link.linear
             if own.has_graph:
                 assert link.call is None  # a pair with a graph has run, or nobody can ask for it
-                with graphs():
-                    return torchs_linear(x, own.weight, own.bias)
+                return run_with_graph(torchs_linear, x, own.weight, own.bias)
             act, alpha, beta, _ = link.call or NO_ACTIVATION
             kernels = own.kind.kernels
             link.value = LINEAR_ACT(kernels, x, own.weight, own.bias, act, alpha, beta, False)[0]
@@ -276,10 +280,10 @@ class Queue:
             x, kernels = self._input(chain[0]), chain[0].linear.kind.kernels
             layers = [pair.layer() for pair in chain]
             if pre is not None:  # a chain of its own: what feeds it feeds the pre-activation too
-                link.value = self._pair_by_torch(link, pre)
+                link.value = run_with_graph(self._pair_by_torch, link, pre)
             elif chain[0].linear.has_graph:
-                with graphs():
-                    link.value = self._recorder.linear_act_with_graph(x, kernels, layers)
+                recorder = self._recorder
+                link.value = run_with_graph(recorder.linear_act_with_graph, x, kernels, layers)
             else:
                 link.value = self._recorder.linear_act_chain(x, kernels, layers)
             if (y := link.tensor()) is not None:
@@ -290,9 +294,8 @@ class Queue:
         """The result of a pair with a graph in which its pre-activation has its place."""
         z, call = self._value(pre.link), link.call or NO_ACTIVATION
         act = partial(ACTIVATIONS[call.act].value, z, call.alpha, call.beta)
-        with graphs():
-            kernels, source = link.linear.kind.kernels, self._source(pre.link)
-            y = self._recorder.act(source, kernels, z, call, act, link.pre_also)
+        kernels, source = link.linear.kind.kernels, self._source(pre.link)
+        y = self._recorder.act(source, kernels, z, call, act, link.pre_also)
         pre.settle(z)
         for name in link.also:
             self._recorder.also(name, y)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import torch
@@ -14,6 +13,7 @@ from torch.overrides import handle_torch_function, has_torch_function_unary
 
 from initfast.interception.deferred_tensor import values_of
 from initfast.shared_patch import SharedPatch
+from initfast.undo_log import UndoLog
 
 # ---- DLPack's export functions, which torch calls past function modes ----
 
@@ -42,19 +42,10 @@ EXPORTS = frozenset(_EXPORTS.values())
 """What stands in for them."""
 
 
-def _show_exports() -> Callable[[], None]:
-    replaced = []
+def _show_exports(log: UndoLog) -> None:
     for owner, name in _NAMES:
         if (export := getattr(owner, name, None)) in _EXPORTS:
-            setattr(owner, name, _EXPORTS[export])
-            replaced.append((owner, name, export))
-
-    def put_back() -> None:
-        for owner, name, export in replaced:
-            if getattr(owner, name, None) is _EXPORTS[export]:
-                setattr(owner, name, export)
-
-    return put_back
+            log.replace(owner, name, _EXPORTS[export])
 
 
 VISIBLE_EXPORTS = SharedPatch(_show_exports)
@@ -63,20 +54,14 @@ VISIBLE_EXPORTS = SharedPatch(_show_exports)
 # ---- the user's own autograd functions, which torch runs past function modes ----
 
 
-def _give_values() -> Callable[[], None]:
+def _give_values(log: UndoLog) -> None:
     original = functorch_utils.unwrap_dead_wrappers
 
     def unwrap_dead_wrappers(args: tuple[Any, ...]) -> tuple[Any, ...]:
         values, _ = values_of(args, {})  # only what stands alone takes part in the graph
         return original(values)
 
-    functorch_utils.unwrap_dead_wrappers = unwrap_dead_wrappers
-
-    def put_back() -> None:
-        if functorch_utils.unwrap_dead_wrappers is unwrap_dead_wrappers:
-            functorch_utils.unwrap_dead_wrappers = original
-
-    return put_back
+    log.replace(functorch_utils, "unwrap_dead_wrappers", unwrap_dead_wrappers)
 
 
 PLAIN_ARGUMENTS = SharedPatch(_give_values)
@@ -98,11 +83,8 @@ class _NonReentrant:
         )
 
 
-def _replace_checkpoints() -> Callable[[], None]:
-    module: Any = torch.utils.checkpoint
-    reentrant = module.CheckpointFunction
-    module.CheckpointFunction = _NonReentrant
-    return partial(setattr, module, "CheckpointFunction", reentrant)
+def _replace_checkpoints(log: UndoLog) -> None:
+    log.replace(torch.utils.checkpoint, "CheckpointFunction", _NonReentrant)
 
 
 NON_REENTRANT_CHECKPOINTS = SharedPatch(_replace_checkpoints)

@@ -12,6 +12,7 @@ from initfast.errors import add_note
 from initfast.profiling.arguments import NO_TARGETS
 from initfast.recording.autograd_graph import leaf_tensors
 from initfast.recording.gradients import Gradients, scale_of
+from initfast.undo_log import UndoLog
 
 
 def loss_of(loss: Callable[..., Any], output: Any, targets: Any = NO_TARGETS) -> Tensor:
@@ -53,6 +54,7 @@ def run_backward(
     known: Iterable[Tensor],
     gradients: Gradients,
     scaler: Any,
+    log: UndoLog,
     parameters: Iterable[Tensor] = (),
 ) -> None:
     """Run the backward of a loss for the sake of its hooks: no gradient is kept anywhere.
@@ -66,6 +68,7 @@ def run_backward(
             none that requires a gradient, the leaf tensors of the whole graph.
         gradients: what measures.
         scaler: a GradScaler or None.
+        log: gets what puts `.grad` back.
         parameters: what else may get a gradient.
 
     Raises:
@@ -77,6 +80,7 @@ def run_backward(
         gradients.scale = scale_of(scaler, loss.device)
         loss = loss * gradients.scale
     gradients.arm(loss)
+    log.add(_put_back, kept)
     try:
         for t, grad in kept:
             if grad is not None:
@@ -88,6 +92,10 @@ def run_backward(
         raise
     finally:
         gradients.armed = False
-        for t, grad in kept:
-            if t.grad is not grad:
-                t.grad = grad
+
+
+def _put_back(kept: Iterable[tuple[Tensor, Tensor | None]]) -> None:
+    """Give each tensor the gradient that it had."""
+    for t, grad in kept:
+        if t.grad is not grad:
+            t.grad = grad

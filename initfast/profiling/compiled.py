@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import nn
 
 from initfast.shared_patch import SharedPatch
+from initfast.undo_log import UndoLog
 
 NOTE = "The net is compiled; it was profiled eagerly, so fused kernels may round differently."
 
@@ -31,15 +31,16 @@ def _call_of(module: nn.Module) -> Any:
     return call
 
 
-def _force_eager() -> Callable[[], None]:
-    stance = torch.compiler.set_stance("force_eager")
-    return lambda: stance.__exit__(None, None, None)
+def _force_eager(log: UndoLog) -> None:
+    frames: Any = torch._dynamo.eval_frame
+    log.add(frames._set_stance, frames._stance)
+    torch.compiler.set_stance("force_eager")
 
 
 _EAGER = SharedPatch(_force_eager)  # the stance is that of all threads
 
 
-def eagerly() -> AbstractContextManager[None]:
-    """Nothing runs compiled for as long as this lasts; hooks and function modes see everything."""
-    # Else nothing is compiled, and the import takes a second.
-    return _EAGER if "torch._dynamo" in sys.modules else nullcontext()
+def run_eagerly(log: UndoLog) -> None:
+    """Nothing runs compiled until the log is undone; hooks and function modes see everything."""
+    if "torch._dynamo" in sys.modules:  # else nothing is compiled, and the import takes a second
+        _EAGER.make(log)

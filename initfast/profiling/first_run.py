@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from initfast.nets.pytree import tensors
-from initfast.profiling.restore import attributes, is_torchs
+from initfast.profiling.buffers import attributes, is_torchs
 
 
 class FirstRun:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
+from functools import partial
 from threading import get_ident
 from typing import TypeVar
 
+import torch
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
 from initfast.interception.deferred_tensor import resolved
 from initfast.interception.function_mode import Fusion
@@ -23,6 +24,8 @@ from initfast.profiling.nonfinite_parameters import with_nonfinite_parameters
 from initfast.recording.gradients import Gradients
 from initfast.recording.recorder import Recorder
 from initfast.report.report import Report
+from initfast.torch_state import leave_mode, mode_stack
+from initfast.undo_log import UndoLog, with_undo_log
 
 T = TypeVar("T")
 
@@ -64,13 +67,15 @@ class MeasuredForward:
 
     def run(self, forward: Callable[[], T], inputs: Iterable[Tensor]) -> T:
         """What the forward returns."""
-        fusion, queue = self._fusion, self._queue
+        return with_undo_log(partial(self._run, forward, inputs))
+
+    def _run(self, forward: Callable[[], T], inputs: Iterable[Tensor], log: UndoLog) -> T:
+        log.add(self._queue.release)
+        with_gradients = torch.is_grad_enabled()
         try:
             for t in inputs:
                 self._recorder.net_input(t)
-            with self._calls(), VISIBLE_EXPORTS, PLAIN_ARGUMENTS, fusion:
-                output = forward()
-                queue.settle()
+            output = with_undo_log(partial(self._intercepted, forward))
             for _, t in tensors(output):
                 self._recorder.net_output(resolved(t))
             if isinstance(output, (Generator, Coroutine, AsyncGenerator)):
@@ -81,25 +86,26 @@ class MeasuredForward:
             with suppress(Exception):  # a card that has failed
                 self._recorder.finish()  # what the error may have come from
             raise
-        finally:
-            queue.release()
+        except BaseException:  # may have come as the function mode saw the net leave its no_grad()
+            torch._C._set_grad_enabled(with_gradients)
+            raise
 
-    @contextmanager
-    def _calls(self) -> Iterator[None]:
-        """Other calls in the place of the modules', for as long as this lasts."""
+    def _intercepted(self, forward: Callable[[], T], log: UndoLog) -> T:
+        """What the forward returns, with other calls in the place of the modules'."""
         self._running.thread = get_ident()
-        calls, handles = list(self._new_calls()), list[RemovableHandle]()
-        try:
-            install(calls)
-            for call in calls:
-                if type(call.module).__call__ is not TORCHS_CALL:
-                    see = call.unless_running
-                    handles.append(call.module.register_forward_hook(see, with_kwargs=True))
-            yield
-        finally:
-            release(calls)
-            for handle in handles:
-                handle.remove()
+        calls = list(self._new_calls())
+        log.add(release, calls)
+        install(calls)
+        for call in calls:
+            if type(call.module).__call__ is not TORCHS_CALL:
+                call.module.register_forward_hook(call.unless_running, with_kwargs=True)
+        VISIBLE_EXPORTS.make(log)
+        PLAIN_ARGUMENTS.make(log)
+        log.add(leave_mode, self._fusion, mode_stack())
+        self._fusion.__enter__()
+        output = forward()
+        self._queue.settle()
+        return output
 
     def _new_calls(self) -> Iterator[ModuleCall]:
         names, running, after = self._names, self._running, self._outputs.after

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 import torch
@@ -24,11 +24,12 @@ from initfast.profiling.data_parallel import WRAPPED, local, shared_weights
 from initfast.profiling.first_run import FirstRun
 from initfast.profiling.forward import MeasuredForward
 from initfast.profiling.preconditions import check_differentiable, check_ready
-from initfast.profiling.restore import unchanged
+from initfast.profiling.restore import put_back_later
 from initfast.recording.gradients import Gradients
 from initfast.recording.recorder import Recorder
 from initfast.recording.stop_at_nonfinite import NonFinite
 from initfast.report.report import Report
+from initfast.undo_log import UndoLog, with_undo_log
 
 
 def profile(
@@ -51,9 +52,13 @@ def profile(
 
     The net runs in the mode, training or evaluation, that it is in. Gradients, hooks, the buffers
     of modules in training mode and torch's random state are left as they were, whatever the forward
-    raises; of a module whose forward gave it another buffer, its attributes too. What else the
-    forward itself writes stays, as after any forward. Scripted modules run unmeasured. What
-    a module computes in a method that is called without calling it has the name of its caller.
+    raises and whenever it is interrupted; of a module whose forward gave it another buffer, its
+    attributes too. What else the forward itself writes stays, as after any forward. So do the
+    buffers that other threads write to by calling the net meanwhile. A context of the net's own,
+    such as autocast, stays in force where its own end was interrupted, as without a profile.
+
+    Scripted modules run unmeasured. What a module computes in a method that is called without
+    calling it has the name of its caller.
 
     The backward leaves nothing in `.grad`, and what is there stays. The user's own hooks run as in
     any backward, but for those that wait for `.grad` to change (post-accumulate hooks). Reentrant
@@ -102,25 +107,30 @@ def profile(
     """
     arguments = ProfileArguments(**locals())  # all of them, under their names
     group = local(net).group
-    with ExitStack() as stack:
-        with together("profile", group):
-            try:
-                forward = _run(arguments, stack, fuse=True)
-            except Unseen:
-                stack.close()
-                forward = _run(arguments, stack, fuse=False)
-        if group is not None and forward.gradients is not None:
-            forward.gradients.average(group)
+    forward = with_undo_log(partial(_measure, arguments, group))
     report = forward.report()
     return report if group is None else report.all_reduce(group)
 
 
-def _run(arguments: ProfileArguments, stack: ExitStack, fuse: bool) -> MeasuredForward:
+def _measure(arguments: ProfileArguments, group: Any, log: UndoLog) -> MeasuredForward:
+    """Run the net, on all ranks of the group if there is one."""
+    with together("profile", group):
+        try:
+            forward = _run(arguments, log, fuse=True)
+        except Unseen:
+            log.undo()
+            forward = _run(arguments, log, fuse=False)
+    if group is not None and forward.gradients is not None:
+        forward.gradients.average(group)
+    return forward
+
+
+def _run(arguments: ProfileArguments, log: UndoLog, fuse: bool) -> MeasuredForward:
     """Run the forward, and the backward if there is a loss.
 
     Args:
         arguments: of :func:`profile`.
-        stack: gets what must be undone in the end.
+        log: gets what must be undone in the end.
         fuse: where gradients flow, linear layers and their activations run as one operator, if no
             module has a backward hook.
 
@@ -142,10 +152,10 @@ def _run(arguments: ProfileArguments, stack: ExitStack, fuse: bool) -> MeasuredF
     first = FirstRun(names.modules) if gradients is not None and gradients.fuse else None
     recorder.before_write = None if first is None else first.before_write
     forward = MeasuredForward(names, recorder, root if is_module else "", notes)
-    _prepare(stack, names.modules, gradients)
+    _prepare(log, gradients)
     given = [t for _, t in tensors(x)]
     try:
-        output = forward.run(lambda: _call(net, x), given)
+        output = forward.run(partial(_call_unchanged, net, x, names.modules, log), given)
     except NonFinite:
         return forward
     except Unseen:
@@ -159,7 +169,7 @@ def _run(arguments: ProfileArguments, stack: ExitStack, fuse: bool) -> MeasuredF
         value = loss_of(loss, output, arguments.targets)
         ends = [p for m in names.modules for p in m._parameters.values() if p is not None]
         known = [*ends, *given] if is_module else []
-        run_backward(value, known, gradients, arguments.scaler, ends)
+        run_backward(value, known, gradients, arguments.scaler, log, ends)
     return forward
 
 
@@ -172,17 +182,25 @@ def _check(arguments: ProfileArguments, names: NetNames, is_module: bool) -> Non
         check_differentiable(modules, {"x": arguments.x, "targets": arguments.targets})
 
 
-def _prepare(stack: ExitStack, modules: list[nn.Module], gradients: Gradients | None) -> None:
-    """Set torch up for the forward and the backward; the stack puts it and the modules back."""
-    stack.enter_context(compiled.eagerly())
-    stack.enter_context(unchanged(modules))
+def _prepare(log: UndoLog, gradients: Gradients | None) -> None:
+    """Set torch up for the forward and the backward; the log puts it back."""
+    compiled.run_eagerly(log)
     if gradients is None:
-        stack.enter_context(torch.no_grad())
+        log.add(torch._C._set_grad_enabled, torch.is_grad_enabled())
+        torch._C._set_grad_enabled(False)
     else:
-        stack.callback(gradients.release)
-        stack.enter_context(torch.inference_mode(False))
-        stack.enter_context(torch.enable_grad())
-        stack.enter_context(NON_REENTRANT_CHECKPOINTS)
+        log.add(gradients.release)
+        inference = torch._C._InferenceMode(False)  # enables gradients too
+        log.add(inference.__exit__, None, None, None)
+        inference.__enter__()
+        NON_REENTRANT_CHECKPOINTS.make(log)
+
+
+def _call_unchanged(net: Callable[..., Any], x: Any, modules: list[nn.Module], log: UndoLog) -> Any:
+    """What the net returns; the log puts back what it changes in its modules."""
+    with torch._C.DisableTorchFunction():
+        put_back_later(modules, log)  # before the calls that measure, which nothing may precede
+    return _call(net, x)
 
 
 def _call(net: Callable[..., Any], x: Any) -> Any:

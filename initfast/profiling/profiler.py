@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import replace
-from functools import reduce
+from functools import partial, reduce
 from types import TracebackType
 from typing import Any
 
@@ -18,12 +17,13 @@ from initfast.interception.module_calls import ReplacedCall, install, release
 from initfast.nets.names import NetNames
 from initfast.nets.pytree import tensors
 from initfast.profiling.arguments import ProfilerArguments
-from initfast.profiling.compiled import NOTE, eagerly, is_compiled
+from initfast.profiling.compiled import NOTE, is_compiled, run_eagerly
 from initfast.profiling.data_parallel import local
 from initfast.profiling.forward import MeasuredForward
 from initfast.recording.gradients import Gradients
 from initfast.recording.recorder import Recorder
 from initfast.report.report import Report
+from initfast.undo_log import UndoLog, with_undo_log
 
 
 class Profiler:
@@ -45,7 +45,12 @@ class Profiler:
     that of all; the gradients at weights are then the ranks' own, before they are averaged.
 
     A net that `torch.compile` or `net.compile()` has changed runs eagerly in the calls that are
-    measured, and the report says so.
+    measured, and the report says so; so do compiled functions that the net calls, unsaid. Torch's
+    fast path through attention in evaluation mode is not taken, which rounds otherwise; the report
+    says that too.
+
+    A KeyboardInterrupt leaves the net and torch as they were. But one that comes at the very moment
+    when the context's end is called keeps it active: `p.__exit__(None, None, None)` ends it then.
 
     Args:
         net: a module; if compiled or wrapped, that which is called.
@@ -80,15 +85,23 @@ class Profiler:
         self._recent: deque[_MeasuredCall] = deque()  # their backwards may still come
         self._running = False
         self._is_compiled = False
-        self._net_call: _NetCall | None = None
+        self._log: UndoLog | None = None  # of the context that is active
 
     def __enter__(self) -> Profiler:
-        if self._net_call is not None:
+        if self._log is not None:
             raise RuntimeError("Profiler: its context is active already; expected one at a time")
         self._is_compiled = is_compiled(self._net.modules())
-        self._net_call = _NetCall(self._net, self._call)
-        install([self._net_call])
-        return self
+        log, net_call = UndoLog(), _NetCall(self._net, self._call)
+        try:
+            log.add(self._release_recent)
+            log.add(release, [net_call])
+            install([net_call])
+            self._log = log
+            return self
+        except BaseException:
+            self._log = None
+            log.undo(quiet=True)
+            raise
 
     def __exit__(
         self,
@@ -96,10 +109,17 @@ class Profiler:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._net_call is not None:
-            release([self._net_call])
-        self._net_call = None
+        log, self._log = self._log, None
+        if log is not None:
+            try:
+                log.undo()
+            finally:  # an interrupt may come as undo is called
+                log.undo(quiet=True)
         self._merge_all_but(0)
+
+    def _release_recent(self) -> None:
+        for call in self._recent:
+            call.release()
 
     def report(self) -> Report:
         """The report of the calls measured so far; at any time, also after the context.
@@ -118,26 +138,31 @@ class Profiler:
         if (self.calls - 1) % self._arguments.every:
             return ours.as_before(args, kwargs)
         self._merge_all_but(_MOST_RECENT - 1)
+        return with_undo_log(partial(self._measure, args, kwargs))
+
+    def _measure(self, args: tuple[Any, ...], kwargs: dict[str, Any], log: UndoLog) -> Any:
+        """What the net returns; the call is kept if it returns."""
         call = _MeasuredCall(self._arguments, self._root, self._is_compiled)
+        log.add(self._release_unless_kept, call)
+        log.add(setattr, self, "_running", False)
         self._running = True
-        try:
-            output = call.run(self._net, args, kwargs)
-        except BaseException:
-            call.release()
-            raise
-        finally:
-            self._running = False
+        output = call.run(self._net, args, kwargs, log)
         self._recent.append(call)
         return output
+
+    def _release_unless_kept(self, call: _MeasuredCall) -> None:
+        if call not in self._recent:
+            call.release()
 
     def _merge_all_but(self, most: int) -> None:
         """Merge the first calls: those whose backwards have run, and what is more than most."""
         recent = self._recent
         while recent and (len(recent) > most or not recent[0].awaits_backward()):
-            call = recent.popleft()
-            call.release()
-            report = call.report()
-            self._merged = report if self._merged is None else self._merged.merge(report)
+            recent[0].release()
+            report = recent[0].report()
+            merged = report if self._merged is None else self._merged.merge(report)
+            self._merged = merged
+            recent.popleft()
 
 
 _MOST_RECENT = 8
@@ -164,18 +189,19 @@ class _MeasuredCall:
     """One measured call of a net, and the backwards through its graph."""
 
     def __init__(self, arguments: ProfilerArguments, root: str, is_compiled: bool) -> None:
-        self._is_compiled = is_compiled
         self._gradients = Gradients(fuse=False, scaler=arguments.scaler)
         self._gradients.armed = True
         recorder = Recorder(gradients=self._gradients)
         notes = [NOTE] if is_compiled else []
         self._forward = MeasuredForward(NetNames(arguments.net), recorder, root, notes, plain=True)
 
-    def run(self, net: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def run(
+        self, net: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], log: UndoLog
+    ) -> Any:
         """What the net returns."""
+        run_eagerly(log)
         given = [t for _, t in tensors((args, kwargs))]
-        with eagerly() if self._is_compiled else nullcontext():
-            return self._forward.run(lambda: net(*args, **kwargs), given)
+        return self._forward.run(lambda: net(*args, **kwargs), given)
 
     def report(self) -> Report:
         """What was measured so far."""

@@ -2,130 +2,86 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from threading import Lock
-from typing import Any
+from collections.abc import Container
+from threading import Lock, get_ident
 
 import torch
-from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
+from torch import nn
 
-from initfast.interception.module_calls import CALL
+from initfast.interception.module_calls import ReplacedCall, install, release
+from initfast.profiling.buffers import Buffers, is_torchs
+from initfast.profiling.other_threads import BufferCall, NetCall
+from initfast.undo_log import UndoLog
 
 
-@contextmanager
-def unchanged(modules: list[nn.Module]) -> Iterator[None]:
-    """Put the random state and the buffers of training modules back at the end.
+def put_back_later(modules: list[nn.Module], log: UndoLog) -> None:
+    """Have the log put the random state and the buffers of training modules back.
 
-    A module that has given itself another buffer gets its attributes back as well, in any mode:
-    they may tell what the buffer was.
+    A module that has given itself another buffer gets its attributes back as well, in any mode.
+    What other threads that call the first of the modules leave in the buffers stays; but what they
+    draw, and what they write to buffers in other ways, is put back too.
 
     Where threads do this at the same time, what was before all of them stands in the end: who ends
     leaves what he found to those that began after him.
     """
+    found = _Found(modules)
+    log.add(_put_back, found)
+    install(found.calls)
     with _LOCK:
-        found = _Found(modules)
+        found.take({active.thread for active in _ACTIVE})
         _ACTIVE.append(found)
-    try:
-        yield
-    finally:
-        with _LOCK:
-            place = _ACTIVE.index(found)
-            del _ACTIVE[place]
+
+
+def _put_back(found: _Found) -> None:
+    with _LOCK:
+        if found in _ACTIVE:
             found.put_back()
-            for later in _ACTIVE[place:]:
+            for later in _ACTIVE[_ACTIVE.index(found) + 1 :]:
                 later.inherit(found)
+            _ACTIVE.remove(found)
+    release(found.calls)
 
 
 class _Found:
-    """The random state and the modules as they were."""
+    """The random state and the modules as they were.
+
+    Attributes:
+        thread: that of the profile.
+        calls: what stands in the place of modules' calls until then.
+    """
 
     def __init__(self, modules: list[nn.Module]) -> None:
+        self._buffers = {id(m): Buffers(m) for m in modules if m._buffers or not is_torchs(m)}
+        written = [one for one in self._buffers.values() if one.may_be_written]
+        self.thread = get_ident()
+        self.calls: list[ReplacedCall] = []
+        if written:
+            self._net_call = NetCall(modules[0])
+            self.calls = [*(BufferCall(one, self._net_call) for one in written), self._net_call]
+
+    def take(self, profiled: Container[int]) -> None:
+        """Find what is there now; threads that profile the net are no others."""
+        if self.calls:
+            alone = {i for i, one in self._buffers.items() if one.is_alone}
+            self._net_call.note_running(profiled, alone)
         self._random = torch.get_rng_state()
         self._cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
-        self._saved = {id(m): _Saved(m) for m in modules if m._buffers or not is_torchs(m)}
+        for one in self._buffers.values():
+            one.take()
 
     def put_back(self) -> None:
         torch.set_rng_state(self._random)
         if self._cuda is not None:
             torch.cuda.set_rng_state_all(self._cuda)
-        for one in self._saved.values():
+        for one in self._buffers.values():
             one.put_back()
 
     def inherit(self, earlier: _Found) -> None:
         """Put back what the earlier one found."""
         self._random, self._cuda = earlier._random, earlier._cuda or self._cuda
-        self._saved.update((i, one) for i, one in earlier._saved.items() if i in self._saved)
+        mine = self._buffers
+        mine.update((i, one) for i, one in earlier._buffers.items() if i in mine)
 
 
 _ACTIVE: list[_Found] = []  # in the order of their beginning
 _LOCK = Lock()
-
-
-class _Saved:
-    """The buffers and attributes of a module."""
-
-    __slots__ = ("attributes", "buffers", "copies", "module", "transient")
-
-    def __init__(self, module: nn.Module) -> None:
-        self.module = module
-        self.attributes = attributes(module)
-        self.buffers = dict(module._buffers.items())
-        self.copies = _copies(module) if self.buffers else []
-        self.transient = set(module._non_persistent_buffers_set)
-
-    def put_back(self) -> None:
-        for tensor, copy in self.copies:
-            storage = tensor.untyped_storage()
-            if tensor.shape == copy.shape and (storage.nbytes() or not copy.numel()):
-                # .data counts its versions apart: an older graph may have saved the tensor.
-                tensor.data.copy_(copy)
-            else:  # resized, or its memory given away
-                tensor.data = copy
-        now = self.module._buffers
-        if not (now or self.buffers):
-            return
-        if not isinstance(now, dict) or _are_the_same(now, self.buffers):
-            return
-        now.clear()
-        now.update(self.buffers)
-        own = self.module.__dict__
-        for name in attributes(self.module).keys() - self.attributes.keys():
-            del own[name]
-        own.update(self.attributes)
-        names = self.module._non_persistent_buffers_set
-        names.clear()
-        names |= self.transient
-
-
-def attributes(module: nn.Module) -> dict[str, Any]:
-    """Its attributes, but for the call that a profile has put in the place of its own."""
-    own = module.__dict__.copy()  # at once: other threads' profiles put their calls there
-    own.pop(CALL, None)
-    return own
-
-
-def is_torchs(module: nn.Module) -> bool:
-    """Whether it is one of torch's modules, whose forward gives them no buffers."""
-    return type(module).__module__.startswith("torch.nn.modules.")
-
-
-def _are_the_same(a: dict[str, Tensor | None], b: dict[str, Tensor | None]) -> bool:
-    return a.keys() == b.keys() and all(t is b[name] for name, t in a.items())
-
-
-def _copies(module: nn.Module) -> list[tuple[Tensor, Tensor]]:
-    """Copies of the buffers that a forward may write to: those of a module in training mode.
-
-    Whether it did cannot be told: batch norm writes past the version counter.
-    """
-    return [
-        (t, t.clone())
-        for t in module._buffers.values()
-        if module.training
-        and t is not None
-        and not is_lazy(t)
-        and not t.is_inference()
-        and torch._debug_has_internal_overlap(t) != 1  # expanded: torch refuses to write to it
-    ]

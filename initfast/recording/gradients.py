@@ -247,10 +247,18 @@ class Gradients:
         for handle in self._weight_handles:
             handle.remove()
         for t in self._leaf_tensors:
+            self._take_off(t)
             if not t._backward_hooks:
                 t._backward_hooks = None
         self._weight_handles, self._leaf_tensors, self._weights = [], [], {}
         self._unwritten = set()
+
+    def _take_off(self, leaf: Tensor) -> None:
+        """Take a hook off whose handle an interrupt kept from being kept."""
+        hooks: dict[int, Any] = leaf._backward_hooks or {}
+        for i, hook in list(hooks.items()):
+            if getattr(getattr(hook, "func", None), "__self__", None) is self:
+                del hooks[i]
 
     def release(self) -> None:
         """Take every hook off again."""

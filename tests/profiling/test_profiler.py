@@ -279,3 +279,22 @@ def test_what_cannot_be_profiled():
 
 def test_ranks_reduce_their_reports(tmp_path):
     launch.run([check_ranks, check_sharded], 2, tmp_path)
+
+
+def test_a_compiled_function_of_the_net_runs_eagerly_when_it_is_measured():
+    pytest.importorskip("torch._dynamo")
+    function = torch.compile(lambda z: torch.tanh(z) * 2, backend="eager")
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.Linear(4, 4)
+
+        def forward(self, x):
+            return function(self.linear(x))
+
+    net, x = Net(), torch.ones(2, 4)
+    expected = net(x)
+    with initfast.Profiler(net) as p:
+        assert torch.equal(net(x), expected)
+    assert p.report()["linear"].op == "linear + tanh"

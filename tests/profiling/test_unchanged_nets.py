@@ -14,6 +14,7 @@ from torch.overrides import TorchFunctionMode
 from initfast.interception.module_calls import CALL
 from initfast.interception.torch_patches import NON_REENTRANT_CHECKPOINTS
 from initfast.profiling.profile import profile
+from initfast.undo_log import UndoLog
 
 
 def perceptron():
@@ -291,9 +292,11 @@ def test_subclasses_that_keep_their_attributes_otherwise(x, build):
 def test_checkpoints_are_put_back_by_whoever_leaves_last():
     checkpoint = torch.utils.checkpoint
     before = checkpoint.CheckpointFunction
-    with NON_REENTRANT_CHECKPOINTS:
-        inside = checkpoint.CheckpointFunction
-        NON_REENTRANT_CHECKPOINTS.__enter__()
+    first, last = UndoLog(), UndoLog()
+    NON_REENTRANT_CHECKPOINTS.make(first)
+    inside = checkpoint.CheckpointFunction
+    NON_REENTRANT_CHECKPOINTS.make(last)
+    first.undo()
     assert checkpoint.CheckpointFunction is inside is not before
-    NON_REENTRANT_CHECKPOINTS.__exit__(None, None, None)
+    last.undo()
     assert checkpoint.CheckpointFunction is before

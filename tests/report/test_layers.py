@@ -205,8 +205,16 @@ def test_padding_that_is_measured_is_noted(training, masked):
     net = nn.TransformerEncoder(layer, 2).train(training)
     mask = torch.tensor([[False] * 4, [False, False, True, True]]) if masked else None
     report = profile(net, {"src": batch(2, 4, 8), "src_key_padding_mask": mask})
-    assert len(report.notes) == (masked and not training)
-    assert all("padding is measured too" in note for note in report.notes)
+    padding = [note for note in report.notes if "padding is measured too" in note]
+    fast = [note for note in report.notes if "fast path" in note]
+    assert len(padding) == (masked and not training)
+    assert len(fast) == (not training)
+    assert len(report.notes) == len(padding) + len(fast)
+
+
+def test_what_has_no_fast_path_is_not_noted():
+    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=False)
+    assert not profile(layer.eval(), batch(2, 4, 8)).notes
 
 
 def test_an_output_that_a_layer_took_before_is_one_all_the_same():

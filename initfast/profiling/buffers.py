@@ -1,0 +1,107 @@
+"""The buffers of a module as they were found."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from threading import RLock
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+from initfast.interception.module_calls import CALL
+
+
+class Buffers:
+    """The buffers of a module, to be put back as they were when they were last taken.
+
+    If it has given itself another buffer it gets its attributes back as well: they may tell what
+    the buffer was.
+
+    Attributes:
+        may_be_written: whether a forward may write to them: it is in training mode.
+        is_alone: whether one call runs at a time: only torch's own forward writes to them.
+        lock: held while they are taken or put back, and while that forward runs.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+        self.may_be_written = bool(module.training and module._buffers)
+        self.is_alone = self.may_be_written and is_torchs(module)
+        self.lock: AbstractContextManager[Any] = RLock() if self.is_alone else nullcontext()
+        self._found: dict[str, Tensor | None] | None = None  # not taken yet
+
+    def take(self) -> None:
+        """Find the buffers as they are now."""
+        module = self.module
+        with self.lock:
+            self._attributes = attributes(module)
+            self._copies = _copies(module) if self.may_be_written else []
+            self._transient = set(module._non_persistent_buffers_set)
+            self._found = dict(module._buffers.items())
+
+    def put_back(self) -> None:
+        """Leave them as they were found."""
+        with self.lock:
+            if self._found is not None:
+                for tensor, copy in self._copies:
+                    _write(tensor, copy)
+                self._put_same_back(self._found)
+
+    def _put_same_back(self, found: dict[str, Tensor | None]) -> None:
+        """Where there are others now, put these and the attributes back."""
+        now = self.module._buffers
+        if not (now or found) or not isinstance(now, dict) or _are_the_same(now, found):
+            return
+        own = self.module.__dict__
+        for name in attributes(self.module).keys() - self._attributes.keys():
+            del own[name]
+        own.update(self._attributes)
+        names = self.module._non_persistent_buffers_set
+        names.clear()
+        names |= self._transient
+        now = self.module._buffers  # last: they tell whether this has been done
+        now.clear()
+        now.update(found)
+
+
+def is_torchs(module: nn.Module) -> bool:
+    """Whether it is one of torch's modules, whose forward gives them no buffers."""
+    return type(module).__module__.startswith("torch.nn.modules.")
+
+
+def attributes(module: nn.Module) -> dict[str, Any]:
+    """Its attributes, but for the call that a profile has put in the place of its own."""
+    own = module.__dict__.copy()  # at once: other threads' profiles put their calls there
+    own.pop(CALL, None)
+    return own
+
+
+def _are_the_same(a: dict[str, Tensor | None], b: dict[str, Tensor | None]) -> bool:
+    return a.keys() == b.keys() and all(t is b[name] for name, t in a.items())
+
+
+def _copies(module: nn.Module) -> list[tuple[Tensor, Tensor]]:
+    """Copies of the buffers that a forward may write to: those of a module in training mode.
+
+    Whether it did cannot be told: batch norm writes past the version counter.
+    """
+    return [
+        (t, t.clone())
+        for t in module._buffers.values()
+        if module.training
+        and t is not None
+        and not is_lazy(t)
+        and not t.is_inference()
+        and torch._debug_has_internal_overlap(t) != 1  # expanded: torch refuses to write to it
+    ]
+
+
+def _write(tensor: Tensor, copy: Tensor) -> None:
+    storage = tensor.untyped_storage()
+    if tensor.shape == copy.shape and (storage.nbytes() or not copy.numel()):
+        # .data counts its versions apart: an older graph may have saved the tensor.
+        tensor.data.copy_(copy)
+    else:  # resized, or its memory given away
+        tensor.data = copy
