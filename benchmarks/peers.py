@@ -14,7 +14,7 @@ from torch import Tensor, nn
 def peers(net: nn.Module, x: Tensor, compiling: bool = True) -> list[Peer]:
     """Every peer, to watch ``net(x)``; on a card also what compiles it, unless that is too long."""
     builders: dict[str, Callable[[nn.Module, Tensor], Run]] = {
-        "std hook": functools.partial(_hooks, _std),
+        "std hook": std_hooks,
         "six-stat hooks": functools.partial(_hooks, _six_stats),
         "HF DebugUnderflowOverflow": _hugging_face,
         "TorchLens trace": _torchlens,
@@ -36,6 +36,11 @@ def statistics(y: Tensor) -> tuple[Tensor, ...]:
     finite = torch.isfinite(y)
     wide = y.float()
     return wide.mean(), wide.std(), y.min(), y.max(), (y == 0).sum(), (~finite).sum()
+
+
+def std_hooks(net: nn.Module, x: Tensor) -> Run:
+    """The hook that people write first: ``y.std().item()`` at every module without children."""
+    return _hooks(_std, net, x)
 
 
 def _std(y: Tensor) -> tuple[float, ...]:
