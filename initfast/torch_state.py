@@ -1,4 +1,4 @@
-"""Under what code runs at a moment: gradients, casts, transforms, traces."""
+"""Under what code runs at a moment: gradients, casts, transforms, traces, modes."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ torchs_linear = F.linear
 
 
 def observed() -> bool:
-    """Whether a cast, a trace or a tangent asks more of a function than its values."""
+    """Whether a cast, a dispatch mode or a tangent asks more of a function than its values."""
     return autocast_enabled() or dispatch_modes() > 0 or forward_ad._current_level >= 0
 
 
-def watched() -> bool:
-    """Whether a compiler, a transform, a trace or a dispatch mode must see every write."""
+def operators_are_seen() -> bool:
+    """Whether a compiler, a transform, a trace or a dispatch mode looks at the operators."""
     return (
         torch.compiler.is_compiling()
         or dispatch_modes() > 0

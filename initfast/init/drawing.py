@@ -20,7 +20,7 @@ from initfast.init.keys import draw_key, next_key
 from initfast.init.placement import Shard, is_distributed, shard_of
 from initfast.ops.functions import count_write
 from initfast.ops.schemas import definitions
-from initfast.torch_state import watched
+from initfast.torch_state import operators_are_seen
 
 P = ParamSpec("P")
 LAWS: dict[str, Callable[..., None]] = {}
@@ -65,7 +65,7 @@ def draw(
     Raises:
         ArgumentError: generator or key do not fit.
     """
-    if watched():
+    if operators_are_seen():
         return _draw_in_sight(tensor, name, generator, key, numbers)
     if has_no_data(tensor):
         return tensor

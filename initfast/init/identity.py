@@ -12,7 +12,7 @@ from initfast.init import filling
 from initfast.init.drawing import has_no_data
 from initfast.init.placement import Shard, shard_of
 from initfast.ops.functions import count_write
-from initfast.torch_state import watched
+from initfast.torch_state import operators_are_seen
 
 
 @filling.initialiser
@@ -121,7 +121,7 @@ def fill_centre(
         entries: given outputs ``[m, 1]`` and inputs ``[n]``, the entries ``[m, n]`` there.
     """
     filling.check_memory(tensor, name)
-    if not watched() and has_no_data(tensor):
+    if not operators_are_seen() and has_no_data(tensor):
         return tensor
     shard = shard_of(tensor)
     local = shard.local

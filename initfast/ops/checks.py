@@ -11,7 +11,7 @@ from torch.nn.parameter import Parameter
 
 from initfast.errors import ArgumentError
 from initfast.ops.activations import check_activation
-from initfast.torch_state import watched
+from initfast.torch_state import operators_are_seen
 
 DTYPES = {
     torch.float32: "float32",
@@ -32,7 +32,7 @@ def check_extent(t: Tensor, what: str) -> None:
 
     FSDP takes the memory of weights away, and untyped_storage().resize_() that of anything.
     """
-    if type(t) not in _PLAIN or t.layout != torch.strided or watched():
+    if type(t) not in _PLAIN or t.layout != torch.strided or operators_are_seen():
         return
     bytes_held = t.untyped_storage().nbytes()
     if t.is_contiguous():

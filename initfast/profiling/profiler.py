@@ -91,7 +91,7 @@ class Profiler:
         if self._log is not None:
             raise RuntimeError("Profiler: its context is active already; expected one at a time")
         self._is_compiled = is_compiled(self._net.modules())
-        log, net_call = UndoLog(), _NetCall(self._net, self._call)
+        log, net_call = UndoLog(), _ProfilerCall(self._net, self._call)
         try:
             log.add(self._release_recent)
             log.add(release, [net_call])
@@ -130,7 +130,7 @@ class Profiler:
         reports = known + [call.report() for call in self._recent]
         return reduce(Report.merge, reports) if reports else Report([], root=self._root)
 
-    def _call(self, ours: _NetCall, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def _call(self, ours: _ProfilerCall, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Call the net, measured if it is its turn."""
         if self._running or profiling() or torch.compiler.is_compiling():
             return ours.as_before(args, kwargs)
@@ -169,7 +169,7 @@ _MOST_RECENT = 8
 """How many measured calls wait for their backwards at a time."""
 
 
-class _NetCall(ReplacedCall):
+class _ProfilerCall(ReplacedCall):
     """What runs in the place of a net's call: the Profiler's, while its context is active."""
 
     __slots__ = ("_profiled",)

@@ -44,7 +44,7 @@ def frozen(layers: Sequence[ChainLayer]) -> int:
     return len(layers)
 
 
-def run_with_graph(
+def run_chain(
     gradients: Gradients,
     x: Tensor,
     kernels: Any,

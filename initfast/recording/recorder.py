@@ -18,7 +18,7 @@ from initfast.recording.events import Event, Source, linear_source, new_event
 from initfast.recording.gradients import Gradients
 from initfast.recording.known_tensors import KnownTensors
 from initfast.recording.layers import Recording
-from initfast.recording.linear_act_chain import ChainLayer, frozen, run_with_graph
+from initfast.recording.linear_act_chain import ChainLayer, frozen, run_chain
 from initfast.recording.marks import Marks
 from initfast.recording.stop_at_nonfinite import Stopping
 
@@ -102,7 +102,7 @@ class Recorder(KnownTensors):
         assert gradients is not None
         x_row, first = self.row(x, kernels), self._rows.count
         addresses = range(first + 1, first + 3 * len(layers), 3)
-        y, measured = run_with_graph(gradients, x, kernels, layers, addresses)
+        y, measured = run_chain(gradients, x, kernels, layers, addresses)
         for layer, (rows, _) in zip(layers, measured, strict=True):
             gradients.weight(self._rows.add(rows, 3) + 2, layer.weight)
         widths = [layer.weight.shape[0] for layer in layers]
