@@ -16,8 +16,8 @@ from threading import Lock, get_ident
 from typing import Any
 
 from torch import nn
-from torch.nn.modules import module as module_hooks
 
+from initfast.interception.hooks import GLOBAL_HOOKS, has_hooks_around, is_bare
 from initfast.nets.activation_calls import MODULES
 from initfast.nets.names import NetNames
 from initfast.torch_state import is_traced
@@ -31,12 +31,6 @@ MISSED = object()
 TORCHS_CALL = nn.Module.__call__
 _CALL_IMPL = nn.Module._call_impl
 _ACTIVATIONS = {kind.forward for kind in MODULES}
-_GLOBAL_HOOKS_AROUND = (
-    module_hooks._global_forward_pre_hooks,
-    module_hooks._global_backward_pre_hooks,
-    module_hooks._global_backward_hooks,
-)
-_GLOBAL_HOOKS = (*_GLOBAL_HOOKS_AROUND, module_hooks._global_forward_hooks)
 _LOCK = Lock()  # of the calls that modules have
 
 
@@ -182,11 +176,11 @@ class ModuleCall(ReplacedCall):
 
     def end(self) -> None:
         """Do nothing from now on, and keep nothing: a copy of the module may keep this."""
-        self.is_active, self._running, self.after, self.short = False, None, _nothing, None
+        self.is_active, self._running, self.after, self.short = False, None, measure_nothing, None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> ReplacedCall:
         copied: Any = super().__deepcopy__(memo)
-        copied._running, copied.after, copied.short = None, _nothing, None
+        copied._running, copied.after, copied.short = None, measure_nothing, None
         return copied
 
     def unless_running(
@@ -202,7 +196,7 @@ class ModuleCall(ReplacedCall):
 
         Where hooks change these on the way, a hook that runs after the user's sees them.
         """
-        if not _has_hooks_around(self.module):
+        if not has_hooks_around(self.module):
             y = self.as_before(args, kwargs)
             self.after(self, args, kwargs, y)
             return y
@@ -230,7 +224,7 @@ class ModuleCall(ReplacedCall):
             and kind._call_impl is _CALL_IMPL
             and self.before is None
             and is_bare(module)
-            and not any(_GLOBAL_HOOKS)
+            and not any(GLOBAL_HOOKS)
             and not is_traced()
         )
 
@@ -273,32 +267,5 @@ def release(calls: Iterable[ReplacedCall]) -> None:
                 top = top.before
 
 
-def _nothing(*arguments: Any) -> None:
+def measure_nothing(*arguments: Any) -> None:
     """Measure nothing."""
-
-
-def _has_hooks_around(module: nn.Module) -> bool:
-    """Whether hooks may change what the forward gets, or wrap what it returns for a backward."""
-    return bool(
-        module._forward_pre_hooks
-        or module._backward_hooks
-        or module._backward_pre_hooks
-        or any(_GLOBAL_HOOKS_AROUND)
-    )
-
-
-def hooked(modules: Iterable[nn.Module]) -> bool:
-    """Whether hooks of modules look at gradients: they take a module's results for tensors."""
-    everywhere = module_hooks._global_backward_hooks or module_hooks._global_backward_pre_hooks
-    return bool(everywhere) or any(m._backward_hooks or m._backward_pre_hooks for m in modules)
-
-
-def is_bare(module: nn.Module) -> bool:
-    """Whether nothing but the forward of its class runs when a module is called."""
-    return not (
-        module._forward_hooks
-        or module._forward_pre_hooks
-        or module._backward_hooks
-        or module._backward_pre_hooks
-        or "forward" in module.__dict__
-    )

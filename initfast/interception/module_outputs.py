@@ -12,7 +12,7 @@ from torch.nn.utils.parametrize import ParametrizationList
 
 from initfast.interception.deferred_tensor import DeferredTensor
 from initfast.interception.function_mode import measuring
-from initfast.interception.module_calls import After, ModuleCall
+from initfast.interception.module_calls import After, ModuleCall, measure_nothing
 from initfast.interception.queue import Queue
 from initfast.nets.module_facts import is_seen, unit_dim, weights
 from initfast.nets.names import NetNames
@@ -69,7 +69,7 @@ class ModuleOutputs:
             self._skip(self._names.name(module), kind, "a scripted module takes no hooks")
             return None
         if computes:
-            return self._keep_weight if computes_weights(module) else _nothing
+            return self._keep_weight if computes_weights(module) else measure_nothing
         return self._note_fast_path if isinstance(module, _WITH_FAST_PATH) else self.measure
 
     def _keep_weight(
@@ -183,7 +183,7 @@ class ModuleOutputs:
         if (dim := unit_dim(module)) is None or self._recorder.find_layer(y) is not None:
             self._recorder.output(source, y, kernels)
         else:
-            self._queue.made(source._replace(unit_dim=dim), y)
+            self._queue.keep(source._replace(unit_dim=dim), y)
 
     def _floats(self, name: str, kind: str, output: Any) -> list[tuple[str, Tensor]]:
         """The floating-point tensors of a structure; the others are skipped."""
@@ -227,10 +227,6 @@ class ModuleOutputs:
         """The address of an input's row; None where it has no values yet."""
         value = t.value if type(t) is DeferredTensor else t
         return None if value is None else self._recorder.row(value)
-
-
-def _nothing(*arguments: Any) -> None:
-    """Measure nothing."""
 
 
 def computes_weights(module: nn.Module) -> bool:

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from initfast.interception.deferred_tensor import DeferredTensor
 from initfast.interception.function_mode import Fusion
-from initfast.interception.module_calls import CALL, TORCHS_CALL, ModuleCall, is_bare
+from initfast.interception.hooks import is_bare
+from initfast.interception.module_calls import CALL, TORCHS_CALL, ModuleCall
 from initfast.nets.activation_calls import Call, activation_call, modules_are_torchs
 from initfast.ops.dispatch import fits, kernels_of
 from initfast.recording.linear_act_chain import ChainLayer

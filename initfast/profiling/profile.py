@@ -11,7 +11,7 @@ from torch import nn
 
 from initfast.collectives import together
 from initfast.interception.deferred_tensor import Unseen
-from initfast.interception.module_calls import hooked
+from initfast.interception.hooks import hooked
 from initfast.interception.torch_patches import NON_REENTRANT_CHECKPOINTS
 from initfast.nets.callables import NOTE as CALLABLE
 from initfast.nets.callables import modules_of
