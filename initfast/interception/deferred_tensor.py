@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import Callable
 from contextlib import AbstractContextManager
 from operator import is_
-from types import FunctionType, NoneType
+from types import NoneType
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -56,7 +55,7 @@ class LinearCall:
 
     Attributes:
         x: its input, or the link that makes it.
-        weight, bias, name: as in :data:`initfast.recording.recorder.Linear`.
+        weight, bias, name: as in :class:`initfast.recording.linear_act_chain.ChainLayer`.
         kind: of its operands.
         shape: of the result.
         count: how many inputs it is applied to.
@@ -130,14 +129,24 @@ class Link:
         tensor: the DeferredTensor that stands for the result, weakly.
         readers: how many layers take the result as their input.
         reader: the pre-activation of the last of them, weakly.
-        pre: the pre-activation of a pair, weakly.
+        pre: the pre-activation, weakly; set where there is an activation.
         also: the modules whose output the result is too.
         pre_also: the modules whose output the pre-activation is.
     """
 
     __slots__ = (
-        *("also", "call", "linear", "pre", "pre_also", "reader", "readers", "tensor", "value"),
+        "also",
+        "call",
+        "linear",
+        "pre",
+        "pre_also",
+        "reader",
+        "readers",
+        "tensor",
+        "value",
     )
+    tensor: weakref.ref[DeferredTensor]
+    pre: weakref.ref[DeferredTensor]
 
     def __init__(self, linear: LinearCall, call: Call | None) -> None:
         self.linear = linear
@@ -145,7 +154,6 @@ class Link:
         self.value: Tensor | None = None
         self.readers = 0
         self.reader: weakref.ref[DeferredTensor] | None = None
-        self.pre: Callable[[], DeferredTensor | None] = _no_tensor
         self.also: tuple[str, ...] = ()
         self.pre_also: tuple[str, ...] = ()
 
@@ -181,10 +189,6 @@ class Link:
             and self.tensor() is None
             and (self.reader is None or self.reader() is None)
         )
-
-
-def _no_tensor() -> None:
-    """Nobody."""
 
 
 class Unseen(BaseException):
@@ -277,19 +281,6 @@ def resolved(value: Any) -> Any:
         items = {k: resolved(v) for k, v in value.items()}
         return value if all(map(is_, items.values(), value.values())) else items
     return value
-
-
-def given_to(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
-    """The arguments of a function, with the values of what waits.
-
-    A function written in Python may write to the lists and dicts that it is given, so it gets these
-    very objects; what waits in them is a tensor to whatever it calls.
-    """
-    return (
-        values_of(args, kwargs)
-        if isinstance(func, FunctionType)
-        else (resolved(args), resolved(kwargs))
-    )
 
 
 def values_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:

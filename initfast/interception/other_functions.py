@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import FunctionType
 from typing import Any
 
 from torch import Tensor
 
-from initfast.interception.deferred_tensor import DeferredTensor, given_to
+from initfast.interception.deferred_tensor import DeferredTensor, resolved, values_of
 from initfast.interception.function_effects import (
     HARMLESS,
     LENDING,
@@ -63,7 +64,7 @@ class OtherFunctions:
         if func not in HARMLESS or "out" in kwargs:
             self._queue.settle()
         if types:
-            args, kwargs = given_to(func, args, kwargs)
+            args, kwargs = _given_to(func, args, kwargs)
         if func in self._noted:
             self._note_write(func, args[0])
         if self._recorder.stops:
@@ -99,7 +100,7 @@ class OtherFunctions:
         if None not in rows and type(y) is Tensor and kernels_of(y) is not None:
             unit_dim = self._queue.unit_dim(y)
             source = Source("add", self._running.name(), shape, rows, unit_dim=unit_dim)
-            self._queue.made(source, y)
+            self._queue.keep(source, y)
         return y
 
     def _source(
@@ -126,3 +127,16 @@ class OtherFunctions:
         for _, t in tensors(y):
             self._recorder.function(source, t)
         return y
+
+
+def _given_to(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
+    """The arguments of a function, with the values of what waits.
+
+    A function written in Python may write to the lists and dicts that it is given, so it gets these
+    very objects; what waits in them is a tensor to whatever it calls.
+    """
+    return (
+        values_of(args, kwargs)
+        if isinstance(func, FunctionType)
+        else (resolved(args), resolved(kwargs))
+    )

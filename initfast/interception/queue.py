@@ -78,13 +78,11 @@ class Queue:
             self._unit_dims[len(linear.shape)] = -1
             return z
 
-    def made(self, source: Source, y: Tensor) -> None:
-        """An output to measure with the activation that follows, or before anything else runs."""
-        self.record()
-        self.keep(source, y)
-
     def keep(self, source: Source, y: Tensor) -> None:
-        """Likewise, without recording first what waits already."""
+        """An output to measure with the activation that follows, or before anything else runs.
+
+        What waited before it was made has been recorded.
+        """
         self._made[id(y)] = (y, source)
         self._unit_dims[y.dim()] = source.unit_dim
 

@@ -106,6 +106,11 @@ class KnownTensors:
         address = self.find(t)
         return None if address in self._glimpsed else address
 
+    def is_output(self, y: Tensor) -> bool:
+        """Whether y is measured as an output."""
+        address = self.find(y)
+        return address is not None and address not in self._inputs
+
     def is_reported(self, t: Tensor) -> bool:
         """Whether t is a layer's output or an input of the net, not just what a layer took."""
         address = self.find_layer(t)

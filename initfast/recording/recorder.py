@@ -132,9 +132,8 @@ class Recorder(KnownTensors):
         """
         shape: tuple[int, ...] = x.shape
         dtype, leading = x.dtype, shape[:-1]
-        for (_, _, name, call, also, pre_also), width, mask in zip(
-            layers, widths, masks, strict=True
-        ):
+        parts = zip(layers, widths, masks, strict=True)
+        for (_, _, name, call, also, pre_also), width, mask in parts:
             source, shape = linear_source(name, shape, x_row, row + 2), (*leading, width)
             self._events.append(new_event(source, call, shape, dtype, row, row + 1, mask))
             if also:
@@ -199,11 +198,6 @@ class Recorder(KnownTensors):
             self._marks.add(address, source.name)
             return
         self._add(source, None, y, None, address, None)
-
-    def is_output(self, y: Tensor) -> bool:
-        """Whether y is measured as an output."""
-        address = self.find(y)
-        return address is not None and address not in self._inputs
 
     def also(self, name: str, y: Tensor) -> None:
         """The output y is that of the module of this name too."""
