@@ -269,3 +269,18 @@ def test_a_method_called_without_the_module_has_the_callers_name():
 
     net = nn.Sequential(Outer())
     assert [layer.name for layer in profile(net, batch(4, 8))] == ["0"]
+
+
+def test_an_output_is_measured_once_where_the_net_shows_memory_to_others():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear, self.act = nn.Linear(8, 8), nn.Tanh()
+
+        def forward(self, x):
+            x.numpy()
+            return self.act(self.linear(x))
+
+    with initfast.Profiler(net := Net()) as p:
+        net(batch(4, 8))
+    assert [(layer.name, layer.op) for layer in p.report()] == [("linear", "linear + tanh")]
