@@ -13,7 +13,10 @@ queue               what has been asked for and has not run or is not measured (
 kernels             the dispatch key of the kernels that take a tensor
 row                 eight numbers that an operator measured of a tensor (``Rows``); its address is
                     its number
+mask                which units of a layer are not zero over the whole batch; it has a number too
+mark                what else is known of a row's tensor: whose output it is (``Marks``)
 source, event       what made a tensor; an operator that ran, and where its rows are
-layer               what a reader sees: an event with its numbers (:class:`initfast.Layer`)
+layer               what a reader sees: an event with its numbers (:class:`initfast.Layer`), after
+                    a layer for its pre-activation where that is a module's output
 graph               autograd's, never anything else
 """

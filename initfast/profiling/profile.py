@@ -46,16 +46,18 @@ def profile(
     A linear layer, a convolution or a norm and the activation that follows it, as a module, a
     function or a method, are one layer of the report and run as one operator. Activations that
     stand alone, residual sums (of two outputs that are measured) and the outputs of all other
-    modules are measured too; what is not is listed in the report, with its reason. What a hook of
-    the user's makes of the output of a linear layer or an activation is a row of its own, after
-    that of the layer. Statistics stay on their device until the end.
+    modules are measured too; what is not is listed in the report, with its reason. The output of a
+    module that contains such a layer and ends before its activation is a row of its own, before
+    that of the layer, with the numbers of the pre-activation. What a hook of the user's makes of
+    the output of a linear layer or an activation is a row of its own, after that of the layer.
+    Statistics stay on their device until the end.
 
     The net runs in the mode, training or evaluation, that it is in. Gradients, hooks, the buffers
     of modules in training mode and torch's random state are left as they were, whatever the forward
     raises and whenever it is interrupted; of a module whose forward gave it another buffer, its
-    attributes too. What else the forward itself writes stays, as after any forward. So do the
-    buffers that other threads write to by calling the net meanwhile. A context of the net's own,
-    such as autocast, stays in force where its own end was interrupted, as without a profile.
+    attributes too. What else the forward itself writes stays, as after any forward, and so
+    does what other threads that call the net meanwhile write to its buffers. A context of the net's
+    own, such as autocast, stays in force where its own end was interrupted, as without a profile.
 
     Scripted modules run unmeasured. What a module computes in a method that is called without
     calling it has the name of its caller.

@@ -1,4 +1,4 @@
-"""Notes on outputs beside their numbers: whose they are, and whether NaN is there."""
+"""Notes on what was measured, beside its numbers: whose output it is, and whether NaN is there."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from initfast.recording.rows import Rows
 
 @dataclass
 class Marks:
-    """Notes by the address of an output's row.
+    """Notes by the address of the row of an output or a pre-activation.
 
     Attributes:
         also: the modules whose output it is too.
