@@ -12,9 +12,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from initfast.interception.module_calls import CALL
-from initfast.interception.torch_patches import NON_REENTRANT_CHECKPOINTS
 from initfast.profiling.profile import profile
-from initfast.undo_log import UndoLog
 
 
 def perceptron():
@@ -284,19 +282,3 @@ class Uniform(nn.MultiheadAttention):
 )
 def test_subclasses_that_keep_their_attributes_otherwise(x, build):
     assert profile(build(), x)[0].post.count > 0
-
-
-# ---- torch itself ----
-
-
-def test_checkpoints_are_put_back_by_whoever_leaves_last():
-    checkpoint = torch.utils.checkpoint
-    before = checkpoint.CheckpointFunction
-    first, last = UndoLog(), UndoLog()
-    NON_REENTRANT_CHECKPOINTS.make(first)
-    inside = checkpoint.CheckpointFunction
-    NON_REENTRANT_CHECKPOINTS.make(last)
-    first.undo()
-    assert checkpoint.CheckpointFunction is inside is not before
-    last.undo()
-    assert checkpoint.CheckpointFunction is before
