@@ -77,6 +77,9 @@ def test_frozen_layers(frozen, wanted):
         net.linears[i].requires_grad_(False)
     if wanted or len(frozen) < 4:
         check(net, x)
+    else:
+        with pytest.raises(ValueError, match="without a graph"):
+            profile(net, x, loss=loss_of)
 
 
 def test_parts_without_gradients():
