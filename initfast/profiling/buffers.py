@@ -54,10 +54,7 @@ class Buffers:
         now = self.module._buffers
         if not (now or found) or not isinstance(now, dict) or _are_the_same(now, found):
             return
-        own = self.module.__dict__
-        for name in attributes(self.module).keys() - self._attributes.keys():
-            del own[name]
-        own.update(self._attributes)
+        put_attributes_back(self.module, self._attributes)
         names = self.module._non_persistent_buffers_set
         names.clear()
         names |= self._transient
@@ -76,6 +73,14 @@ def attributes(module: nn.Module) -> dict[str, Any]:
     own = module.__dict__.copy()  # at once: other threads' profiles put their calls there
     own.pop(CALL, None)
     return own
+
+
+def put_attributes_back(module: nn.Module, found: dict[str, Any]) -> None:
+    """Let a module have the attributes that it had."""
+    own = module.__dict__
+    for name in attributes(module).keys() - found.keys():
+        del own[name]
+    own.update(found)
 
 
 def _are_the_same(a: dict[str, Tensor | None], b: dict[str, Tensor | None]) -> bool:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from initfast.nets.pytree import tensors
-from initfast.profiling.buffers import attributes, is_torchs
+from initfast.profiling.buffers import attributes, is_torchs, put_attributes_back
 
 
 class FirstRun:
@@ -22,7 +22,7 @@ class FirstRun:
 
     def __init__(self, modules: list[nn.Module]) -> None:
         self._modules = modules
-        self._attributes = [(m.__dict__, attributes(m)) for m in modules if not is_torchs(m)]
+        self._attributes = [(m, attributes(m)) for m in modules if not is_torchs(m)]
         self._generators = [
             (found, found.get_state())
             for _, own in self._attributes
@@ -48,9 +48,7 @@ class FirstRun:
         for t, memory, before in self._written.values():
             memory.copy_(before)  # .data counts its versions apart
             t.data = memory
-        for own, known in self._attributes:
-            for name in own.keys() - known.keys():
-                del own[name]
-            own.update(known)
+        for module, found in self._attributes:
+            put_attributes_back(module, found)
         for generator, state in self._generators:
             generator.set_state(state)

@@ -8,6 +8,7 @@ from nets.with_gradients import assert_close, loss_of
 from torch import nn
 
 from initfast.profiling.profile import profile
+from initfast.profiling.profiler import Profiler
 
 
 class Double(torch.autograd.Function):
@@ -170,3 +171,12 @@ def test_a_net_that_runs_again_writes_once(training):
     assert torch.equal(net.mean, torch.zeros(WIDTH) if training else twin.mean)
     assert torch.equal(net.generator.get_state(), twin.generator.get_state())
     assert_close(report[3].weight_grad, twin.second.weight.grad)
+
+
+def test_a_net_that_runs_again_keeps_its_call():
+    """That of a Profiler, whose context is active, or of net.compile()."""
+    net = Extended().double()
+    with Profiler(net) as p:
+        profile(net, data(), loss=torch.sum)
+        net(data())
+    assert p.calls == 1
