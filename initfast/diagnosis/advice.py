@@ -84,7 +84,7 @@ def behaviour(act: Act, std: float = 1.0) -> Behaviour:
     if not at.second > 0:
         return Behaviour(1.0, 0.0, 1.0)
     needed = std * std / at.second
-    return Behaviour(needed, needed * at.slope_second, needed * at.second_slope)
+    return Behaviour(needed, needed * at.squared_slope, needed * at.slope_of_second)
 
 
 _STDS = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)

@@ -119,11 +119,11 @@ def fixed_point(f: Activation, sigma_w: float, sigma_b: float, start: float = 1.
     q = settled(variances(found), w, b, start, found.f.name)
     if q == 0:
         near = Expectations(found, 0.0, math.sqrt(_SMALLEST))
-        slope, chi = w * w * near.second / _SMALLEST, w * w * near.slope_second
+        slope, chi = w * w * near.second / _SMALLEST, w * w * near.squared_slope
         c, c_slope = math.nan, math.nan
     else:
         at = Expectations(found, 0.0, math.sqrt(q))
-        slope, chi = w * w * at.second_slope, w * w * at.slope_second
+        slope, chi = w * w * at.slope_of_second, w * w * at.squared_slope
         c, c_slope = _correlation(found, q, w, b, chi)
     return FixedPoint(
         q=q,
@@ -176,7 +176,7 @@ def variances(f: Mesh) -> Variances:
     @cache
     def of(q: float) -> tuple[float, float]:
         at = Expectations(f, 0.0, math.sqrt(q))
-        return at.second, at.second_slope
+        return at.second, at.slope_of_second
 
     return of
 

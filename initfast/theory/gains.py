@@ -61,8 +61,8 @@ def gain(f: Activation | Mesh, kind: str = "rms") -> float:
         if unit.variance <= _ROUNDING * unit.second:
             raise ArgumentError(f"{name} is constant; expected a function that varies")
         return 1 / math.sqrt(unit.variance)
-    if unit.slope_second <= _ROUNDING * unit.second:
+    if unit.squared_slope <= _ROUNDING * unit.second:
         raise ArgumentError(f"{name} is flat everywhere; expected a function with a slope")
-    if math.isinf(unit.slope_second):
+    if math.isinf(unit.squared_slope):
         raise ArgumentError(f"{name} jumps, so its squared slope has no mean; expected no jumps")
-    return 1 / math.sqrt(unit.slope_second)
+    return 1 / math.sqrt(unit.squared_slope)

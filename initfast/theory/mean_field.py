@@ -84,7 +84,7 @@ def q_slope(f: Activation | Mesh, q: float = 1.0, sigma_w: float | None = None) 
     """
     found = mesh(f)
     w, _ = checked(found, q, sigma_w, 0.0)
-    return w * w * Expectations(found, 0.0, math.sqrt(q)).second_slope
+    return w * w * Expectations(found, 0.0, math.sqrt(q)).slope_of_second
 
 
 def chi(f: Activation | Mesh, q: float = 1.0, sigma_w: float | None = None) -> float:
@@ -108,7 +108,7 @@ def chi(f: Activation | Mesh, q: float = 1.0, sigma_w: float | None = None) -> f
     """
     found = mesh(f)
     w, _ = checked(found, q, sigma_w, 0.0)
-    return w * w * Expectations(found, 0.0, math.sqrt(q)).slope_second
+    return w * w * Expectations(found, 0.0, math.sqrt(q)).squared_slope
 
 
 def mean_field_stds(f: Activation | Mesh, v: float, depth: int) -> tuple[float, ...]:

@@ -35,10 +35,10 @@ class _Critical(NamedTuple):
 
 def _critical(f: Mesh, q: float) -> _Critical:
     at = Expectations(f, 0.0, math.sqrt(q))
-    if not 0 < at.slope_second < math.inf:
-        shape = "jumps" if at.slope_second else "is flat"
+    if not 0 < at.squared_slope < math.inf:
+        shape = "jumps" if at.squared_slope else "is flat"
         raise NoSuchPoint(f"{f.f.name} {shape}, so no sigma_w makes chi 1; expected a finite slope")
-    w2 = 1 / at.slope_second
+    w2 = 1 / at.squared_slope
     b2 = q - w2 * at.second
     return _Critical(w2, b2 if abs(b2) > _ROUNDING * q else 0.0)
 
@@ -140,9 +140,9 @@ def half_stable(f: Activation) -> HalfStable:
 
     def excess(log_q: float) -> float:
         at = Expectations(found, 0.0, math.exp(log_q / 2))
-        if not (at.second_slope > 0 and 0 < at.slope_second < math.inf):
+        if not (at.slope_of_second > 0 and 0 < at.squared_slope < math.inf):
             return -math.inf
-        ratio = math.log(at.second_slope / at.slope_second)
+        ratio = math.log(at.slope_of_second / at.squared_slope)
         return ratio if abs(ratio) > _NO_SLOPE else 0.0
 
     q, differs, before = 0.0, False, (0.0, 0.0)
@@ -229,7 +229,7 @@ def phase_diagram(
                 q[i, j] = math.inf
                 continue
             at = Expectations(found, 0.0, math.sqrt(max(q[i, j], _VARIANCES[0] ** 2)))
-            chi[i, j] = w * w * at.slope_second
+            chi[i, j] = w * w * at.squared_slope
     tensors = (torch.tensor(x, dtype=torch.float64) for x in (columns, rows, q, chi, line))
     names = ("sigma_w", "sigma_b", "q", "chi", "critical")
     return PhaseDiagram(**dict(zip(names, tensors, strict=True)))

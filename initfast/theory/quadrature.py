@@ -78,12 +78,12 @@ class Expectations:
         return self._mean_of(self.y, 4, "fourth moment")
 
     @cached_property
-    def second_slope(self) -> float:
+    def slope_of_second(self) -> float:
         """The derivative of E f^2 by the variance, E[(z^2 - 1) f^2] / (2 std^2): Stein's lemma."""
         return self.of((self.z**2 - 1) * self.y**2) / (2 * self.std**2)
 
     @cached_property
-    def slope_second(self) -> float:
+    def squared_slope(self) -> float:
         """E f'^2; infinite where f jumps."""
         if self.mesh.jumps(abs(self.mean) + REACH * self.std).size:
             return math.inf

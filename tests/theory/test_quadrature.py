@@ -62,7 +62,7 @@ def test_a_logarithmic_pole_is_integrated():
 def test_kinks_are_found_wherever_they_are(at):
     shrink = Expectations(mesh(nn.Softshrink(at)))
     assert shrink.second == pytest.approx(2 * ((1 + at**2) * beyond(at) - at * density(at)), 1e-11)
-    assert shrink.slope_second == pytest.approx(2 * beyond(at), rel=1e-12, abs=2e-12)
+    assert shrink.squared_slope == pytest.approx(2 * beyond(at), rel=1e-12, abs=2e-12)
 
 
 @settings(deadline=None)
@@ -75,7 +75,7 @@ def test_jumps_are_found_wherever_they_are(at):
     step = Expectations(mesh(lambda x: (x > at).double()))
     assert step.second == pytest.approx(beyond(at), rel=1e-12)
     assert step.mesh.jumps(32.0) == pytest.approx([at], rel=1e-13, abs=1e-25)
-    assert math.isinf(step.slope_second)
+    assert math.isinf(step.squared_slope)
 
 
 @settings(deadline=None)
@@ -98,7 +98,7 @@ def test_the_slope_by_the_variance_is_that_of_differences(name, q):
 
     step = 1e-4 * q
     differences = (second(q + step) - second(q - step)) / (2 * step)
-    slope = Expectations(mesh(name), 0.0, math.sqrt(q)).second_slope
+    slope = Expectations(mesh(name), 0.0, math.sqrt(q)).slope_of_second
     assert slope == pytest.approx(differences, rel=1e-5, abs=1e-12 / q)
 
 
@@ -139,4 +139,4 @@ def test_what_has_no_second_moment_says_so(f, reason):
 
 def test_a_cusp_has_no_squared_slope():
     with pytest.raises(ArgumentError, match="no mean squared slope that float64 holds"):
-        _ = Expectations(mesh(lambda z: z.abs().sqrt())).slope_second
+        _ = Expectations(mesh(lambda z: z.abs().sqrt())).squared_slope
