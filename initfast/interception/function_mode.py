@@ -5,9 +5,10 @@ knows its shape and not yet its values. An activation applied to it runs the pai
 or has it wait, too, for the pairs that follow; :mod:`initfast.interception.queue` tells what waits
 and until when. User code sees the values that it would see without.
 
-Where a profile has a loss, a pair runs as an operator with a graph of its own, and a layer that no
-activation follows as torch's. Where else gradients flow, under autocast, or where another tool
-watches the dispatcher, torch's own functions make the values, and the operators only measure them.
+Where a profile has a loss, a pair runs as an operator with a graph of its own; a layer that no
+activation follows runs as torch's, and so does a pair whose pre-activation somebody holds. Where
+else gradients flow, under autocast, or where another tool watches the dispatcher, torch's own
+functions make the values, and the operators only measure them.
 
 A function mode does not see NumPy write into memory shared with a tensor, nor an extension that is
 called past the dispatcher: those must not change what a layer reads between the layer and the first
@@ -225,7 +226,7 @@ class Fusion(TorchFunctionMode):
     def _takes(self, graph: bool) -> bool:
         """Whether a linear layer that waits, with or without a graph, runs with its activation.
 
-        If it has none, then of what is watched only a cast concerns it.
+        Of what :meth:`observed` tells, only a cast concerns one without a graph.
         """
         if not graph:
             return not autocast_enabled()

@@ -64,11 +64,11 @@ def profile(
 
     The backward leaves nothing in `.grad`, and what is there stays. The user's own hooks run as in
     any backward, but for those that wait for `.grad` to change (post-accumulate hooks). Reentrant
-    activation checkpoints run as the others do. One net runs again from the start, on torch's own
-    functions: that which gives what has not run yet to an extension that is called past them, and
-    whose graph nobody sees. What it has written to its modules' parameters, buffers, attributes and
-    generators is put back before. Under DistributedDataParallel the report is that of the batch
-    that all ranks have together; every rank must call.
+    activation checkpoints run as the others do. A net that gives a result which is not computed yet
+    to an extension, past torch's functions, runs again from the start, on torch's own functions:
+    else the extension would miss the result's graph. What the first run has written to its modules'
+    parameters, buffers, attributes and generators is put back before. Under DistributedDataParallel
+    the report is that of the batch that all ranks have together; every rank must call.
 
     Args:
         net: a module, a bound method of one, or any callable. A plain callable's modules are those
