@@ -128,7 +128,9 @@ class Profiler:
         """
         known = [] if self._merged is None else [self._merged]
         reports = known + [call.report() for call in self._recent]
-        return reduce(Report.merge, reports) if reports else Report([], root=self._root)
+        if reports:
+            return reduce(Report.merge, reports)
+        return Report([], notes=[] if self.calls else [NEVER_CALLED], root=self._root)
 
     def _call(self, ours: _ProfilerCall, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Call the net, measured if it is its turn."""
@@ -164,6 +166,12 @@ class Profiler:
             self._merged = merged
             recent.popleft()
 
+
+NEVER_CALLED = (
+    "The net itself was never called while the Profiler was active, so that nothing was measured. "
+    "Code that calls a part of it (as a training_step calls self.encoder) needs a Profiler of that "
+    "part: initfast.Profiler(net.encoder)."
+)
 
 _MOST_RECENT = 8
 """How many measured calls wait for their backwards at a time."""

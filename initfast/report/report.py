@@ -19,7 +19,7 @@ from initfast.stats.as_dict import as_plain, json_text, moments_from_dict
 from initfast.stats.layer import Layer, Skipped
 from initfast.stats.merge import merge_layers, pairwise, with_shared_loss
 from initfast.stats.moments import Moments
-from initfast.stats.text import WIDTH, escape
+from initfast.stats.text import WIDTH, escape, shown
 
 if TYPE_CHECKING:
     import pandas
@@ -216,7 +216,7 @@ class Report:
     def __str__(self) -> str:
         below = [fill(text, WIDTH) for text in remarks(self.notes, self.skipped)]
         found = [""] * bool(self.findings) + [summary(self.findings)]
-        return "\n".join([Table(self.layers).text(), *below, *found]).rstrip()
+        return shown("\n".join([Table(self.layers).text(), *below, *found]).rstrip())
 
     def tree(self) -> str:
         """The table with the layers below the modules that contain them, as they nest.
@@ -227,7 +227,7 @@ class Report:
             >>> [line[:5].rstrip() for line in tree.splitlines()[2:]]
             ['(net)', '0', '  0', '  1']
         """
-        return Table(*tree_lines(self.layers)).text()
+        return shown(Table(*tree_lines(self.layers)).text())
 
     def _repr_html_(self) -> str:
         below = "".join(f"<p>{escape(text)}</p>" for text in remarks(self.notes, self.skipped))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import torch
 
 WIDTH = 100
@@ -21,11 +23,26 @@ def share(value: float | None) -> str:
 
 
 def shorten(text: str, most: int) -> str:
-    """The text with its middle left out where it is too long."""
+    """The text in one line, with its middle left out where it is too long."""
+    text = printable(text)
     if len(text) <= most:
         return text
     left = (most - 3) // 2
     return f"{text[:left]}...{text[left + 3 - most :]}"
+
+
+def printable(text: str) -> str:
+    """The text with escapes for its control characters, which a terminal would obey."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def shown(text: str) -> str:
+    """Likewise line by line, and with escapes for what standard output cannot encode."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    lines = "\n".join(map(printable, text.split("\n")))
+    return lines.encode(encoding, "backslashreplace").decode(encoding)
 
 
 def dtype_name(dtype: torch.dtype) -> str:
