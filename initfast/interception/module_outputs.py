@@ -177,8 +177,7 @@ class ModuleOutputs:
         """Whether an output waits, or is measured."""
         if type(output) is not Tensor:
             return type(output) is DeferredTensor
-        with torch._C.DisableTorchFunction():  # to look at its memory is not to lend it
-            return self._queue.awaits(output) or self._recorder.find(output) is not None
+        return self._queue.awaits(output) or self._recorder.has_measured(output)
 
     def _output(self, source: Source, module: nn.Module, y: Tensor, kernels: Any) -> None:
         if (dim := unit_dim(module)) is None or self._recorder.find_layer(y) is not None:

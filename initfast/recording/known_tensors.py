@@ -40,6 +40,11 @@ class KnownTensors:
             return None
         return None if self._lent and self._is_lent(t) else entry[2]
 
+    def has_measured(self, t: Tensor) -> bool:
+        """Whether t has been measured, whatever was written to it since."""
+        entry = self._known.get(id(t))
+        return entry is not None and entry[0]() is t
+
     def keep(self, t: Tensor, address: int) -> int:
         """Remember that t, as it is now, is measured in the row of this address."""
         self._known[id(t)] = (weakref.ref(t), self._version(t), address)
