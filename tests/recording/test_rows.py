@@ -61,3 +61,34 @@ def test_masks_of_several_layers():
         [],
     ]
     assert all(mask.dtype == np.bool_ for mask in masks)
+
+
+class OnACard(torch.Tensor):
+    """Says that it is on a card."""
+
+    is_cpu = False
+
+
+def test_what_lies_elsewhere_is_copied_once(monkeypatch):
+    rows, x = Rows(), torch.ones(4)
+    card = torch.arange(48.0, dtype=torch.float64).view(6, 8).as_subclass(OnACard)
+    first, here, second = (
+        rows.add(card[:2], 2),
+        rows.measure(x, kernels_of(x)),
+        rows.add(card[2:], 4),
+    )
+    mask = rows.add_mask(torch.tensor([True, False, True]).as_subclass(OnACard), [1, 2])
+    own = rows.add_mask(torch.tensor([False]))
+    assert rows.may_be_nonfinite(first) and not rows.may_be_nonfinite(here)
+    copies, original = [], torch.Tensor.cpu
+    monkeypatch.setattr(torch.Tensor, "cpu", lambda t: copies.append(t) or original(t))
+    copied = rows.read()
+    assert len(copies) == 1
+    assert copied.rows[first : first + 2].ravel().tolist() == list(range(16))
+    assert copied.rows[second : second + 4].ravel().tolist() == list(range(16, 48))
+    assert copied.rows[here, 0] == 4
+    assert [copied.masks[i].tolist() for i in (mask, mask + 1, own)] == [
+        [True],
+        [False, True],
+        [False],
+    ]
