@@ -95,6 +95,8 @@ def _pairs() -> list[Pair]:
 class Replaced:
     """The functions that are not torch.nn.init's at the moment, where pickle finds them."""
 
+    __module__ = torch.nn.init.__name__  # whose examples in docstrings they have
+
 
 def _replaced(function: FunctionType) -> tuple[str, str]:
     return __name__, f"{Replaced.__name__}.{function.__name__}"
