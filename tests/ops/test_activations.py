@@ -74,7 +74,8 @@ def test_values_are_within_4_ulp_at_an_input_1_ulp_away(name, alpha, beta, dtype
     if dtype == torch.float64:
         bound = 2 * bound
     error = (y.double() - truth).abs()
-    error[(y == 0) & (by_torch(name, z, alpha, beta) == 0)] = 0  # the next test says where
+    zero = by_torch(name, z, alpha, beta) == 0
+    error[(y == 0) & (zero | is_edge(z, zero))] = 0  # another test says where
     worst = (error / bound).argmax()
     assert (error <= bound).all(), f"{name}({z[worst]}) = {y[worst]}, not {truth[worst]}"
 
@@ -83,13 +84,25 @@ def test_values_are_within_4_ulp_at_an_input_1_ulp_away(name, alpha, beta, dtype
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_zeros_are_where_torch_s_are(name, alpha, beta, dtype):
     """A tail that torch's formula rounds to zero is zero, so that dead units are the net's own."""
+    native_only()
     z = numbers(dtype, 740.0)
     z = z[z.abs() > 1]  # the halves of float16's least number are another matter: a tie
     y, moments, _ = ops.act(z, name, alpha, beta)
     expected = by_torch(name, z, alpha, beta) == 0
-    differ = (y == 0) != expected
+    differ = ((y == 0) != expected) & ~is_edge(z, expected)
     assert not differ.any(), f"{name}({z[differ][0]}) = {y[differ][0]}"
-    assert moments[1, 2] == expected.sum()
+    assert moments[1, 2] == (y == 0).sum()
+
+
+def is_edge(z, zero):
+    """Where torch's tail of zeros begins: its vectors' functions, and so the edge, vary a little.
+
+    The kernels have the edge of the vectors of AVX2.
+    """
+    if torch.backends.cpu.get_cpu_capability() == "AVX2" or not zero.any():
+        return torch.zeros_like(zero)
+    edge = z[zero & (z.abs() > 1)].abs().min() if (zero & (z.abs() > 1)).any() else z.new_zeros(())
+    return (z.abs() - edge).abs() <= 0.02 * edge
 
 
 def test_a_layer_deep_in_its_tail_is_dead():
