@@ -34,17 +34,20 @@ def check_extent(t: Tensor, what: str) -> None:
     """
     if type(t) not in _PLAIN or t.layout != torch.strided or operators_are_seen():
         return
-    bytes_held = t.untyped_storage().nbytes()
-    if t.is_contiguous():
-        last = t.storage_offset() + t.numel()
-    else:
-        reach = sum((size - 1) * step for size, step in zip(t.shape, t.stride(), strict=True))
-        last = t.storage_offset() + reach + 1
-    if last * t.itemsize > bytes_held and t.numel() > 0:
+    needed, held = bytes_needed(t), t.untyped_storage().nbytes()
+    if needed > held:
         raise ArgumentError(
-            f"{what} has shape {tuple(t.shape)} and needs {last * t.itemsize} bytes of memory, but "
-            f"its storage has {bytes_held}; expected a tensor whose memory was not given away"
+            f"{what} has shape {tuple(t.shape)} and needs {needed} bytes of memory, but "
+            f"its storage has {held}; expected a tensor whose memory was not given away"
         )
+
+
+def bytes_needed(t: Tensor) -> int:
+    """Where the last element of a strided tensor ends in its storage; 0 where there is none."""
+    last = t.numel()
+    if last and not t.is_contiguous():
+        last = sum((size - 1) * step for size, step in zip(t.shape, t.stride(), strict=True)) + 1
+    return int(t.storage_offset() + last) * t.itemsize if last else 0
 
 
 def elements_overlap(t: Tensor) -> bool:

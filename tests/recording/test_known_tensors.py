@@ -29,3 +29,11 @@ def test_memory_given_away_is_not_lent_any_more():
         held.append(torch.ones(1000))
     measured.keep(held[-1], 3)
     assert measured.find(held[-1]) == 3
+
+
+def test_what_lies_beyond_its_storage_is_not_read():
+    for t in (torch.ones(1 << 22), torch.ones(1 << 22)[1 << 21 :], torch.ones(4, 1 << 20).T):
+        t.untyped_storage().resize_(4)
+        assert KnownTensors().row(t) is None
+    assert KnownTensors().row(torch.ones(1).expand(3)) == 0
+    assert KnownTensors().row(torch.ones(4)[4:]) == 0
