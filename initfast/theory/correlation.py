@@ -51,8 +51,8 @@ def correlation_map(
         The correlation.
 
     Raises:
-        ArgumentError: c is not within [-1, 1], q not above 0, a sigma negative; and what
-            :func:`gain` raises.
+        ArgumentError: c is not within [-1, 1], q not above 0, a sigma negative, the next layer's
+            variance 0; and what :func:`gain` raises.
 
     Example:
         >>> round(initfast.theory.correlation_map("relu", 0.0) * math.pi, 12)
@@ -62,7 +62,12 @@ def correlation_map(
         raise ArgumentError(f"c is {c}; expected a correlation from -1 to 1")
     found = mesh(f)
     w, b = checked(found, q, sigma_w, sigma_b)
-    return (w * w * product(found, c, q).mean + b * b) / variance_map(found, q, w, b)
+    if (variance := variance_map(found, q, w, b)) == 0:
+        raise ArgumentError(
+            f"{found.f.name} at sigma_w {w:g}, sigma_b {b:g} makes 0 of everything; expected a "
+            "variance of the next layer, above 0"
+        )
+    return (w * w * product(found, c, q).mean + b * b) / variance
 
 
 def product(f: Mesh, c: float, q: float) -> Product:

@@ -205,6 +205,8 @@ def settled(of: Variances, w: float, b: float, start: float, name: str) -> float
         total = w * w * second + b * b
         return q * w * w * slope / total - 1 if total > 0 else -1.0
 
+    if w * w == 0 and b * b == 0:
+        return 0.0
     first = math.log(start)
     if abs(growth(first)) <= _HOLDS:
         return start

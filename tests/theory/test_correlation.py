@@ -112,3 +112,8 @@ def test_at_1_it_is_1_and_biases_correlate():
 def test_what_is_no_correlation_is_named(c):
     with pytest.raises(ArgumentError, match=f"c is {c}; expected a correlation from -1 to 1"):
         correlation_map("tanh", c)
+
+
+def test_a_next_layer_of_zeros_has_no_correlation():
+    with pytest.raises(ArgumentError, match="tanh at sigma_w 0, sigma_b 0 makes 0 of everything"):
+        correlation_map("tanh", 0.5, 1.0, 0.0, 0.0)

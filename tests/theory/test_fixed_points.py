@@ -143,7 +143,8 @@ def test_a_signal_that_fades_has_no_correlation():
     point = fixed_point("tanh", 0.9, 0.0)
     assert point.q == 0 and math.isnan(point.c) and math.isnan(point.xi_c)
     assert point.chi == pytest.approx(0.81, rel=1e-9) == pytest.approx(point.q_slope, rel=1e-9)
-    assert fixed_point("tanh", 0.0, 0.0).q == 0
+    for f in ("tanh", "sigmoid"):
+        assert fixed_point(f, 0.0, 0.0).q == 0
     assert fixed_point("tanh", 0.0, 0.5).q == pytest.approx(0.25, rel=1e-15)
 
 
