@@ -147,12 +147,8 @@ INITFAST_INLINE void pack_rows(const float* x, int64_t x_stride, int64_t rows, i
 struct PackedRows {
   alignas(64) float data[kTileRows * kDepthStretch];
   int64_t rows = 0;  // a multiple of kLanes
-  const float* from = nullptr;
 
-  // Nothing to do where these were the last: neighbouring tiles have the same rows.
   void pack(const float* x, int64_t x_stride, int64_t count, int64_t depth) {
-    if (x == from) return;
-    from = x;
     rows = (count + kLanes - 1) / kLanes * kLanes;
     for (int64_t r = 0; r < rows; r += kLanes) {
       const int64_t in_group = r % kGroup, lanes = group_at(r - in_group);

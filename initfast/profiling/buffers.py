@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from threading import RLock
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from initfast.interception.module_calls import CALL
+
+T = TypeVar("T")
 
 
 class Buffers:
@@ -31,15 +34,28 @@ class Buffers:
         self.is_alone = self.may_be_written and is_torchs(module)
         self.lock: AbstractContextManager[Any] = RLock() if self.is_alone else nullcontext()
         self._found: dict[str, Tensor | None] | None = None  # not taken yet
+        self._keeps_values = True
 
     def take(self) -> None:
         """Find the buffers as they are now."""
         module = self.module
         with self.lock:
             self._attributes = attributes(module)
-            self._copies = _copies(module) if self.may_be_written else []
+            self._copies = _copies(module) if self.may_be_written and self._keeps_values else []
             self._transient = set(module._non_persistent_buffers_set)
             self._found = dict(module._buffers.items())
+
+    def run_on_copies(self, run: Callable[[], T]) -> T:
+        """What the module returns, which writes to copies; what others write meanwhile stays."""
+        self._keeps_values = False
+        self._copies = []
+        own = self.module._buffers
+        found = {n: t for n, t in own.items() if t is not None and not is_lazy(t)}
+        own.update({n: t.clone() for n, t in found.items()})
+        try:
+            return run()
+        finally:
+            own.update(found)
 
     def put_back(self) -> None:
         """Leave them as they were found."""

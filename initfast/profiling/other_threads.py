@@ -7,31 +7,17 @@ and those of a backward, call but parts of it: what they write is the profile's.
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Container
-from threading import get_ident
-from time import sleep
-from types import FrameType
+from collections.abc import Callable
+from functools import partial
+from threading import active_count, get_ident
+from threading import enumerate as threads
 from typing import Any
 
 from torch import nn
 
 from initfast.interception.function_mode import profiling
-from initfast.interception.module_calls import TORCHS_CALL, ReplacedCall
+from initfast.interception.module_calls import ReplacedCall
 from initfast.profiling.buffers import Buffers
-
-_CALL = TORCHS_CALL.__code__
-_LOOKS = 1000
-
-
-def _running(frame: FrameType | None) -> set[int]:
-    """The ids of the modules whose calls a thread runs."""
-    found = set()
-    while frame is not None:
-        if frame.f_code is _CALL:
-            found.add(id(frame.f_locals.get("self")))
-        frame = frame.f_back
-    return found
 
 
 class NetCall(ReplacedCall):
@@ -43,37 +29,16 @@ class NetCall(ReplacedCall):
     Attributes:
         thread: this one.
         others: those that run the net and do not profile it.
+        earlier: those that there were when this was made; they may run the net already.
     """
 
-    __slots__ = ("others", "thread")
+    __slots__ = ("earlier", "others", "thread")
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__(net)
         self.thread = get_ident()
         self.others: set[int] = set()
-
-    def note_running(self, profiled: Container[int], alone: set[int]) -> None:
-        """Note the threads that run the net already, and wait until no call goes past this.
-
-        Args:
-            profiled: threads that profile the net.
-            alone: the ids of the modules of which one call runs at a time. A thread that was seen
-                outside of their calls can only begin others (a grace period, as in RCU).
-        """
-        waiting: set[int] | None = None
-        for _ in range(_LOOKS):
-            inside = set()
-            for thread, frame in sys._current_frames().items():
-                if thread != self.thread and thread not in profiled:
-                    running = _running(frame)
-                    if id(self.module) in running:
-                        self.others.add(thread)
-                    if not running.isdisjoint(alone):
-                        inside.add(thread)
-            waiting = inside if waiting is None else waiting & inside
-            if not waiting:
-                return
-            sleep(0)
+        self.earlier = {t.ident for t in threads()} - {self.thread}
 
     def run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """What the net returns."""
@@ -90,29 +55,41 @@ class NetCall(ReplacedCall):
 class BufferCall(ReplacedCall):
     """What runs in the place of the call of a module whose buffers are to be put back.
 
-    Of torch's modules one call runs at a time. Of others, which may wait for each other, what is
-    written while calls of two threads overlap cannot be told apart.
+    Of torch's modules one call runs at a time, and the profile's writes to copies: nothing that
+    such a module returns in training depends on what it has written before, and another thread's
+    call that was under way already writes to the buffers themselves. Of other modules, which may
+    wait for each other, what is written while calls of two threads overlap cannot be told apart.
 
     Args:
         buffers: of the module.
         net_call: knows the other threads.
     """
 
-    __slots__ = ("_buffers", "_others")
+    __slots__ = ("_buffers", "_net_call")
 
     def __init__(self, buffers: Buffers, net_call: NetCall) -> None:
         super().__init__(buffers.module)
         self._buffers = buffers
-        self._others = net_call.others
+        self._net_call = net_call
 
     def run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """What the module returns."""
-        buffers = self._buffers
+        buffers, net_call, thread = self._buffers, self._net_call, get_ident()
+        run = partial(self.as_before, args, kwargs)
         with buffers.lock:
-            if get_ident() not in self._others:
-                return self.as_before(args, kwargs)
+            if thread in net_call.others or (buffers.is_alone and thread in net_call.earlier):
+                return self._run_for_another(run)
+            if buffers.is_alone and active_count() > 1:
+                return buffers.run_on_copies(run)
+            return run()
+
+    def _run_for_another(self, run: Callable[[], Any]) -> Any:
+        buffers = self._buffers
+        if not buffers.is_alone:
+            if profiling():
+                return run()
             buffers.put_back()
-            try:
-                return self.as_before(args, kwargs)
-            finally:
-                buffers.take()
+        try:
+            return run()
+        finally:
+            buffers.take()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
-from threading import Lock, get_ident
+from threading import Lock, active_count
+from time import sleep
 
 import torch
 from torch import nn
@@ -19,7 +19,8 @@ def put_back_later(modules: list[nn.Module], log: UndoLog) -> None:
 
     A module that has given itself another buffer gets its attributes back as well, in any mode.
     What other threads that call the first of the modules leave in the buffers stays; but what they
-    draw, and what they write to buffers in other ways, is put back too.
+    draw, and what they write to buffers in other ways, is put back too, and a call that is under
+    way for more than a millisecond as this begins may lose what it writes.
 
     Where threads do this at the same time, what was before all of them stands in the end: who ends
     leaves what he found to those that began after him.
@@ -27,8 +28,10 @@ def put_back_later(modules: list[nn.Module], log: UndoLog) -> None:
     found = _Found(modules)
     log.add(_put_back, found)
     install(found.calls)
+    if found.calls and active_count() > 1:
+        sleep(_GRACE)
     with _LOCK:
-        found.take({active.thread for active in _ACTIVE})
+        found.take()
         _ACTIVE.append(found)
 
 
@@ -46,24 +49,19 @@ class _Found:
     """The random state and the modules as they were.
 
     Attributes:
-        thread: that of the profile.
         calls: what stands in the place of modules' calls until then.
     """
 
     def __init__(self, modules: list[nn.Module]) -> None:
         self._buffers = {id(m): Buffers(m) for m in modules if m._buffers or not is_torchs(m)}
         written = [one for one in self._buffers.values() if one.may_be_written]
-        self.thread = get_ident()
         self.calls: list[ReplacedCall] = []
         if written:
-            self._net_call = NetCall(modules[0])
-            self.calls = [*(BufferCall(one, self._net_call) for one in written), self._net_call]
+            net_call = NetCall(modules[0])
+            self.calls = [*(BufferCall(one, net_call) for one in written), net_call]
 
-    def take(self, profiled: Container[int]) -> None:
-        """Find what is there now; threads that profile the net are no others."""
-        if self.calls:
-            alone = {i for i, one in self._buffers.items() if one.is_alone}
-            self._net_call.note_running(profiled, alone)
+    def take(self) -> None:
+        """Find what is there now."""
         self._random = torch.get_rng_state()
         self._cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
         for one in self._buffers.values():
@@ -83,5 +81,6 @@ class _Found:
         mine.update((i, one) for i, one in earlier._buffers.items() if i in mine)
 
 
+_GRACE = 1e-3  # seconds, for what other threads have called before this stood in its place
 _ACTIVE: list[_Found] = []  # in the order of their beginning
 _LOCK = Lock()
