@@ -186,6 +186,15 @@ def test_an_interrupt_leaves_the_net_and_torch_as_found(name):
             assert at % 8 or shown(run) == expected, place
 
 
+@pytest.fixture
+def ctrl_c_interrupts():
+    """SIGINT raises, also where the process was started in the background, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c_interrupts")
 def test_ctrl_c_at_any_time():
     net, x, chosen = hooked(), torch.ones(3, 4) / 3, random.Random(0)
     run = partial(with_loss, net, x)
