@@ -101,7 +101,7 @@ def fixed_point(f: Activation, sigma_w: float, sigma_b: float, start: float = 1.
         The point; q is 0 where the signal fades.
 
     Raises:
-        NoSuchPoint: a ValueError. The variance grows for ever, or swings.
+        NoSuchPoint: a ValueError. The variance grows past 1e12, or swings.
         ArgumentError: a sigma is negative, start not above 0; and what :func:`gain` raises.
 
     Source:
@@ -225,8 +225,9 @@ def settled(of: Variances, w: float, b: float, start: float, name: str) -> float
             ) from error
         if there > math.log(_LARGEST):
             raise NoSuchPoint(
-                f"the variance under {name} at sigma_w {w:g}, sigma_b {b:g} grows for ever from "
-                f"{start:g} on; expected a smaller sigma_w, or a start below the unstable point"
+                f"the variance under {name} at sigma_w {w:g}, sigma_b {b:g} grows from {start:g} "
+                f"past {_LARGEST:g}, where the search ends; expected smaller ones, or a start "
+                "below the unstable point"
             )
         if there < math.log(_SMALLEST) and b == 0 and of(_SMALLEST**2)[0] < _SMALLEST:
             return 0.0

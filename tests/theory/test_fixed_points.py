@@ -115,7 +115,7 @@ def test_the_unit_gain_is_an_unstable_point(f, slope, layers):
 def test_beside_an_unstable_point_the_variance_fades_or_grows():
     factor = gain("gelu")
     assert fixed_point("gelu", factor, 0.0, start=0.9).q == 0
-    with pytest.raises(NoSuchPoint, match=r"under gelu .* grows for ever from 1\.1 on"):
+    with pytest.raises(NoSuchPoint, match=r"under gelu .* grows from 1\.1 past 1e\+12"):
         fixed_point("gelu", factor, 0.0, start=1.1)
 
 
@@ -124,7 +124,7 @@ def test_every_variance_of_relu_is_a_fixed_point():
         point = fixed_point("relu", math.sqrt(2), 0.0, start)
         assert (point.q, point.c, point.stability) == (start, 1.0, "neutral")
         assert math.isinf(point.xi_q) and math.isinf(point.xi_c)
-    with pytest.raises(NoSuchPoint, match="grows for ever"):
+    with pytest.raises(NoSuchPoint, match=r"grows from .* past 1e\+12"):
         fixed_point("relu", math.sqrt(2), 0.1)
     assert fixed_point("relu", 1.3, 0.1).q == pytest.approx(0.01 / (1 - 0.845), rel=1e-12)
 
