@@ -11,8 +11,13 @@ from torch import nn
 from torch.profiler import ProfilerActivity
 
 import initfast
+from initfast.ops.schemas import LIBRARY
 
 # ---- the most at a time ----
+
+of_the_kernels = pytest.mark.skipif(
+    LIBRARY.backend == "reference", reason="the reference's formulas take copies in float64"
+)
 
 
 def peaks(runs):
@@ -67,6 +72,7 @@ NETS = {
 }
 
 
+@of_the_kernels
 def test_gradients_take_the_memory_of_torchs_backward():
     """Of x, z and y of a layer those are kept that torch keeps."""
 
@@ -87,6 +93,7 @@ def plain_backward(net, x, loss):
     torch.autograd.grad(loss(net(x)), list(net.parameters()))
 
 
+@of_the_kernels
 def test_a_forward_takes_the_memory_of_the_plain_one():
     ways = {
         "profile": initfast.profile,
