@@ -44,7 +44,7 @@ INITFAST_INLINE void with_activation(ActivationKind kind, F f) {
 }
 
 // Whether the activation has a slope_at_result.
-inline bool has_slope_at_result(ActivationKind kind) {
+INITFAST_INLINE bool has_slope_at_result(ActivationKind kind) {
   bool has = false;
   with_activation(kind, [&](auto family) {
     has = kHasSlopeAtResult<typename decltype(family)::template Over<double>>;
