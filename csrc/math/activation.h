@@ -235,7 +235,8 @@ struct Mish : NeverSaturates<V> {
   INITFAST_INLINE Mish(S, S) {}
   INITFAST_INLINE V gate(V z) const {
     V e = exp(min(z, splat<V>(20)));
-    e = select(e <= splat<V>(std::numeric_limits<S>::denorm_min()), splat<V>(0), e);
+    constexpr S kLeast = S(sizeof(S) == 4 ? 0x1p-149 : 0x1p-1074);  // the least above zero
+    e = select(e <= splat<V>(kLeast), splat<V>(0), e);
     const V n = e * (e + S(2));
     return n / (n + S(2));
   }
