@@ -15,6 +15,7 @@ from weakref import WeakValueDictionary
 import torch
 from torch import Tensor
 from torch._C._dynamo import eval_frame
+from torch.nn.parameter import Parameter
 
 from initfast.init.keys import draw_key, next_key
 from initfast.init.placement import Shard, is_distributed, shard_of
@@ -81,6 +82,8 @@ def draw(
 
 def has_no_data(tensor: Tensor) -> bool:
     """Whether a tensor has a shape only: on the meta device, or fake."""
+    if type(tensor) in (Tensor, Parameter):
+        return tensor.is_meta
     from torch._subclasses.fake_tensor import FakeTensor
 
     return tensor.is_meta or isinstance(tensor, FakeTensor)

@@ -36,7 +36,7 @@ def uniform(shard: Shard, key: int, a: float, b: float) -> None:
     top = _round(b, dtype)
     if top > _round(a, dtype):
         top = _below(top, dtype)
-    if _round(b, kept) > _round(a, kept):  # what would be rounded to b
+    if kept != dtype and _round(b, kept) > _round(a, kept):  # what would be rounded to b
         top = min(top, _below(_round(b, kept), kept))
     # One step of the words is width / 2^bits. Where that is subnormal it would have few bits, or
     # none: so narrow an interval is drawn wider, and made narrow by a power of two. (float16 has no

@@ -77,13 +77,12 @@ class ReplacedCall:
         module: whose call it is.
     """
 
-    __slots__ = ("before", "is_active", "module")
+    __slots__ = ("before", "module")
     _NO_MODULE = nn.Module()
 
     def __init__(self, module: nn.Module) -> None:
         self.module = module
         self.before: Any = None
-        self.is_active = True
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """What the module returns."""
@@ -108,13 +107,12 @@ class ReplacedCall:
         return before(*args, **kwargs)
 
     def end(self) -> None:
-        """Do nothing from now on."""
-        self.is_active = False
+        """Add nothing to the module's own call from now on: it has been released."""
 
     def __deepcopy__(self, memo: dict[int, Any]) -> ReplacedCall:
         """What a copy of all of a module's attributes gets: a call that does nothing."""
         copied: ReplacedCall = object.__new__(type(self))
-        copied.module, copied.before, copied.is_active = self._NO_MODULE, None, False
+        copied.module, copied.before = self._NO_MODULE, None
         return copied
 
     def __reduce__(self) -> Any:
@@ -142,7 +140,6 @@ class ModuleCall(ReplacedCall):
     ) -> None:
         self.module = module  # not by super(): there is one for every module of a net
         self.before = None
-        self.is_active = True
         self.name = name
         self.after = after
         self.short = short
@@ -176,7 +173,7 @@ class ModuleCall(ReplacedCall):
 
     def end(self) -> None:
         """Do nothing from now on, and keep nothing: a copy of the module may keep this."""
-        self.is_active, self._running, self.after, self.short = False, None, measure_nothing, None
+        self._running, self.after, self.short = None, measure_nothing, None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> ReplacedCall:
         copied: Any = super().__deepcopy__(memo)

@@ -1,8 +1,9 @@
 """What other threads that run the net leave in its buffers, told from what a profile leaves there.
 
 A thread that calls the net itself is another's: it trains it, say. What it calls finds the buffers
-as the profile found them, and leaves what the profile will put back. Threads that the net starts,
-and those of a backward, call but parts of it: what they write is the profile's.
+as the profile found them, and what it leaves there stays. So does what any earlier thread leaves
+in one of torch's own modules: it may have called the net before the profile began. Threads that the
+net starts, and those of a backward, call but parts of it: what they write is the profile's.
 """
 
 from __future__ import annotations

@@ -201,7 +201,7 @@ def _prepare(log: UndoLog, gradients: Gradients | None) -> None:
 def _call_unchanged(net: Callable[..., Any], x: Any, modules: list[nn.Module], log: UndoLog) -> Any:
     """What the net returns; the log puts back what it changes in its modules."""
     with torch._C.DisableTorchFunction():
-        put_back_later(modules, log)  # before the calls that measure, which nothing may precede
+        put_back_later(modules, log)  # now: its calls run first, the measuring ones right after
     return _call(net, x)
 
 

@@ -184,13 +184,16 @@ class _ProfilerCall(ReplacedCall):
 
     def __init__(self, net: nn.Module, profiled: Callable[..., Any]) -> None:
         super().__init__(net)
-        self._profiled = profiled
+        self._profiled: Callable[..., Any] | None = profiled
 
     def run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """What the net returns."""
-        if not self.is_active:
-            return self.as_before(args, kwargs)
-        return self._profiled(self, args, kwargs)
+        profiled = self._profiled
+        return profiled(self, args, kwargs) if profiled else self.as_before(args, kwargs)
+
+    def end(self) -> None:
+        """Measure nothing from now on."""
+        self._profiled = None
 
 
 class _MeasuredCall:

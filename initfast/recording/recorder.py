@@ -27,9 +27,8 @@ class Recorder(KnownTensors):
     """Runs the operators, and keeps what they measured, of which tensors and for which layers.
 
     Args:
-        stop_at_nonfinite: look at each row as it arrives, and raise
-            :class:`initfast.recording.stop_at_nonfinite.NonFinite` after the first operator that
-            has a non-finite value.
+        stop_at_nonfinite: look at each row as it arrives, and raise NonFinite after the first
+            operator that has a non-finite value.
         gradients: what measures the gradients of a forward that makes a graph.
 
     Attributes:
@@ -100,11 +99,12 @@ class Recorder(KnownTensors):
     def _chain_with_graph(self, x: Tensor, kernels: Any, layers: Sequence[ChainLayer]) -> Tensor:
         gradients = self.gradients
         assert gradients is not None
-        x_row, first = self.row(x, kernels), self._rows.count
+        x_row, first = self.row(x, kernels), self._rows.reserve(3 * len(layers))
         addresses = range(first + 1, first + 3 * len(layers), 3)
         y, measured = run_chain(gradients, x, kernels, layers, addresses)
-        for layer, (rows, _) in zip(layers, measured, strict=True):
-            gradients.weight(self._rows.add(rows, 3) + 2, layer.weight)
+        for layer, address, (rows, _) in zip(layers, addresses, measured, strict=True):
+            self._rows.put(address - 1, rows, 3)
+            gradients.weight(address + 1, layer.weight)
         widths = [layer.weight.shape[0] for layer in layers]
         masks = [self._rows.add_mask(live) for _, live in measured]
         self._add_linears(layers, widths, x, x_row, first, masks)

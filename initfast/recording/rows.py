@@ -63,21 +63,30 @@ class Rows:
 
     def add(self, rows: Tensor, count: int) -> int:
         """Keep a tensor of that many rows; the address of its first."""
+        address = self.reserve(count)
+        self.put(address, rows, count)
+        return address
+
+    def reserve(self, count: int) -> int:
+        """The address of the first of that many rows that are to be measured yet."""
         with self._lock:
             address = self.count
-            end = address + count
+            self.count = end = address + count
             if end > self._room:
                 self._make_room(2 * end)
-            if rows.is_cpu:
-                self._host[address:end] = rows.numpy().reshape(count, _COLUMNS)
-            else:
-                self._elsewhere[address] = rows
-            self.count = end
             return address
+
+    def put(self, address: int, rows: Tensor, count: int) -> None:
+        """Keep a tensor of that many rows at an address that was reserved for them."""
+        if not rows.is_cpu:
+            self._elsewhere[address] = rows
+            return
+        with self._lock:
+            self._host[address : address + count] = rows.numpy().reshape(count, _COLUMNS)
 
     def _make_room(self, rows: int) -> None:
         room = np.zeros((rows, _COLUMNS))
-        room[: self.count] = self._host[: self.count]
+        room[: len(self._host)] = self._host
         self._host, self._room, self._begin = room, rows, room.ctypes.data
 
     def tensor(self, address: int, count: int) -> Tensor:
