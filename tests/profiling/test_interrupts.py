@@ -3,6 +3,7 @@
 A sample of the places is tried; INITFAST_EVERY_INTERRUPT=1 tries all of them.
 """
 
+import inspect
 import os
 import random
 import signal
@@ -151,8 +152,17 @@ def shown(run):
 
 # An interrupt as a context's end is called keeps the context active, which is documented.
 ENDS = (Profiler.__exit__.__code__,)
-# A net's own, which would stay in force without a profile too.
-CASTS = (torch.autocast.__enter__.__code__, torch.autocast.__exit__.__code__)
+# What the net itself calls, and torch does not leave as found when it is interrupted there:
+# a cast and a transform stay in force, and a trace ends the process.
+TORCHS_OWN = tuple(
+    inspect.unwrap(function).__code__
+    for function in (
+        torch.autocast.__enter__,
+        torch.autocast.__exit__,
+        torch._functorch.vmap.vmap_impl,
+        torch.jit.trace,
+    )
+)
 
 
 @pytest.mark.parametrize("name", RUNS)
@@ -160,7 +170,8 @@ CASTS = (torch.autocast.__enter__.__code__, torch.autocast.__exit__.__code__)
 def test_an_interrupt_leaves_the_net_and_torch_as_found(name):
     build, function = RUNS[name]
     net, x = build(), torch.ones(3, 4) / 3
-    run, interrupt = partial(function, net, x), partial(Interrupt, never_called=ENDS, within=CASTS)
+    run = partial(function, net, x)
+    interrupt = partial(Interrupt, never_called=ENDS, within=TORCHS_OWN)
     for _ in range(3):
         expected = shown(run)  # what the first runs cache is there afterwards
     counting = interrupt()
