@@ -47,7 +47,7 @@ class Shard(NamedTuple):
         return whole
 
 
-def is_distributed(tensor: Tensor) -> bool:
+def is_distributed(tensor: Any) -> bool:
     """Whether it is a DTensor. (torch.distributed is imported by whoever made one, not by us.)"""
     module = sys.modules.get("torch.distributed.tensor")
     return module is not None and isinstance(tensor, module.DTensor)

@@ -18,6 +18,7 @@ may use results at any time; the layers themselves are run by one.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -30,11 +31,12 @@ from torch.utils._device import DeviceContext
 from initfast.interception.deferred_tensor import DeferredTensor, Kind, LinearCall, Link, resolved
 from initfast.interception.function_effects import UNMEASURED
 from initfast.interception.module_calls import Running
-from initfast.interception.other_functions import OtherFunctions
+from initfast.interception.other_functions import OtherFunctions, run_plainly
 from initfast.interception.queue import Queue
 from initfast.interception.undisturbed import run_untraced
 from initfast.nets.activation_calls import FORMS, Call, read_call
 from initfast.nets.names import NetNames
+from initfast.nets.shards import local_part
 from initfast.ops.dispatch import fits, kernels_of, linear_kernels
 from initfast.recording.events import Source
 from initfast.recording.recorder import Recorder
@@ -196,11 +198,17 @@ class Fusion(TorchFunctionMode):
             z = z.resolve()
         if not isinstance(z, Tensor):
             return func(*args, **kwargs)  # raises as it does without
-        kernels = kernels_of(z)
-        if kernels is None:
-            y = self._functions.call(func, args, kwargs)
-            self.recorder.output(Source(call.act, self.running.name()), y)
-            return y
+        if (kernels := kernels_of(z)) is None:
+            return self._activation_of_part(call, z, func, args, kwargs)
+        if grad_enabled() or self.observed() or (call.in_place and _is_outside_inference(z)):
+            function = partial(run_plainly, func, args, kwargs)
+            return self._measured_activation(call, z, kernels, function)
+        return self._measured_activation(call, z, kernels)
+
+    def _measured_activation(
+        self, call: Call, z: Tensor, kernels: Any, function: Callable[[], Tensor] | None = None
+    ) -> Tensor:
+        """The activation of a plain tensor, run with these kernels, or made by a function."""
         source = self.queue.take(z)
         self.queue.record()
         follows = source is not None
@@ -208,12 +216,26 @@ class Fusion(TorchFunctionMode):
             source = Source("act", self.running.name(), unit_dim=self.queue.unit_dim(z))
         if call.in_place:
             self.queue.settle()
-        function = None
-        if grad_enabled() or self.observed() or (call.in_place and _is_outside_inference(z)):
-            function = partial(func, *resolved(args), **resolved(kwargs))
         y = self.recorder.act(source, kernels, z, call, function, self.queue.names_of(z))
         if follows:
             self._name_activation(y)
+        return y
+
+    def _activation_of_part(
+        self, call: Call, z: Tensor, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """An activation of a tensor that is not plain, measured where this process has a part."""
+        part = local_part(z)
+        if part is z or call.in_place or (kernels := kernels_of(part)) is None:
+            y = self._functions.call(func, args, kwargs)
+            self.recorder.output(Source(call.act, self.running.name()), y)
+            return y
+
+        def run() -> Tensor:
+            nonlocal y
+            return local_part(y := run_plainly(func, args, kwargs))
+
+        self._measured_activation(call, part, kernels, run)
         return y
 
     def activated(self, z: DeferredTensor, call: Call) -> Tensor | None:

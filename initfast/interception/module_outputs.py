@@ -17,6 +17,8 @@ from initfast.interception.queue import Queue
 from initfast.nets.module_facts import is_seen, unit_dim, weights
 from initfast.nets.names import NetNames
 from initfast.nets.pytree import leaves, tensors
+from initfast.nets.shards import NOTE as SHARDED
+from initfast.nets.shards import is_sharded, local_part, partial_placements
 from initfast.ops.dispatch import kernels_of
 from initfast.recording.events import Source, new_source
 from initfast.recording.recorder import Recorder
@@ -139,12 +141,18 @@ class ModuleOutputs:
         if (kernels := kernels_of(y)) is None:
             self._skip(name, kind, _why_not(y))
             return
+        if y is not t and type(t) is not DeferredTensor:
+            self.notes[SHARDED] = None
         self._queue.record_undisturbed()
         if recorder.is_output(y):
             recorder.also(name, y)
             return
         source = self._source(call.module, name, kind, args, kwargs, y)
-        self._output(source, call.module, y, kernels)
+        if isinstance(call.module, nn.Linear) and is_sharded(call.module):
+            source = source._replace(kind="linear", unit_dim=-1)
+            self._queue.keep(source, y)  # what is named as the layer that a process alone runs
+        else:
+            self._output(source, call.module, y, kernels)
 
     def _measure_unseen(
         self, call: ModuleCall, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
@@ -155,8 +163,9 @@ class ModuleOutputs:
         thread, or on a tensor of a subclass.
         """
         module, name = call.module, call.name
-        if not (module._forward_hooks or module_hooks._global_forward_hooks):
-            if not self._is_seen(output):
+        is_hooked = module._forward_hooks or module_hooks._global_forward_hooks
+        if not is_hooked or is_sharded(module):
+            if not self._is_seen(output):  # of DTensors, what comes out is put right by a hook
                 self.measure(call, args, kwargs, output)
             return
         if (get_ident() != self._thread and measuring()) or transforms() is not None:
@@ -247,8 +256,13 @@ def _may_be_fast(module: nn.Module) -> bool:
 
 
 def _value(t: Tensor) -> Tensor:
-    """The values of t: those of a pre-activation whose activation has run are computed again."""
-    return t.resolve() if type(t) is DeferredTensor else t
+    """The values of t that this process holds.
+
+    Those of a pre-activation whose activation has run are computed again.
+    """
+    if type(t) is DeferredTensor:
+        return t.resolve()
+    return t if type(t) is Tensor else local_part(t)
 
 
 def _why_not(t: Tensor) -> str:
@@ -259,4 +273,6 @@ def _why_not(t: Tensor) -> str:
         return str(t.layout)
     if t.is_nested:
         return "a nested tensor"
+    if summands := partial_placements(t):
+        return f"a DTensor that is {summands}: its values are not reduced yet"
     return type(t).__name__ if type(t) is not Tensor else str(t.dtype)

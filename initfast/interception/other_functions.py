@@ -21,6 +21,7 @@ from initfast.interception.module_calls import Running
 from initfast.interception.queue import Queue
 from initfast.interception.torch_patches import EXPORTS
 from initfast.nets.pytree import tensors
+from initfast.nets.shards import local_part
 from initfast.ops.dispatch import kernels_of
 from initfast.recording.events import Source
 from initfast.recording.recorder import Recorder
@@ -88,19 +89,20 @@ class OtherFunctions:
         source = self._source(kind, args, kwargs, self._recorder.row)
         y = func(*args, **kwargs)
         if isinstance(y, Tensor):
-            self._recorder.output(source, y)
+            self._recorder.output(source, local_part(y))
         return y
 
     def _sum(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if len(args) != 2 or not (type(args[0]) is type(args[1]) is Tensor):
+        if len(args) != 2 or not (isinstance(args[0], Tensor) and isinstance(args[1], Tensor)):
             return func(*args, **kwargs)
         self._queue.record()
-        shape, rows = args[0].shape, tuple(map(self._recorder.find_layer, args))
+        terms = args if type(args[0]) is type(args[1]) is Tensor else tuple(map(local_part, args))
+        shape, rows = terms[0].shape, tuple(map(self._recorder.find_layer, terms))
         y = func(*args, **kwargs)
-        if None not in rows and type(y) is Tensor and kernels_of(y) is not None:
-            unit_dim = self._queue.unit_dim(y)
+        if None not in rows and kernels_of(part := local_part(y)) is not None:
+            unit_dim = self._queue.unit_dim(part)
             source = Source("add", self._running.name(), shape, rows, unit_dim=unit_dim)
-            self._queue.keep(source, y)
+            self._queue.keep(source, part)
         return y
 
     def _source(
@@ -140,3 +142,8 @@ def _given_to(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple
         if isinstance(func, FunctionType)
         else (resolved(args), resolved(kwargs))
     )
+
+
+def run_plainly(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """What a function of torch's returns, given the values of what waits."""
+    return func(*resolved(args), **resolved(kwargs))

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from initfast.init.fans import fan_in_and_fan_out
+from initfast.init.placement import is_distributed
 from initfast.nets.activation_calls import MODULES, activation_call
 
 _CONVOLUTIONS = nn.modules.conv._ConvNd
@@ -115,6 +116,8 @@ def _fans(
         return fan_in, fan_out
     if isinstance(module, (nn.Embedding, nn.EmbeddingBag)):
         return 1, weight.shape[1]  # an output is one row, or a few, and each of them one number
+    if isinstance(module, nn.Linear) and is_distributed(weight):  # whose output may be a part
+        return fan_in_and_fan_out(weight)
     if not input_shape or not shape:
         return None
     found = input_shape[-1], shape[-1]

@@ -20,6 +20,7 @@ from initfast.interception.shorter_ways import ShorterWays
 from initfast.interception.torch_patches import PLAIN_ARGUMENTS, VISIBLE_EXPORTS
 from initfast.nets.names import NetNames
 from initfast.nets.pytree import tensors
+from initfast.nets.shards import local_part
 from initfast.profiling.nonfinite_parameters import with_nonfinite_parameters
 from initfast.recording.gradients import Gradients
 from initfast.recording.recorder import Recorder
@@ -77,7 +78,7 @@ class MeasuredForward:
                 self._recorder.net_input(t)
             output = with_undo_log(partial(self._intercepted, forward))
             for _, t in tensors(output):
-                self._recorder.net_output(resolved(t))
+                self._recorder.net_output(local_part(resolved(t)))
             if isinstance(output, (Generator, Coroutine, AsyncGenerator)):
                 self._notes.append(UNFINISHED)
             self._recorder.finish()

@@ -10,6 +10,7 @@ from torch import Tensor, UntypedStorage
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.nn.parameter import Parameter
 
+from initfast.nets.shards import local_part
 from initfast.ops.dispatch import has_memory, kernels_of
 from initfast.recording.rows import Rows
 
@@ -81,10 +82,13 @@ class KnownTensors:
             kernels: its kernels' dispatch key, if the caller has it.
         """
         address = self.find(t)
-        if address is not None or (kernels is None and (kernels := kernels_of(t)) is None):
-            if self._glimpsed and address is not None:
+        if address is not None:
+            if self._glimpsed:
                 self._glimpsed.discard(address)
             return address
+        if kernels is None and (kernels := kernels_of(t)) is None:
+            part = t if type(t) is Tensor else local_part(t)
+            return None if part is t else self.row(part)
         if (address := self._measure(t, kernels)) is not None:
             self._inputs.add(address)
         return address
