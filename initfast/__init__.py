@@ -29,6 +29,7 @@ from initfast.profiling.profiler import Profiler
 from initfast.report.report import Report
 from initfast.stats.layer import Layer
 from initfast.stats.moments import Moments
+from initfast.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from initfast import experiments, theory, thresholds
@@ -51,7 +52,6 @@ __all__ = [
     "theory",
     "thresholds",
 ]
-__version__ = "0.1.0"
 
 _LATER = {"Diagnosis": "diagnosis.diagnosing", "diagnose": "diagnosis.diagnosing"}
 """Names that few programs use, and the modules that are imported when they are."""

@@ -5,6 +5,8 @@ import os
 import pytest
 import torch
 
+os.environ.pop("COLUMNS", None)  # reports are as wide as where no terminal is
+
 
 def pytest_collection_modifyitems(items):
     """The checks of the CUDA kernels that need tools of their own run where they are asked for."""

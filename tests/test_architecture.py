@@ -12,7 +12,7 @@ SOURCES = {
 }
 
 LAYERS = (
-    ("errors", "torch_state", "undo_log", "collectives", "thresholds"),
+    ("errors", "torch_state", "undo_log", "collectives", "thresholds", "version"),
     ("ops", "shared_patch"),
     ("stats", "theory"),
     ("init",),

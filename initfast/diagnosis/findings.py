@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, NamedTuple
 
-from initfast.stats.text import WIDTH, escape, shorten
+from initfast.stats.text import escape, printable, prose_width
 
 Severity = Literal["error", "warning", "info"]
 
@@ -54,7 +54,7 @@ class Finding:
     @property
     def where(self) -> str:
         """The layers, in words."""
-        first, last = (repr(shorten(name, 24)) if name else "the net" for name in self.names)
+        first, last = (repr(printable(name)) if name else "the net" for name in self.names)
         if self.first == self.last:
             return f"layer {self.first} ({first})"
         return f"layers {self.first} to {self.last} ({first} to {last})"
@@ -64,8 +64,16 @@ class Finding:
         parts = [_wrap(head, 0), _wrap(f"{self.measured} [{self.source}]")]
         parts += [_wrap(f"Why: {self.cause}")] if self.cause else []
         parts += [_wrap(f"Do: {self.advice}")] if self.advice else []
-        parts += [textwrap.indent(_broken(self.code, WIDTH - 8), " " * 8)] if self.code else []
+        parts += (
+            [textwrap.indent(_broken(self.code, prose_width() - 8), " " * 8)] if self.code else []
+        )
         return "\n".join(parts)
+
+    def __repr__(self) -> str:
+        return f"Finding({self.severity}: {self.rule.replace('_', ' ')} in {self.where})"
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{escape(str(self))}</pre>"
 
     def to_dict(self) -> dict[str, Any]:
         """The attributes as numbers, strings and lists."""
@@ -88,7 +96,7 @@ class SkippedCheck(NamedTuple):
 
 
 def summary(findings: Sequence[Finding]) -> str:
-    """The findings as text of at most 100 columns: the worst spelled out, the others named."""
+    """The findings as text: the worst spelled out, the others named."""
     serious = [f for f in findings if f.severity != "info"]
     blocks = [str(finding) for finding in serious[:MOST_SHOWN]]
     rest = [f"{f.severity} {f.rule}" for f in serious[MOST_SHOWN:]]
@@ -103,8 +111,21 @@ def summary(findings: Sequence[Finding]) -> str:
 
 
 def summary_html(findings: Sequence[Finding]) -> str:
-    """The same as HTML."""
-    return f"<pre>{escape(summary(findings))}</pre>" if findings else ""
+    """All findings as HTML, by severity: the errors and warnings open, the rest to be opened."""
+    parts = []
+    for severity in SEVERITIES:
+        of_it = [f for f in findings if f.severity == severity]
+        opened = "" if severity == "info" else " open"
+        blocks = "".join(f._repr_html_() for f in of_it)
+        heading = f"<summary>{counted(len(of_it), severity)}</summary>"
+        parts += [f"<details{opened}>{heading}{blocks}</details>"] if of_it else []
+    return "".join(parts)
+
+
+def counted(count: int, severity: Severity) -> str:
+    """So many findings, in words: "2 errors"."""
+    plural = "" if count == 1 or severity == "info" else "s"
+    return f"{count} {severity}{plural}"
 
 
 def _broken(code: str, width: int) -> str:
@@ -128,5 +149,9 @@ def _broken(code: str, width: int) -> str:
 def _wrap(text: str, indent: int = 4) -> str:
     pad = " " * indent
     return textwrap.fill(
-        text, WIDTH, initial_indent=pad, subsequent_indent=pad or "    ", break_on_hyphens=False
+        text,
+        prose_width(),
+        initial_indent=pad,
+        subsequent_indent=pad or "    ",
+        break_on_hyphens=False,
     )

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from initfast.stats.layer import Layer
 from initfast.stats.moments import Moments
-from initfast.stats.text import number, shorten
+from initfast.stats.text import number, printable
 
 
 def origin(layers: Sequence[Layer], inputs: Sequence[Moments], at: int | None = None) -> str:
@@ -59,8 +59,8 @@ def _count(m: Moments) -> tuple[int, int]:
 
 
 def _name(layer: Layer) -> str:
-    name = repr(shorten(layer.name, 32)) if layer.name else "the net itself"
-    return f"{name} ({shorten(layer.op, 24)})"
+    name = repr(printable(layer.name)) if layer.name else "the net itself"
+    return f"{name} ({printable(layer.op)})"
 
 
 def _ranges(layer: Layer) -> list[str]:

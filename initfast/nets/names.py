@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from types import FrameType
 
 from torch import Tensor, nn
@@ -52,6 +52,10 @@ class NetNames:
     def paths(self) -> list[str]:
         """The path of every module, in the order of `modules`."""
         return list(self._names.values())
+
+    def parameters(self) -> Iterator[Tensor]:
+        """The parameters of all modules."""
+        return (p for m in self.modules for p in m._parameters.values() if p is not None)
 
     def module(self, path: str) -> nn.Module | None:
         """The module of a path; None where that is not a module's."""

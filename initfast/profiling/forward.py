@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterable, Iterator
+from collections.abc import (
+    AsyncGenerator,
+    Callable,
+    Coroutine,
+    Generator,
+    Iterable,
+    Iterator,
+    Sequence,
+)
 from contextlib import suppress
 from functools import partial
+from itertools import chain
 from threading import get_ident
 from typing import TypeVar
 
@@ -25,6 +34,7 @@ from initfast.profiling.nonfinite_parameters import with_nonfinite_parameters
 from initfast.recording.gradients import Gradients
 from initfast.recording.recorder import Recorder
 from initfast.report.report import Report
+from initfast.report.run_facts import RunFacts, run_facts
 from initfast.torch_state import leave_mode, mode_stack
 from initfast.undo_log import UndoLog, with_undo_log
 
@@ -60,22 +70,24 @@ class MeasuredForward:
         self._running = Running(names)
         self._fusion = Fusion(recorder, names, self._running, self._queue, plain)
         self._outputs = ModuleOutputs(names, recorder, self._queue)
+        self._run_facts: RunFacts | None = None
 
     @property
     def gradients(self) -> Gradients | None:
         """What measures the gradients; None where there are none to measure."""
         return self._recorder.gradients
 
-    def run(self, forward: Callable[[], T], inputs: Iterable[Tensor]) -> T:
+    def run(self, forward: Callable[[], T], inputs: Sequence[Tensor]) -> T:
         """What the forward returns."""
         return with_undo_log(partial(self._run, forward, inputs))
 
-    def _run(self, forward: Callable[[], T], inputs: Iterable[Tensor], log: UndoLog) -> T:
+    def _run(self, forward: Callable[[], T], inputs: Sequence[Tensor], log: UndoLog) -> T:
         log.add(self._queue.release)
         with_gradients = torch.is_grad_enabled()
         try:
             for t in inputs:
                 self._recorder.net_input(t)
+            self._run_facts = run_facts(chain(self._names.parameters(), inputs))
             output = with_undo_log(partial(self._intercepted, forward))
             for _, t in tensors(output):
                 self._recorder.net_output(local_part(resolved(t)))
@@ -125,7 +137,7 @@ class MeasuredForward:
         recording = self._recorder.read(names.paths(), names.modules)
         notes, skipped = [*self._notes, *self._outputs.notes], list(self._outputs.skipped)
         if not recording.copies.nonfinite():
-            return Report(recording.read, skipped=skipped, notes=notes, root=self._root)
+            return Report(recording.read, (), skipped, notes, self._root, self._run_facts)
         layers, inputs = recording.read()
         layers = with_nonfinite_parameters(layers, names.module)
-        return Report(layers, inputs, skipped, notes, self._root)
+        return Report(layers, inputs, skipped, notes, self._root, self._run_facts)

@@ -2,34 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, reduce
 from pathlib import Path
 from textwrap import fill
-from typing import TYPE_CHECKING, Any, SupportsIndex, TypeAlias, overload
+from typing import TYPE_CHECKING, Any
 
 from initfast.collectives import gather
-from initfast.diagnosis.findings import Finding, SkippedCheck, summary, summary_html
-from initfast.diagnosis.origin import origin
+from initfast.diagnosis.findings import Finding, Severity, SkippedCheck, summary, summary_html
 from initfast.report.dataframe import frame_of
-from initfast.report.select import Pattern, named
+from initfast.report.layer_sequence import LayerSequence
+from initfast.report.run_facts import RunFacts
+from initfast.report.saving import as_dict, contents, read
+from initfast.report.select import Pattern
 from initfast.report.table import Table, remarks
 from initfast.report.tree import tree_lines
-from initfast.stats.as_dict import as_plain, json_text, moments_from_dict
+from initfast.report.verdict import check, verdict
+from initfast.stats.as_dict import json_text
 from initfast.stats.layer import Layer, Skipped
 from initfast.stats.merge import merge_layers, pairwise, with_shared_loss
 from initfast.stats.moments import Moments
-from initfast.stats.text import WIDTH, escape, shown
+from initfast.stats.text import escape, prose_width, shown
 
 if TYPE_CHECKING:
     import pandas
 
     from initfast.diagnosis.diagnosing import Diagnosis
 
-Name: TypeAlias = "str | tuple[str, int] | tuple[str, int, int]"
 
-
-class Report:
+class Report(LayerSequence):
     """The layers of a net, in execution order, with what was measured at each.
 
     Args:
@@ -39,6 +40,7 @@ class Report:
         notes: what else a reader must know of how the net ran.
         root: what the layers' names are paths in, as code: "net", or "net.module" of a net that
             is wrapped; "" where nothing has them all, as of a plain callable.
+        run: when, where and with what the net was profiled; None where that is not known.
 
     Example:
         >>> net, x = torch.nn.Linear(4, 2), torch.randn(8, 4)
@@ -53,61 +55,13 @@ class Report:
         skipped: Sequence[Skipped] = (),
         notes: Sequence[str] = (),
         root: str = "net",
+        run: RunFacts | None = None,
     ) -> None:
-        self._source = layers if callable(layers) else lambda: (layers, inputs)
+        super().__init__(layers if callable(layers) else lambda: (layers, inputs))
         self.skipped = list(skipped)
         self.notes = list(notes)
         self.root = root
-
-    @cached_property
-    def _contents(self) -> tuple[list[Layer], tuple[Moments, ...]]:
-        layers, inputs = self._source()
-        del self._source
-        return list(layers), tuple(inputs)
-
-    def __getstate__(self) -> dict[str, Any]:
-        self._contents  # noqa: B018  (what makes it need not pickle)
-        return self.__dict__
-
-    @property
-    def layers(self) -> list[Layer]:
-        """One :class:`Layer` for each operator, in execution order."""
-        return self._contents[0]
-
-    @property
-    def inputs(self) -> tuple[Moments, ...]:
-        """The moments of the net's own inputs."""
-        return self._contents[1]
-
-    def __len__(self) -> int:
-        return len(self.layers)
-
-    def __iter__(self) -> Iterator[Layer]:
-        return iter(self.layers)
-
-    @overload
-    def __getitem__(self, key: Name | SupportsIndex) -> Layer: ...
-
-    @overload
-    def __getitem__(self, key: slice) -> list[Layer]: ...
-
-    def __getitem__(self, key: Name | SupportsIndex | slice) -> Layer | list[Layer]:
-        """A layer by its name, or by its place in the order; a range of places finds a list.
-
-        `report[name]` is the module's first call, `report[name, call]` another (0 is the first),
-        and `report[name, call, i]`, where a call returns several tensors, the i-th of them that
-        was measured: of an LSTM's output, h and c, `report["lstm", 0, 1]` is h.
-
-        The name of a module finds its output, whichever layer made it; what functions within the
-        module have made on the way is found where its output was not measured.
-
-        Raises:
-            KeyError: no layer has that name, the name has fewer calls, or the call fewer tensors.
-            IndexError: there are fewer layers.
-        """
-        if not isinstance(key, (str, tuple)):
-            return self.layers[key]
-        return named(self.layers, *(key if isinstance(key, tuple) else (key,)))
+        self.run = run
 
     def select(
         self, name: str | None = None, type: str | None = None, depth: int | None = None
@@ -125,6 +79,7 @@ class Report:
             A :class:`Report` of the same inputs and notes; patterns are as in :mod:`fnmatch`.
 
         Example:
+            >>> from torch import nn
             >>> net = nn.Sequential(nn.Linear(4, 4), nn.Sequential(nn.Linear(4, 4), nn.Tanh()))
             >>> [layer.name for layer in initfast.profile(net, torch.ones(2, 4)).select("1.*")]
             ['1.0']
@@ -133,20 +88,7 @@ class Report:
         fits = Pattern(name, type, depth).fits
         layers = [x for x in self if fits(x.names, (x.type, x.op, *x.also_types))]
         skipped = [item for item in self.skipped if fits([item.name], [item.op])]
-        return Report(layers, self.inputs, skipped, self.notes, self.root)
-
-    @property
-    def first_nonfinite(self) -> Layer | None:
-        """The first layer with a NaN or an infinity, in its output or pre-activation.
-
-        It made it, unless :attr:`origin` says that its input or parameters had it already.
-        """
-        return next((layer for layer in self.layers if layer.has_nonfinite), None)
-
-    @property
-    def origin(self) -> str:
-        """Where the first NaN or infinity comes from, in a sentence; "" where there is none."""
-        return origin(self.layers, self.inputs)
+        return Report(layers, self.inputs, skipped, self.notes, self.root, self.run)
 
     @cached_property
     def _diagnosis(self) -> Diagnosis:
@@ -174,7 +116,7 @@ class Report:
             A new report. The weights are the other's; shapes add in their first dimension.
 
         Example:
-            >>> net = nn.Linear(4, 2)
+            >>> net = torch.nn.Linear(4, 2)
             >>> both = initfast.profile(net, torch.ones(3, 4)).merge(
             ...     initfast.profile(net, torch.zeros(5, 4))
             ... )
@@ -187,6 +129,7 @@ class Report:
             list(dict.fromkeys([*self.skipped, *other.skipped])),
             list(dict.fromkeys([*self.notes, *other.notes])),
             self.root if self.root == other.root else "",
+            self.run or other.run,
         )
 
     def all_reduce(self, group: Any = None) -> Report:
@@ -208,42 +151,73 @@ class Report:
             return self
         whole = reduce(Report.merge, ranks)
         layers = with_shared_loss(whole.layers, [rank.layers for rank in ranks])
-        return Report(layers, whole.inputs, whole.skipped, whole.notes, whole.root)
+        return Report(layers, whole.inputs, whole.skipped, whole.notes, whole.root, whole.run)
 
     def __repr__(self) -> str:
-        return f"Report({len(self)} layers)"
+        return f"Report({len(self)} layers, {self.verdict.partition(';')[0]})"
 
     def __str__(self) -> str:
-        below = [fill(text, WIDTH) for text in remarks(self.notes, self.skipped)]
-        found = [""] * bool(self.findings) + [summary(self.findings)]
-        return shown("\n".join([Table(self.layers).text(), *below, *found]).rstrip())
+        below = [fill(text, prose_width()) for text in remarks(self.notes, self.skipped)]
+        found = [summary(self.findings)] if self.findings else []
+        end = [fill(self.verdict, prose_width())] if self.layers else []
+        gap = [""] if end else []
+        return shown("\n".join([self._table().text(), *below, *gap, *found, *end]))
 
-    def tree(self) -> str:
-        """The table with the layers below the modules that contain them, as they nest.
+    def _table(self) -> Table:
+        return Table(self.layers, inputs=self.inputs, loss=getattr(self, "loss", None))
+
+    @property
+    def verdict(self) -> str:
+        """What was found and what was not checked, in a line: the last of ``print(report)``.
 
         Example:
+            >>> initfast.profile(torch.nn.Linear(4, 2), torch.zeros(3, 4)).verdict[:21]
+            'no errors or warnings'
+        """
+        loss = any(layer.grad is not None for layer in self)
+        return verdict(self.findings, self.skipped_checks, loss)
+
+    def check(self, level: Severity = "error") -> None:
+        """Raise an error if something is wrong, as for a test or before a long run.
+
+        Args:
+            level: the least severity that counts: "error", "warning" or "info".
+
+        Raises:
+            FindingsError: there are such findings; its text is theirs, and `findings` has them.
+            ValueError: level is none of these.
+
+        Example:
+            >>> report = initfast.profile(torch.nn.Linear(4, 2), torch.randn(8, 4))
+            >>> report.check()
+        """
+        check(self.findings, level)
+
+    def tree(self) -> str:
+        """The table with the layers below the modules that contain them.
+
+        Modules that ran as one, as a linear layer and its activation, are one line.
+
+        Example:
+            >>> from torch import nn
             >>> net = nn.Sequential(nn.Sequential(nn.Linear(4, 2), nn.ReLU()))
             >>> tree = initfast.profile(net, torch.ones(3, 4)).tree()
-            >>> [line[:5].rstrip() for line in tree.splitlines()[2:]]
-            ['(net)', '0', '  0', '  1']
+            >>> [line[:7].rstrip() for line in tree.splitlines()[2:]]
+            ['(net)', '0', '  0 + 1']
         """
         return shown(Table(*tree_lines(self.layers)).text())
 
     def _repr_html_(self) -> str:
         below = "".join(f"<p>{escape(text)}</p>" for text in remarks(self.notes, self.skipped))
-        return Table(self.layers).html() + below + summary_html(self.findings)
+        end = f"<p><b>{escape(self.verdict)}</b></p>" if self.layers else ""
+        return self._table().html() + below + summary_html(self.findings) + end
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything in the report as numbers, strings, lists and dicts."""
-        return {
-            "layers": [layer.to_dict() for layer in self.layers],
-            "inputs": as_plain(self.inputs),
-            "skipped": as_plain(self.skipped),
-            "notes": self.notes,
-            "root": self.root,
-            "findings": [finding.to_dict() for finding in self.findings],
-            "skipped_checks": as_plain(self.skipped_checks),
-        }
+        """Everything in the report as numbers, strings, lists and dicts.
+
+        "schema" is the version of this form, "run" holds :attr:`run`.
+        """
+        return as_dict(self)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Report:
@@ -254,23 +228,18 @@ class Report:
 
         Raises:
             KeyError: it has no layers, or a layer lacks what every layer has.
+            ValueError: a later initfast has written it in a form that this one does not know.
 
         Example:
             >>> import json
-            >>> report = initfast.profile(nn.Linear(4, 2), torch.ones(3, 4))
-            >>> Report.from_dict(json.loads(report.to_json())).layers == report.layers
+            >>> report = initfast.profile(torch.nn.Linear(4, 2), torch.ones(3, 4))
+            >>> initfast.Report.from_dict(json.loads(report.to_json())).layers == report.layers
             True
         """
-        return cls(
-            [Layer.from_dict(layer) for layer in data["layers"]],
-            list(map(moments_from_dict, data.get("inputs", ()))),
-            [Skipped(*item) for item in data.get("skipped", ())],
-            data.get("notes", ()),
-            data.get("root", "net"),
-        )
+        return cls(**contents(data))
 
     def to_json(self, path: str | Path | None = None) -> str:
-        """The report as JSON, also written to a file if a path is given.
+        """The report as JSON, also written to a file if a path is given; :meth:`load` reads it.
 
         JSON has no NaN and no infinities: they are the strings "NaN", "Infinity" and "-Infinity",
         which Python's float() reads, and so does :meth:`from_dict`.
@@ -285,6 +254,27 @@ class Report:
         if path is not None:
             Path(path).write_text(text + "\n", encoding="utf-8")
         return text
+
+    @classmethod
+    def load(cls, path: str | Path) -> Report:
+        """The report that :meth:`to_json` wrote to a file.
+
+        Args:
+            path: of the file.
+
+        Raises:
+            OSError: the file cannot be read.
+            ValueError: it holds no report, or one of a later initfast.
+
+        Example:
+            >>> import os, tempfile
+            >>> path = os.path.join(tempfile.mkdtemp(), "report.json")
+            >>> report = initfast.profile(torch.nn.Linear(4, 2), torch.ones(3, 4))
+            >>> _ = report.to_json(path)
+            >>> initfast.Report.load(path).layers == report.layers
+            True
+        """
+        return cls.from_dict(read(path))
 
     def to_dataframe(self) -> pandas.DataFrame:
         """One row for each layer, the output's statistics in columns.

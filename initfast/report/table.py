@@ -1,21 +1,44 @@
-"""The table of a report: aligned columns, long runs of similar layers folded."""
+"""The table of a report: aligned columns, as wide as the terminal, with every name in full."""
 
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from itertools import takewhile
+from statistics import median_low
+from textwrap import wrap
+from typing import Any, NamedTuple
 
+import torch
+
+from initfast.report.folding import Fold, fold
 from initfast.stats.layer import Layer, Skipped
-from initfast.stats.text import WIDTH, escape, number, share, shorten
+from initfast.stats.moments import Moments
+from initfast.stats.text import escape, number, printable, share, text_width
 
-MAX_PERIOD = 32
-"""The longest block of layers whose repetition is looked for."""
+NEGLIGIBLE_MEAN = 1e-6
+"""A mean of less than so many standard deviations is rounding, and shown as 0."""
+
+
+class Row(NamedTuple):
+    """What a line is about: a layer; or moments alone, as of the net's input; or a name alone."""
+
+    name: str
+    layer: Layer | None = None
+    moments: Moments | None = None
 
 
 def _count(value: int | None) -> str:
     return "" if value is None else str(value)
+
+
+def _mean(m: Moments) -> str:
+    return number(0.0 if abs(m.mean) < NEGLIGIBLE_MEAN * m.std else m.mean)
+
+
+def _scale(m: Moments) -> str:
+    """The standard deviation; of a single value, as a loss, there is none."""
+    return "" if m.count == 1 and math.isnan(m.std) else number(m.std)
 
 
 def _grad_rms(layer: Layer) -> float | None:
@@ -23,52 +46,49 @@ def _grad_rms(layer: Layer) -> float | None:
     return None if layer.grad is None else layer.grad.rms
 
 
-def _finite(layer: Layer, value: float) -> float | None:
-    """A statistic of the finite values, where there are any."""
-    return value if layer.post.finite else None
-
-
 class Column(NamedTuple):
-    """One column: its heading, what stands in it, whether it is text, and when it may go.
+    """One column: its heading, what stands in it, and when it may go.
 
     Columns of a lower rank are dropped first where the table is too wide; a column is left out
-    where `shown` holds for no layer.
+    where `shown` holds for no row. Both functions take the moments of a row, or its layer.
     """
 
     heading: str
-    cell: Callable[[Layer], str]
+    cell: Callable[[Any], str]
     rank: int
+    shown: Callable[[Any], bool] = lambda value: True
+    of_layer: bool = False
     text: bool = False
-    shown: Callable[[Layer], bool] = lambda layer: True
+
+    def value(self, row: Row) -> Layer | Moments | None:
+        """What its functions take; None where the cell is empty."""
+        return row.layer if self.of_layer else row.moments
+
+    def text_of(self, row: Row) -> str:
+        """What stands in the row."""
+        value = self.value(row)
+        return "" if value is None else printable(self.cell(value))
+
+    def is_needed(self, rows: Iterable[Row]) -> bool:
+        """Whether it says something of one of the rows."""
+        return any((value := self.value(row)) is not None and self.shown(value) for row in rows)
 
 
+NEVER_DROPPED = 9
 COLUMNS = (
-    Column("layer", lambda x: x.name, 9, text=True),
-    Column("op", lambda x: shorten(x.op, 24), 8, text=True),
-    Column("shape", lambda x: "x".join(map(str, x.shape)) or "scalar", 3, text=True),
-    Column("mean", lambda x: number(x.mean), 5),
-    Column("std", lambda x: number(x.std), 9),
-    Column("min", lambda x: number(_finite(x, x.min)), 1),
-    Column("max", lambda x: number(_finite(x, x.max)), 2),
-    Column("gain", lambda x: number(x.gain), 6),
-    Column("grad rms", lambda x: number(_grad_rms(x)), 6, shown=lambda x: x.grad is not None),
-    Column("zero", lambda x: share(x.zeros), 4, shown=lambda x: x.zeros > 0),
-    Column("saturated", lambda x: share(x.saturated), 7, shown=lambda x: x.saturated > 0),
-    Column("dead", lambda x: _count(x.dead_units), 7, shown=lambda x: bool(x.dead_units)),
-    Column("non-finite", lambda x: share(x.nonfinite), 8, shown=lambda x: x.nonfinite > 0),
+    Column("op", lambda x: x.op, NEVER_DROPPED, of_layer=True, text=True),
+    Column("shape", lambda x: "x".join(map(str, x.shape)) or "scalar", 3, of_layer=True, text=True),
+    Column("mean", _mean, 5),
+    Column("std", _scale, NEVER_DROPPED),
+    Column("min", lambda m: number(m.min) if m.finite else "", 1),
+    Column("max", lambda m: number(m.max) if m.finite else "", 2),
+    Column("gain", lambda x: number(x.gain), 6, of_layer=True),
+    Column("grad rms", lambda x: number(_grad_rms(x)), 6, lambda x: x.grad is not None, True),
+    Column("zero", lambda m: share(m.zeros), 4, lambda m: m.zeros > 0),
+    Column("saturated", lambda x: share(x.saturated), 7, lambda x: x.saturated > 0, True),
+    Column("dead", lambda x: _count(x.dead_units), 7, lambda x: bool(x.dead_units), True),
+    Column("non-finite", lambda m: share(m.nonfinite_share), 8, lambda m: m.nonfinite > 0),
 )
-
-
-def _cell(column: Column, layer: Layer | None) -> str:
-    return "" if layer is None else column.cell(layer)
-
-
-class Fold(NamedTuple):
-    """Layers start to stop, which repeat the layers before them with this period."""
-
-    start: int
-    stop: int
-    period: int
 
 
 class Table:
@@ -77,113 +97,150 @@ class Table:
     Args:
         layers: the layers, in the order in which they are shown; None for a line of its own name.
         names: what stands in the first column, if not the layers' names.
+        inputs: the moments of the net's inputs, which stand first.
+        loss: the value of the loss, which stands last.
+        width: how many columns of text there are; None: those of standard output.
     """
 
-    def __init__(self, layers: Sequence[Layer | None], names: Sequence[str] | None = None) -> None:
+    def __init__(
+        self,
+        layers: Sequence[Layer | None],
+        names: Sequence[str] | None = None,
+        inputs: Sequence[Moments] = (),
+        loss: float | None = None,
+        width: int | None = None,
+    ) -> None:
         names = names or [layer.name if layer else "" for layer in layers]
-        self._layers = layers
-        self._lines = fold(layers, names)
-        shown = [i for i in self._lines if isinstance(i, int)]
-        present = [layer for layer in layers if layer is not None]
-        self._columns = [c for c in COLUMNS if any(map(c.shown, present))]
-        self._cells = {c: [_cell(c, layers[i]) for i in shown] for c in self._columns}
-        self._cells[COLUMNS[0]] = [shorten(names[i] or "(net)", 32) for i in shown]
-        while self._width() > WIDTH:
-            self._columns.remove(min(self._columns, key=lambda c: c.rank))
-
-    def _widths(self) -> list[int]:
-        return [max(map(len, (c.heading, *self._cells[c]))) for c in self._columns]
-
-    def _width(self) -> int:
-        return sum(self._widths()) + 2 * (len(self._columns) - 1)
-
-    def _texts(self) -> list[list[str] | str]:
-        """The cells of each line; for a fold one sentence."""
-        cells = iter(zip(*(self._cells[c] for c in self._columns), strict=True))
-        return [list(next(cells)) if isinstance(i, int) else self._sentence(i) for i in self._lines]
+        self._layers, self._names = layers, names
+        self._width = text_width() if width is None else width
+        rows = [
+            Row(name or "(net)", layer, None if layer is None else layer.post)
+            for name, layer in zip(names, layers, strict=True)
+        ]
+        several = len(inputs) > 1
+        before = [
+            Row(f"(input {i})" if several else "(input)", moments=moments)
+            for i, moments in enumerate(inputs)
+        ]
+        after = [] if loss is None else [Row("(loss)", moments=_single(loss))]
+        lines = [rows[i] if isinstance(i, int) else i for i in fold(layers, names)]
+        self._lines: list[Row | Fold] = [*before, *lines, *after]
+        self._rows = [line for line in self._lines if isinstance(line, Row)]
+        self._columns = [c for c in COLUMNS if c.is_needed([*before, *rows, *after])]
 
     def _sentence(self, fold: Fold) -> str:
+        count = f"... {fold.stop - fold.start} more"
+        if not fold.period:
+            last = self._names[fold.stop - 1].strip() or "(net)"
+            return f"{count} with NaN or infinities, to {last}"
         folded = [layer for layer in self._layers[fold.start : fold.stop] if layer is not None]
         stds = [layer.std for layer in folded if math.isfinite(layer.std)]
-        count = fold.stop - fold.start
         what = "like these" if fold.period == 1 else f"in blocks of {fold.period} like these"
         scale = f", std {number(min(stds))} to {number(max(stds))}" if stds else ""
-        return f"... {count} more {what}{scale}"
+        return f"{count} {what}{scale}"
 
     def text(self) -> str:
-        """At most 100 columns wide."""
+        """As wide as standard output; a name that is too long for its column has its own line."""
         if not self._layers:
             return "no layers"
-        widths = self._widths()
+        return "\n".join(_Text(self._rows, self._columns, self._width).lines(self._all_lines()))
 
-        def line(cells: Sequence[str]) -> str:
-            aligned = [
-                cell.ljust(width) if column.text else cell.rjust(width)
-                for cell, width, column in zip(cells, widths, self._columns, strict=True)
-            ]
-            return "  ".join(aligned).rstrip()
-
-        lines = [text[:WIDTH] if isinstance(text, str) else line(text) for text in self._texts()]
-        return "\n".join([line([c.heading for c in self._columns]), "-" * self._width(), *lines])
+    def _all_lines(self) -> list[Row | str]:
+        return [self._sentence(line) if isinstance(line, Fold) else line for line in self._lines]
 
     def html(self) -> str:
         """An HTML table."""
-        head = "".join(f"<th>{escape(c.heading)}</th>" for c in self._columns)
+        headings = ["layer", *(c.heading for c in self._columns)]
+        head = "".join(f"<th>{escape(heading)}</th>" for heading in headings)
         body = []
-        for text in self._texts():
-            if isinstance(text, str):
-                cells = f'<td colspan="{len(self._columns)}">{escape(text)}</td>'
+        for line in self._all_lines():
+            if isinstance(line, str):
+                cells = f'<td colspan="{len(headings)}">{escape(line)}</td>'
             else:
-                cells = "".join(f"<td>{escape(cell)}</td>" for cell in text)
+                texts = [line.name, *(c.text_of(line) for c in self._columns)]
+                cells = "".join(f"<td>{escape(printable(text))}</td>" for text in texts)
             body.append(f"<tr>{cells}</tr>")
         return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>"
 
 
-def fold(layers: Sequence[Layer | None], names: Sequence[str]) -> list[int | Fold]:
-    """Which layers to show, by index, and which to fold because blocks of layers repeat.
+class _Text:
+    """Rows as text: the columns that fit, their widths, and what all names begin with."""
 
-    Layers are alike where they differ only in the numbers of their names and in what was measured.
-    Of a run, the first layers or the first block are shown, and the last. The first layer with a
-    non-finite value is always shown.
-    """
-    kinds: list[object] = [
-        (re.sub(r"\d+", "#", name), layer and (layer.op, layer.input_shape, layer.shape))
-        for name, layer in zip(names, layers, strict=True)
-    ]
-    special = next((i for i, layer in enumerate(layers) if layer and layer.has_nonfinite), -1)
-    lines: list[int | Fold] = []
-    start = 0
-    while start < len(layers):
-        period, head, tail, stop = _run(kinds, start)
-        lines += range(start, head)
-        for a, b in _without(special, head, tail):
-            lines += [Fold(a, b, period)] if b - a > 2 else range(a, b)
-        lines += range(tail, stop)
-        start = stop
-    return lines
+    def __init__(self, rows: Sequence[Row], columns: Sequence[Column], width: int) -> None:
+        self._width = width
+        self._columns = list(columns)
+        longest = width // 2 - 2
+        layers = [printable(row.name) for row in rows if row.layer is not None]
+        long = bool(layers) and median_low(map(len, layers)) > longest
+        self._prefix = _common_path(layers) if long else ""
+        names = [self._name(row) for row in rows]
+        self._name_width = _widest(["layer", *names], longest)
+        self._cells = {c: [c.text_of(row) for row in rows] for c in columns}
+        limits = {c: width // 4 if c.text else width for c in columns}
+        self._widths = {c: _widest([c.heading, *self._cells[c]], limits[c]) for c in columns}
+        self._dropped: list[Column] = []
+        while self._total() > width and min(c.rank for c in self._columns) < NEVER_DROPPED:
+            self._dropped.append(min(self._columns, key=lambda c: c.rank))
+            self._columns.remove(self._dropped[-1])
+
+    def _total(self) -> int:
+        return self._name_width + sum(2 + self._widths[c] for c in self._columns)
+
+    def _name(self, row: Row) -> str:
+        name = printable(row.name)
+        return name.removeprefix(self._prefix) if row.layer is not None else name
+
+    def lines(self, lines: Iterable[Row | str]) -> Iterable[str]:
+        """The table's."""
+        if self._prefix:
+            yield from wrap(f"All names begin with {self._prefix}", self._width)
+        yield self._line("layer", [c.heading for c in self._columns])
+        yield "-" * self._total()
+        for line in lines:
+            yield from wrap(line, self._width) if isinstance(line, str) else self._row(line)
+        if self._dropped:
+            names = ", ".join(c.heading for c in COLUMNS if c in self._dropped)
+            left_out = f"Columns left out for want of width: {names}; to_dataframe() has them."
+            yield from wrap(left_out, self._width)
+
+    def _row(self, row: Row) -> Iterable[str]:
+        name, cells = self._name(row), [c.text_of(row) for c in self._columns]
+        too_long = [
+            c.text and len(cell) > self._widths[c]
+            for c, cell in zip(self._columns, cells, strict=True)
+        ]
+        if len(name) <= self._name_width and not any(too_long):
+            return [self._line(name, cells)]
+        indent = " " * (len(name) - len(name.lstrip()))
+        long = [cell for cell, above in zip(cells, too_long, strict=True) if above]
+        rest = ["" if above else cell for cell, above in zip(cells, too_long, strict=True)]
+        head, further = "  ".join([name.strip(), *long]), f"{indent}    "
+        above = wrap(head, self._width, initial_indent=indent, subsequent_indent=further)
+        return [*above, self._line("", rest)]
+
+    def _line(self, name: str, cells: Sequence[str]) -> str:
+        aligned = [
+            cell.ljust(self._widths[c]) if c.text else cell.rjust(self._widths[c])
+            for cell, c in zip(cells, self._columns, strict=True)
+        ]
+        return "  ".join([name.ljust(self._name_width), *aligned]).rstrip()
 
 
-def _run(kinds: Sequence[object], start: int) -> tuple[int, int, int, int]:
-    """The shortest block that repeats from start, long enough to fold.
-
-    Returns its period, the end of the layers shown first, the start of those shown last, the end.
-    """
-    for period in range(1, MAX_PERIOD + 1):
-        stop = start + period
-        while stop < len(kinds) and kinds[stop] == kinds[stop - period]:
-            stop += 1
-        stop -= (stop - start) % period
-        head, tail = start + max(1, 3 // period) * period, stop - period
-        if tail - head > 2:
-            return period, head, tail, stop
-    return 1, start + 1, start + 1, start + 1
+def _widest(texts: Iterable[str], most: int) -> int:
+    """The length of the longest text that is not too long."""
+    return max(length for text in texts if (length := len(text)) <= most)
 
 
-def _without(index: int, start: int, stop: int) -> list[tuple[int, int]]:
-    """The range start to stop, cut so that index is a range of its own."""
-    if not start <= index < stop:
-        return [(start, stop)]
-    return [(start, index), (index, index + 1), (index + 1, stop)]
+def _common_path(names: Sequence[str]) -> str:
+    """The path of modules that all these are in, with its dot; "" where there is none."""
+    first, last = (name.split(".")[:-1] for name in (min(names), max(names)))
+    shared = takewhile(lambda pair: pair[0] == pair[1], zip(first, last, strict=False))
+    return "".join(f"{name}." for name, _ in shared)
+
+
+def _single(value: float) -> Moments:
+    """The moments of one number."""
+    return Moments.of(torch.tensor(value, dtype=torch.float64))
 
 
 def remarks(notes: Sequence[str], skipped: Sequence[Skipped]) -> list[str]:

@@ -12,6 +12,7 @@ import torch
 
 from initfast.stats.as_dict import as_plain, moments_from_dict
 from initfast.stats.moments import Moments
+from initfast.stats.text import escape, number, printable, share
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,21 @@ class Layer:
     parameter: str = ""
     live: np.ndarray | None = field(default=None, repr=False, compare=False)
 
+    def __repr__(self) -> str:
+        facts = [repr(self.name), repr(self.op), f"shape={self.shape}"]
+        facts += [f"mean={number(self.mean)}", f"std={number(self.std)}"]
+        facts += [f"gain={number(self.gain)}"] if self.gain is not None else []
+        shares = {"zeros": self.zeros, "saturated": self.saturated, "nonfinite": self.nonfinite}
+        facts += [f"{name}={share(value)}" for name, value in shares.items() if value > 0]
+        facts += [f"dead_units={self.dead_units}"] if self.dead_units else []
+        return f"Layer({', '.join(facts)})"
+
+    def _repr_html_(self) -> str:
+        kept = self.to_dict().items()
+        rows = [(name, value) for name, value in kept if value not in (None, [], {}, "")]
+        cells = (f"<tr><th>{name}</th><td>{escape(_in_html(v))}</td></tr>" for name, v in rows)
+        return f"<table>{''.join(cells)}</table>"
+
     @property
     def names(self) -> tuple[str, ...]:
         """Its own name, and those of the modules whose output it is too."""
@@ -202,6 +218,17 @@ class Layer:
         """
         names = {f.name for f in fields(cls)} & data.keys() | _ALWAYS_KEPT
         return cls(**{name: _read(name, data[name]) for name in names})
+
+
+def _in_html(value: Any) -> str:
+    """A number or a record in a cell."""
+    if isinstance(value, float):
+        return number(value)
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_in_html(item)}" for name, item in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(_in_html, value))
+    return printable(str(value))
 
 
 class Skipped(NamedTuple):

@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
 
 import torch
 
 WIDTH = 100
-"""The most columns of text that a report takes."""
+"""The columns of a report where no terminal says how many it has, and the most of its prose."""
+
+LEAST_WIDTH = 60
+"""The fewest columns that a table is set in."""
+
+
+def text_width() -> int:
+    """The columns of standard output: COLUMNS, else the terminal's, else :data:`WIDTH`."""
+    if "COLUMNS" not in os.environ and not getattr(sys.stdout, "isatty", bool)():
+        return WIDTH
+    return max(LEAST_WIDTH, shutil.get_terminal_size((WIDTH, 24)).columns)
+
+
+def prose_width() -> int:
+    """The columns of running text."""
+    return min(WIDTH, text_width())
 
 
 def number(value: float | None) -> str:
@@ -20,15 +37,6 @@ def number(value: float | None) -> str:
 def share(value: float | None) -> str:
     """A share in per cent."""
     return "" if value is None else f"{100 * value:.4g}%" if value else "0"
-
-
-def shorten(text: str, most: int) -> str:
-    """The text in one line, with its middle left out where it is too long."""
-    text = printable(text)
-    if len(text) <= most:
-        return text
-    left = (most - 3) // 2
-    return f"{text[:left]}...{text[left + 3 - most :]}"
 
 
 def printable(text: str) -> str:

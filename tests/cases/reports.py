@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from initfast.report import table
+from initfast.report import folding
 from initfast.stats.layer import Layer
 from initfast.stats.moments import Moments
 
@@ -15,7 +15,7 @@ def layer(name="0", op="linear", std=1.0, shape=(16, 8), post=None, **more):
 
 
 def fold(layers):
-    return table.fold(layers, [one.name for one in layers])
+    return folding.fold(layers, [one.name for one in layers])
 
 
 def mlp(depth, width=16, act=nn.Tanh):

@@ -2,15 +2,20 @@
 
 import json
 import math
+import pickle
 import sys
+from datetime import datetime, timedelta, timezone
 
 import pytest
 import torch
 from cases.reports import layer, mlp
 from torch import nn
 
+import initfast
 from initfast.profiling.profile import profile
 from initfast.report.report import Report
+from initfast.report.saving import SCHEMA
+from initfast.stats.as_dict import json_text
 from initfast.stats.layer import Layer, Skipped
 from initfast.stats.moments import Moments
 
@@ -30,8 +35,8 @@ def strict(text):
 
 
 def same(a, b):
-    """Equality where NaN equals itself: the reprs of dataclasses show every field."""
-    return repr(a.layers) == repr(b.layers)
+    """Equality where NaN equals itself."""
+    return json_text([x.to_dict() for x in a]) == json_text([x.to_dict() for x in b])
 
 
 def test_json_round_trip(report, tmp_path):
@@ -64,6 +69,42 @@ def test_json_spells_what_json_lacks():
     assert entry["post"]["mean"] == "NaN" and entry["post"]["max"] == "-Infinity"
     assert entry["gain"] is None and entry["dtype"] == "bfloat16"
     assert same(Report.from_dict(strict(report.to_json())), report)
+
+
+def test_a_report_is_loaded_with_its_run(report, tmp_path):
+    path = tmp_path / "report.json"
+    torch.manual_seed(1234)
+    report = profile(nn.Linear(4, 2).double(), torch.randn(3, 4).double())
+    report.to_json(path)
+    again = Report.load(path)
+    assert same(again, report) and again.run == report.run and again.findings == report.findings
+    assert (again.run.device, again.run.dtype, again.run.seed) == ("cpu", "float64", 1234)
+    assert (again.run.initfast, again.run.torch) == (initfast.__version__, torch.__version__)
+    assert datetime.now(timezone.utc) - datetime.fromisoformat(again.run.date) < timedelta(hours=1)
+    assert again.select("x").run == again.merge(report).run == report.run
+    assert pickle.loads(pickle.dumps(report)).run == report.run
+
+
+def test_what_is_no_report_is_not_loaded(report, tmp_path):
+    path = tmp_path / "report.json"
+    for text in ("", "{", "[1]", '{"loss": 1}'):
+        path.write_text(text)
+        with pytest.raises(ValueError, match=r"report\.json is no report as to_json writes it"):
+            Report.load(path)
+    later = report.to_dict() | {"schema": SCHEMA + 1}
+    path.write_text(json_text(later))
+    with pytest.raises(
+        ValueError, match=f"schema {SCHEMA + 1}, from initfast {later['run']['initfast']}"
+    ):
+        Report.load(path)
+    with pytest.raises(FileNotFoundError):
+        Report.load(tmp_path / "nothing")
+
+
+def test_a_report_from_before_there_was_a_schema():
+    old = Report([layer()]).to_dict()
+    del old["schema"], old["run"]
+    assert Report.from_dict(old).run is None
 
 
 def test_dataframe(report):

@@ -200,6 +200,22 @@ def test_the_tree_nests_as_the_modules_do():
     assert [line.split()[0] for line in twice] == ["(net)", "a", "b", "b"]
 
 
+def test_what_ran_as_one_is_one_line_of_the_tree():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 4))
+            self.act = nn.ReLU()
+
+        def forward(self, x):
+            return self.act(self.body(x))
+
+    lines = profile(Net(), torch.randn(2, 4)).tree().splitlines()
+    names = [line[: lines[0].index("op")].rstrip() for line in lines[2:]]
+    assert names == ["(net)", "body", "  0 + 1", "  2 + act"]
+    assert lines[2].split()[1:] == lines[5].split()[3:]
+
+
 def test_the_tree_folds_blocks():
     layers = [layer(f"h.{i}.{op}", op) for i in range(12) for op in ("norm", "mlp")]
     text = Report(layers).tree()
@@ -242,8 +258,10 @@ def test_a_block_is_found_by_its_name_though_another_layer_made_its_output():
 
 
 def test_remarks_stand_below_the_table():
-    text = str(nested())
-    assert text.endswith("A note.\nNot measured: Stem[1] at 'stem' (torch.int64).")
+    table, below = str(nested()).split(
+        "\nA note.\nNot measured: Stem[1] at 'stem' (torch.int64).\n\n"
+    )
+    assert table.splitlines()[-1].startswith("head") and below.startswith("no errors or warnings; ")
     assert "<p>A note.</p>" in nested()._repr_html_()
 
 

@@ -12,8 +12,9 @@ from torch import nn
 
 import initfast
 from initfast.profiling.profile import profile
+from initfast.report.folding import Fold
 from initfast.report.report import Report
-from initfast.report.table import Fold, Table
+from initfast.report.table import Table
 from initfast.stats.layer import Layer
 from initfast.stats.moments import Moments
 from initfast.stats.text import number, share
@@ -29,17 +30,75 @@ def test_the_table_fits_and_aligns(report):
     assert max(map(len, lines)) <= 100
     assert lines[0].split() == "layer op shape mean std min max gain zero dead".split()
     end = lines[0].index("std") + len("std")
-    for line in lines[2:5]:
+    for line in lines[2:6]:
         assert line[end - 1] != " " and line[end : end + 2] in ("", "  ")
-    assert lines[2].split()[0] == "0" and lines[-1].split()[0] == "78"
+    assert lines[2].split()[0] == "(input)" and lines[3].split()[0] == "0"
+    assert lines[-1].split()[0] == "78"
     assert any(line.startswith("... 36 more like these, std ") for line in lines)
-    assert len(lines) == 7
+    assert len(lines) == 8
 
 
-def test_long_names_and_ops_are_shortened():
-    text = str(Report([layer("module." * 30, "Operator" * 20), layer("b")]))
-    assert max(map(len, text.splitlines())) <= 100
-    assert "module.module..." in text
+@pytest.mark.parametrize("width", [60, 80, 100, 200])
+@pytest.mark.parametrize("length", [8, 30, 90, 250, 10_000])
+def test_names_are_never_cut(width, length, monkeypatch):
+    monkeypatch.setenv("COLUMNS", str(width))
+    names = [f"{'n' * (length - 4)}.{i}.wo" for i in range(12, 19)]
+    layers = [layer(name, "O" * length, shape=(2, i)) for i, name in enumerate(names, 1)]
+    for text in (str(Report(layers)), Report(layers).tree()):
+        assert max(map(len, text.splitlines())) <= width
+        whole = "".join(text.split())
+        assert "..." not in whole and "n" * (length - 4) in whole
+        assert whole.count("O" * length) == len(names)
+    assert all(f"{i}.wo" in "".join(str(Report(layers)).split()) for i in range(12, 19))
+
+
+def test_a_path_that_all_long_names_share_stands_once():
+    names = [f"{'deep.' * 20}block.{i}.{end}" for i in range(3) for end in ("a", "b")]
+    lines = str(Report([layer(name, shape=(2, i)) for i, name in enumerate(names)])).splitlines()
+    assert "".join(lines[:2]).replace("    ", "") == f"All names begin with {'deep.' * 20}block."
+    assert [line.split()[0] for line in lines[4:10]] == "0.a 0.b 1.a 1.b 2.a 2.b".split()
+
+
+def test_the_table_is_as_wide_as_the_terminal(monkeypatch):
+    layers = [layer("n" * 40, "linear + gelu_tanh", grad=GRAD, input=GRAD) for _ in range(2)]
+    for width, missing in [
+        (70, "min"),
+        (90, "shape, mean, min, max, zero"),
+        (110, "min, max"),
+        (160, ""),
+    ]:
+        monkeypatch.setenv("COLUMNS", str(width))
+        text = str(Report(layers)).partition("\n\n")[0]
+        assert max(map(len, text.splitlines())) <= width
+        said = f"Columns left out for want of width: {missing}; to_dataframe() has them."
+        assert (" ".join(text.split()).endswith(said)) == bool(missing)
+        for heading in filter(None, missing.split(", ")):
+            assert f" {heading} " not in text.splitlines()[0]
+
+
+def test_a_mean_that_is_rounding_is_zero():
+    def row(mean, std):
+        m = Moments(100, mean=mean, m2=99 * std * std, min=-9.0, max=9.0)
+        return str(Report([layer(post=m)])).splitlines()[2].split()[3]
+
+    assert row(-5e-9, 1.0) == "0" and row(2e-6, 1.0) == "2.000e-06"
+    assert row(-5e-9, 1e-4) == "-5.000e-09" and row(3e-30, 0.0) == "3.000e-30"
+
+
+def test_the_input_and_the_loss_are_in_the_table():
+    one, two = Moments.of(torch.ones(2, 2)), Moments.of(torch.tensor([0.0, math.nan, 2.0]))
+    rows = Table([layer()], inputs=[one, two], loss=0.25).text().splitlines()[2:]
+    assert [line.rsplit("  ", 1)[0].split()[:2] for line in rows[:2]] == [
+        ["(input", "0)"],
+        ["(input", "1)"],
+    ]
+    assert rows[1].endswith("33.33%") and rows[-1].split()[:2] == ["(loss)", "0.2500"]
+    assert Table([layer()], loss=math.nan).text().splitlines()[-1].split()[-1] == "100%"
+    net, x = nn.Linear(4, 4), torch.randn(64, 4)
+    assert str(profile(net, x)).splitlines()[2].split()[2] == number(x.double().std().item())
+
+
+GRAD = Moments(128, mean=0.25, m2=127.0, min=-3.0, max=3.0)
 
 
 @pytest.mark.parametrize("length", [1, 60, 77, 150, 400])
@@ -70,7 +129,7 @@ def test_wide_numbers_drop_columns_but_never_the_names_and_std():
 
 def test_a_gradient_that_is_the_same_everywhere_is_not_shown_as_zero():
     report = profile(nn.Linear(4, 4), torch.randn(2, 4), loss=torch.mean)
-    heading, _, row, *_ = str(report).splitlines()
+    heading, _, _, row, *_ = str(report).splitlines()
     assert row[heading.index("grad rms") :].split()[0] == "0.1250"
     assert report.to_dataframe()["grad_rms"][0] == 0.125
 
@@ -142,6 +201,18 @@ def test_the_first_nonfinite_layer_is_never_folded():
     assert "in the output of '17' (linear)" in Report(layers).origin
     layers[17] = layer("17", "linear + tanh", pre=bad)
     assert "in the pre-activation of '17' (linear + tanh)" in str(Report(layers))
+
+
+def test_what_follows_the_first_nonfinite_layer_folds():
+    bad = Moments(4, 4)
+    ops = ("norm", "attention", "linear + gelu", "linear")
+    layers = [layer(f"b.{i}.{op}", op) for i in range(12) for op in ops]
+    layers = [layer("in", "first"), *layers, layer("out", "last")]
+    for i in range(22, 50):
+        layers[i] = layer(layers[i].name, layers[i].op, post=bad)
+    rows = fold(layers)
+    assert rows == [0, 1, 2, 3, 4, Fold(5, 19, 4), *range(19, 26), Fold(26, 50, 0)]
+    assert "... 24 more with NaN or infinities, to out" in str(Report(layers))
 
 
 @given(st.lists(st.sampled_from("abc"), max_size=60), st.integers(-1, 59))
