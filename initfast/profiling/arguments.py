@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 from torch import nn
 
-NO_TARGETS = object()
-"""In the place of targets: the loss is a function of the output alone."""
+
+class _NoTargets:
+    """In the place of targets: the loss is a function of the output alone."""
+
+    def __repr__(self) -> str:
+        return "NO_TARGETS"
+
+
+NO_TARGETS = _NoTargets()
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,7 +27,8 @@ class ProfileArguments:
 
     Raises:
         TypeError: net cannot be called, loss is no function, targets or a scaler stand without a
-            loss, scaler is no GradScaler, or stop_at_nonfinite neither True nor False.
+            loss, scaler is no GradScaler, stop_at_nonfinite neither True nor False, or include or
+            exclude neither a text nor texts.
     """
 
     net: Callable[..., Any]
@@ -30,6 +38,8 @@ class ProfileArguments:
     targets: Any = NO_TARGETS
     scaler: Any = None
     stop_at_nonfinite: bool = False
+    include: str | Sequence[str] | None = None
+    exclude: str | Sequence[str] = ()
 
     def __post_init__(self) -> None:
         if not callable(self.net):
@@ -50,6 +60,10 @@ class ProfileArguments:
             raise TypeError(
                 f"profile: stop_at_nonfinite is {self.stop_at_nonfinite!r}; expected True or False"
             )
+        for name in ("include", "exclude"):
+            given = getattr(self, name)
+            if given is not None and not all(isinstance(each, str) for each in patterns(given)):
+                raise TypeError(f"profile: {name} is {given!r}; expected a pattern or several")
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +88,11 @@ class ProfilerArguments:
         if self.every < 1:
             raise ValueError(f"Profiler: every is {self.every}; expected at least 1")
         _check_scaler("Profiler", self.scaler)
+
+
+def patterns(given: str | Sequence[str]) -> tuple[str, ...]:
+    """One pattern or several, as a tuple."""
+    return (given,) if isinstance(given, str) else tuple(given)
 
 
 def _check_scaler(who: str, scaler: Any) -> None:

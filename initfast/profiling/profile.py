@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -23,6 +23,7 @@ from initfast.profiling.backward import loss_of, run_backward
 from initfast.profiling.data_parallel import WRAPPED, local, shared_weights
 from initfast.profiling.first_run import FirstRun
 from initfast.profiling.forward import MeasuredForward
+from initfast.profiling.left_out import without_left_out
 from initfast.profiling.preconditions import check_differentiable, check_ready
 from initfast.profiling.restore import put_back_later
 from initfast.recording.gradients import Gradients
@@ -40,6 +41,8 @@ def profile(
     targets: Any = NO_TARGETS,
     scaler: Any = None,
     stop_at_nonfinite: bool = False,
+    include: str | Sequence[str] | None = None,
+    exclude: str | Sequence[str] = (),
 ) -> Report:
     """Run net once on x and measure the signal at every layer; with a loss its gradients too.
 
@@ -84,12 +87,16 @@ def profile(
             Every function is looked at, so that one that made the value is in the report by its
             name. A card is never waited for before the forward's end: it has counted a layer's
             values only after the host has gone on, so there the forward ends some layers late.
+        include: the layers to report, by patterns (:mod:`fnmatch`) of the names or types of their
+            modules: "encoder.*", ("Linear", "Conv*"). None: all. The net runs as without it.
+        exclude: patterns of layers to leave out; a note of the report counts them.
 
     Returns:
         The :class:`Report`: one :class:`Layer` for each operator, in execution order.
 
     Raises:
-        TypeError: net cannot be called, or the loss is no real number.
+        TypeError: net cannot be called, the loss is no real number, or an argument of no kind
+            that it may be.
         ValueError: a parameter or buffer of net is uninitialised or on the meta device; the loss
             is no scalar, or no gradient flows from it; or, with a loss, net is sharded by FSDP, or
             x, targets or a parameter was made under torch.inference_mode().
@@ -98,12 +105,14 @@ def profile(
             where.
 
     Example:
+        >>> from torch import nn
         >>> net = nn.Sequential(nn.Linear(256, 256), nn.Tanh(), nn.Linear(256, 10))
-        >>> report = profile(net, torch.randn(16, 256))
+        >>> report = initfast.profile(net, torch.randn(16, 256))
         >>> [layer.op for layer in report.layers]
         ['linear + tanh', 'linear']
         >>> y = torch.randint(10, (16,))
-        >>> report = profile(net, torch.randn(16, 256), loss=nn.CrossEntropyLoss(), targets=y)
+        >>> loss = nn.CrossEntropyLoss()
+        >>> report = initfast.profile(net, torch.randn(16, 256), loss=loss, targets=y)
         >>> report["0"].grad.std < report["2"].grad.std
         True
     """
@@ -111,7 +120,8 @@ def profile(
     group = local(net).group
     forward = with_undo_log(partial(_measure, arguments, group))
     report = forward.report()
-    return report if group is None else report.all_reduce(group)
+    report = report if group is None else report.all_reduce(group)
+    return without_left_out(report, include, exclude)
 
 
 def _measure(arguments: ProfileArguments, group: Any, log: UndoLog) -> MeasuredForward:

@@ -82,7 +82,10 @@ class Profiler:
         self._net: nn.Module
         self._net, _, self._root = local(net)
         self._arguments = replace(arguments, net=self._net)
-        self._merged: Report | None = None  # of the calls before the recent ones
+        self._earlier: Report | None = None  # of the calls before the last window's end
+        self._window: Report | None = None  # of those since, but for the recent ones
+        self._first_nonfinite_call: int | None = None
+        self._was_entered = False
         self._recent: deque[_MeasuredCall] = deque()  # their backwards may still come
         self._running = False
         self._is_compiled = False
@@ -92,6 +95,7 @@ class Profiler:
         if self._log is not None:
             raise RuntimeError("Profiler: its context is active already; expected one at a time")
         self._is_compiled = is_compiled(self._net.modules())
+        self._was_entered = True
         log, net_call = UndoLog(), _ProfilerCall(self._net, self._call)
         try:
             log.add(self._release_recent)
@@ -127,11 +131,52 @@ class Profiler:
 
         It copies the last calls' numbers from their device.
         """
-        known = [] if self._merged is None else [self._merged]
-        reports = known + [call.report() for call in self._recent]
+        known = [report for report in (self._earlier, self._window) if report is not None]
+        return self._whole(known + [call.report() for call in self._recent])
+
+    def window(self) -> Report:
+        """The report of the calls measured since the last window, or since the start.
+
+        One after each epoch, or after each hundred steps, makes a series over time. A call whose
+        backward has not run yet is in the next window, with its gradients.
+
+        Example:
+            >>> net = torch.nn.Linear(8, 8)
+            >>> with initfast.Profiler(net) as p, torch.no_grad():
+            ...     means = []
+            ...     for scale in (1.0, 10.0):
+            ...         y = net(scale * torch.ones(4, 8))
+            ...         means.append(p.window().inputs[0].mean)
+            >>> means, p.report().inputs[0].mean
+            ([1.0, 10.0], 5.5)
+        """
+        self._merge_all_but(_MOST_RECENT)
+        window, self._window = self._window, None
+        if window is not None:
+            self._earlier = window if self._earlier is None else self._earlier.merge(window)
+        return self._whole([] if window is None else [window])
+
+    @property
+    def first_nonfinite_call(self) -> int | None:
+        """Which call of the net, counted from 1, was the first measured with a NaN or an infinity.
+
+        In an output, a pre-activation or a gradient; None where all were finite so far.
+        """
+        if self._first_nonfinite_call is None:
+            bad = (call.number for call in self._recent if _has_nonfinite(call.report()))
+            return next(bad, None)
+        return self._first_nonfinite_call
+
+    def _whole(self, reports: list[Report]) -> Report:
+        """The report of all of these as one, with what a reader must know of the loop."""
         if reports:
-            return reduce(Report.merge, reports)
-        return Report([], notes=[] if self.calls else [NEVER_CALLED], root=self._root)
+            report = reduce(Report.merge, reports)
+            call = self.first_nonfinite_call if _has_nonfinite(report) else None
+            notes = [] if call is None else [FIRST_BAD.format(call)]
+        else:
+            report = Report([], root=self._root)
+            notes = [NO_CALL if self.calls else NEVER_CALLED if self._was_entered else NO_WITH]
+        return report.replaced(notes=[*report.notes, *notes])
 
     def _call(self, ours: _ProfilerCall, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Call the net, measured if it is its turn."""
@@ -145,7 +190,7 @@ class Profiler:
 
     def _measure(self, args: tuple[Any, ...], kwargs: dict[str, Any], log: UndoLog) -> Any:
         """What the net returns; the call is kept if it returns."""
-        call = _MeasuredCall(self._arguments, self._root, self._is_compiled)
+        call = _MeasuredCall(self._arguments, self._root, self._is_compiled, self.calls)
         log.add(self._release_unless_kept, call)
         log.add(setattr, self, "_running", False)
         self._running = True
@@ -163,8 +208,10 @@ class Profiler:
         while recent and (len(recent) > most or not recent[0].awaits_backward()):
             recent[0].release()
             report = recent[0].report()
-            merged = report if self._merged is None else self._merged.merge(report)
-            self._merged = merged
+            if self._first_nonfinite_call is None and _has_nonfinite(report):
+                self._first_nonfinite_call = recent[0].number
+            merged = report if self._window is None else self._window.merge(report)
+            self._window = merged
             recent.popleft()
 
 
@@ -173,6 +220,13 @@ NEVER_CALLED = (
     "Code that calls a part of it (as a training_step calls self.encoder) needs a Profiler of that "
     "part: initfast.Profiler(net.encoder)."
 )
+
+NO_WITH = (
+    "The Profiler was never active, so that nothing was measured: the calls of the net must run "
+    "within `with initfast.Profiler(net) as p:`."
+)
+NO_CALL = "No call was measured meanwhile; those that await their backward are in the next window."
+FIRST_BAD = "The first call of the net that was measured with a NaN or an infinity: number {}."
 
 _MOST_RECENT = 8
 """How many measured calls wait for their backwards at a time."""
@@ -200,7 +254,10 @@ class _ProfilerCall(ReplacedCall):
 class _MeasuredCall:
     """One measured call of a net, and the backwards through its graph."""
 
-    def __init__(self, arguments: ProfilerArguments, root: str, is_compiled: bool) -> None:
+    def __init__(
+        self, arguments: ProfilerArguments, root: str, is_compiled: bool, number: int
+    ) -> None:
+        self.number = number
         self._gradients = Gradients(fuse=False, scaler=arguments.scaler)
         self._gradients.armed = True
         recorder = Recorder(gradients=self._gradients)
@@ -226,3 +283,8 @@ class _MeasuredCall:
     def release(self) -> None:
         """Measure no further backward."""
         self._gradients.release()
+
+
+def _has_nonfinite(report: Report) -> bool:
+    """Whether a NaN or an infinity is in it, gradients included."""
+    return any(x.has_nonfinite or (x.grad is not None and x.grad.nonfinite > 0) for x in report)

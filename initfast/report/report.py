@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from functools import cached_property, reduce
 from pathlib import Path
 from textwrap import fill
@@ -88,7 +89,21 @@ class Report(LayerSequence):
         fits = Pattern(name, type, depth).fits
         layers = [x for x in self if fits(x.names, (x.type, x.op, *x.also_types))]
         skipped = [item for item in self.skipped if fits([item.name], [item.op])]
-        return Report(layers, self.inputs, skipped, self.notes, self.root, self.run)
+        return self.replaced(layers, skipped)
+
+    def replaced(
+        self,
+        layers: Sequence[Layer] | None = None,
+        skipped: Sequence[Skipped] | None = None,
+        notes: Sequence[str] | None = None,
+    ) -> Report:
+        """This report with others of these; findings are found anew."""
+        new = copy(self)
+        new.__dict__.pop("_diagnosis", None)
+        new.__dict__["_contents"] = (list(self.layers if layers is None else layers), self.inputs)
+        new.skipped = list(self.skipped if skipped is None else skipped)
+        new.notes = list(self.notes if notes is None else notes)
+        return new
 
     @cached_property
     def _diagnosis(self) -> Diagnosis:
@@ -213,10 +228,7 @@ class Report(LayerSequence):
         return self._table().html() + below + summary_html(self.findings) + end
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything in the report as numbers, strings, lists and dicts.
-
-        "schema" is the version of this form, "run" holds :attr:`run`.
-        """
+        """Everything in the report as numbers, strings, lists and dicts; "schema": their form."""
         return as_dict(self)
 
     @classmethod
