@@ -40,8 +40,9 @@ CXX_FLAGS = [
     "-g0",
 ]
 NVCC_FLAGS = ["-O3", "--fmad=false", "-Xcompiler=-fvisibility=hidden"]
-# Volta went with CUDA 13, Blackwell runs the PTX: a list that every toolkit from 11.8 on knows.
-CUDA_ARCHITECTURES = "7.5;8.0;8.6;8.9;9.0+PTX"
+# Volta went with CUDA 13, 8.6 and 8.9 run the code for 8.0, Blackwell the PTX: a list that every
+# toolkit from 11.8 on knows.
+CUDA_ARCHITECTURES = "7.5;8.0;9.0+PTX"
 # The stable ABI of torch 2.10.
 MACROS = [("TORCH_TARGET_VERSION", "0x020a000000000000")]
 
@@ -87,9 +88,13 @@ def cuda_sources() -> list[str]:
         raise SystemExit(f"INITFAST_CUDA=1 asks for the CUDA kernels, but {lack}")
     if wanted is False or lack:
         return []
-    print("initfast: building the CUDA kernels too; INITFAST_CUDA=0 goes without", file=sys.stderr)
     if torch.cuda.device_count() == 0:
         os.environ.setdefault("TORCH_CUDA_ARCH_LIST", CUDA_ARCHITECTURES)
+    chosen = os.environ.get("TORCH_CUDA_ARCH_LIST", "the GPU that is here")
+    say(
+        f"initfast: compiling the CUDA kernels for {chosen}, which takes a minute or two. "
+        "INITFAST_CUDA=0 leaves them out, TORCH_CUDA_ARCH_LIST chooses others."
+    )
     return sources
 
 
@@ -122,19 +127,23 @@ def build_facts(compiler: list[str], reason: str, cuda: list[str]) -> dict[str, 
     return {"native": bool(compiler), "reason": reason, "sources": sources, **facts}
 
 
-def say_loudly(reason: str) -> None:
-    """Say that the kernels are missing. pip hides what a build prints, but not the terminal."""
-    text = (
-        f"\n*** initfast: installing WITHOUT its native kernels: {reason}.\n"
-        "*** Everything works, on slow plain PyTorch. For the kernels, install GCC 12 or Clang\n"
-        "*** and install initfast again.\n"
-    )
+def say(text: str) -> None:
+    """Tell the user. pip hides what a build prints, but not the terminal."""
     print(text, file=sys.stderr, flush=True)
     try:
         with open("/dev/tty", "w") as terminal:
             print(text, file=terminal)
-    except OSError:  # no terminal: `import initfast` warns as well
+    except OSError:  # no terminal
         pass
+
+
+def say_that_kernels_are_missing(reason: str) -> None:
+    """`import initfast` warns as well."""
+    say(
+        f"\n*** initfast: installing WITHOUT its native kernels: {reason}.\n"
+        "*** Everything works, on slow plain PyTorch. For the kernels, install GCC 12 or Clang\n"
+        "*** and install initfast again.\n"
+    )
 
 
 class BuildPython(build_py):
@@ -148,7 +157,7 @@ class BuildPython(build_py):
             )
         super().run()
         if not COMPILER:
-            say_loudly(REASON)
+            say_that_kernels_are_missing(REASON)
         package = ROOT if self.editable_mode else Path(self.build_lib)
         facts = build_facts(COMPILER, REASON, CUDA)
         (package / "initfast" / LIBRARY["FACTS_FILE"]).write_text(json.dumps(facts, indent=1))

@@ -26,6 +26,12 @@ from setuptools.build_meta import build_sdist as build_sdist
 
 MINIMUM_TORCH = (2, 10)
 MINIMUM_GCC = 12  # the first with __builtin_shufflevector
+UV_HIDES_TORCH = """\
+initfast compiles its kernels against the torch that is installed, and uv hides that from a build.
+Install torch and the tools first, then initfast beside them:
+    uv pip install torch setuptools ninja
+    uv pip install --no-build-isolation .
+INITFAST_NATIVE=0 installs it as slow plain Python, without torch."""
 Settings = dict[str, Any] | None
 
 
@@ -105,11 +111,18 @@ def version_pair(version: str) -> tuple[int, int]:
 
 
 def get_requires_for_build_wheel(config_settings: Settings = None) -> list[str]:
-    """Ask for torch where kernels will be compiled and the environment has no torch."""
+    """Ask for torch where kernels will be compiled and the environment has no torch.
+
+    Raises:
+        SystemExit: uv builds, in an environment of its own that says nothing of where initfast is
+            installed: a torch that is asked for would be another one.
+    """
     see_installed_packages()
     compiler, _ = choose_compiler()
     if not compiler or has_torch():
         return []
+    if "UV" in os.environ:  # uv sets it for whatever it runs
+        raise SystemExit(UV_HIDES_TORCH)
     return [f"torch>={'.'.join(map(str, MINIMUM_TORCH))}"]
 
 

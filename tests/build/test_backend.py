@@ -72,6 +72,19 @@ def test_no_compiler_gives_the_reason_and_asks_for_no_torch(backend):
     assert backend.get_requires_for_build_wheel() == []
 
 
+def test_uv_hides_torch_so_that_none_is_asked_for(backend, tmp_path, monkeypatch):
+    executable(tmp_path / "clang++")
+    monkeypatch.setattr(backend, "see_installed_packages", lambda: None)
+    monkeypatch.setattr(backend, "has_torch", lambda: False)
+    monkeypatch.delenv("UV", raising=False)
+    assert backend.get_requires_for_build_wheel() == ["torch>=2.10"]
+    monkeypatch.setenv("UV", "/usr/bin/uv")
+    with pytest.raises(SystemExit, match="uv pip install --no-build-isolation"):
+        backend.get_requires_for_build_wheel()
+    monkeypatch.setenv("INITFAST_NATIVE", "0")
+    assert backend.get_requires_for_build_wheel() == []
+
+
 def test_native_forced_without_a_compiler_is_an_error(backend, monkeypatch):
     monkeypatch.setenv("INITFAST_NATIVE", "1")
     monkeypatch.setenv("CXX", "/nowhere/c++")
