@@ -34,8 +34,11 @@ from initfast.version import __version__ as __version__
 if TYPE_CHECKING:
     from initfast import experiments, theory, thresholds
     from initfast.diagnosis.diagnosing import Diagnosis, diagnose
+    from initfast.report.comparison import Comparison, compare
+    from initfast.testing.health import assert_healthy
 
 __all__ = [
+    "Comparison",
     "Diagnosis",
     "Finding",
     "Layer",
@@ -43,7 +46,9 @@ __all__ = [
     "Moments",
     "Profiler",
     "Report",
+    "assert_healthy",
     "build_info",
+    "compare",
     "diagnose",
     "experiments",
     "init",
@@ -53,7 +58,13 @@ __all__ = [
     "thresholds",
 ]
 
-_LATER = {"Diagnosis": "diagnosis.diagnosing", "diagnose": "diagnosis.diagnosing"}
+_LATER = {
+    "Comparison": "report.comparison",
+    "Diagnosis": "diagnosis.diagnosing",
+    "assert_healthy": "testing.health",
+    "compare": "report.comparison",
+    "diagnose": "diagnosis.diagnosing",
+}
 """Names that few programs use, and the modules that are imported when they are."""
 
 

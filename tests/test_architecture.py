@@ -20,7 +20,7 @@ LAYERS = (
     ("diagnosis", "recording"),
     ("report", "interception"),
     ("profiling",),
-    ("experiments",),
+    ("experiments", "testing"),
     ("cli",),
 )
 """The lowest first. A package imports itself and what lies in lower layers, nothing else."""

@@ -25,9 +25,15 @@ def frame_of(layers: Sequence[Layer]) -> pandas.DataFrame:
         raise ImportError(
             "to_dataframe needs pandas; install it with: pip install 'initfast[frame]'"
         ) from error
+    columns, rows = flat_rows(layers)
+    return pandas.DataFrame(rows, columns=columns)
+
+
+def flat_rows(layers: Sequence[Layer]) -> tuple[list[str], list[dict[str, Any]]]:
+    """The columns of such a table, and its rows, which lack the columns that do not apply."""
     rows = [_flat(layer) for layer in layers]
     several = dict.fromkeys(column for row in rows for column in row if column not in _COLUMNS)
-    return pandas.DataFrame(rows, columns=[*_COLUMNS, *several])
+    return [*_COLUMNS, *several], rows
 
 
 _OWN = ("name", "op", "type", "input_shape", "shape", "dtype")

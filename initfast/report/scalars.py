@@ -1,0 +1,73 @@
+"""The numbers of a report as a flat dict, as TensorBoard, W&B and other loggers take them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from initfast.stats.layer import Layer
+from initfast.stats.moments import Moments
+
+PREFIX = "initfast"
+"""What every tag begins with."""
+
+
+def scalars_of(layers: Sequence[Layer], prefix: str = PREFIX) -> dict[str, float]:
+    """The numbers of a report's layers by tag: ``{"initfast/activations/0/std": 0.57, ...}``.
+
+    A tag is `prefix/kind/NAME/statistic`. The kinds are "activations", "pre_activations",
+    "gradients" (at the output), "weights" and "weight_gradients". NAME is the module's path, "net"
+    for the net itself; what a function has made within a module is "NAME:op", a further row of the
+    same name "NAME:2"; of several weights each is "NAME.parameter".
+
+    Args:
+        layers: of a report.
+        prefix: what every tag begins with.
+
+    Example:
+        >>> report = initfast.profile(torch.nn.Linear(4, 2), torch.ones(3, 4))
+        >>> sorted(scalars_of(report.layers))[0]
+        'initfast/activations/net/mean'
+    """
+    found: dict[str, float] = {}
+    for layer, name in zip(layers, _names(layers), strict=True):
+        for path, value in _numbers(layer, name):
+            found[f"{prefix}/{path}"] = float(value)
+    return found
+
+
+def _names(layers: Sequence[Layer]) -> Iterator[str]:
+    """A name for each row, different from all others."""
+    taken: set[str] = set()
+    for layer in layers:
+        name = layer.name or "net"
+        name = first = name if layer.is_output else f"{name}:{layer.op}"
+        count = 1
+        while name in taken:
+            count += 1
+            name = f"{first}:{count}"
+        taken.add(name)
+        yield name
+
+
+def _numbers(layer: Layer, name: str) -> Iterator[tuple[str, float]]:
+    for statistic in ("mean", "std", "rms", "min", "max", "zeros", "saturated", "nonfinite"):
+        yield f"activations/{name}/{statistic}", getattr(layer, statistic)
+    if layer.dead_units is not None:
+        yield f"activations/{name}/dead_units", layer.dead_units
+    if layer.pre is not None:
+        yield from _of("pre_activations", name, layer.pre)
+    if layer.grad is not None:
+        yield from _of("gradients", name, layer.grad)
+    if layer.weight is not None:
+        yield from _of("weights", name, layer.weight.moments)
+    if layer.weight_grad is not None:
+        yield from _of("weight_gradients", name, layer.weight_grad)
+    for parameter, weight in layer.weights.items():
+        yield from _of("weights", f"{name}.{parameter}", weight.moments)
+    for parameter, grad in layer.weight_grads.items():
+        yield from _of("weight_gradients", f"{name}.{parameter}", grad)
+
+
+def _of(kind: str, name: str, moments: Moments) -> Iterator[tuple[str, float]]:
+    for statistic in ("mean", "std", "rms"):
+        yield f"{kind}/{name}/{statistic}", getattr(moments, statistic)
