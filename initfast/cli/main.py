@@ -1,19 +1,21 @@
-"""The command line: ``python -m initfast`` runs the classic experiments."""
+"""The command line: ``initfast`` and ``python -m initfast``."""
 
 from __future__ import annotations
 
-import argparse
-import dataclasses
+import os
+import sys
+import traceback
 from collections.abc import Sequence
 
-import torch
+from initfast.cli import comparing, experiments, profiling
+from initfast.cli.failure import Failure, one_line
+from initfast.cli.values import Parser
 
-from initfast.cli.theory import explanation
-from initfast.experiments.classic import EXPERIMENTS
-from initfast.ops.activations import ACTIVATIONS
-from initfast.ops.library import load
+COMMANDS = {"profile": profiling, "compare": comparing}
+"""Subcommands; without one, the arguments name experiments."""
 
-_MAX_SEED = 2**63 - 1
+_INTERRUPTED = 130
+"""The status of a process that SIGINT has ended, as shells count: 128 + 2."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -23,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: without the program's name; those of the process where None.
 
     Returns:
-        The exit status, 0.
+        The exit status: 0, 1 where findings or changes fail the run, 2 where the run itself failed.
 
     Raises:
         SystemExit: with status 2 where the arguments are wrong, with 0 after ``--help``.
@@ -33,80 +35,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
         x.std() / tanh(x).std()...
         0
     """
-    parser = _parser()
-    options = parser.parse_args(arguments)
-    names = options.names or list(EXPERIMENTS)
-    if options.list:
-        print(_list())
-    elif names == ["info"]:
-        print(_info())
-    elif names[0] == "theory":
-        _theory(parser, names[1:])
-    else:
-        unknown = [name for name in names if name not in EXPERIMENTS]
-        if unknown:
-            known = ", ".join(EXPERIMENTS)
-            parser.error(
-                f"no experiment {unknown[0]!r}; expected one of {known}, or info alone, or theory"
-            )
-        _run(names, options.seed, options.threads)
-    return 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m initfast",
-        description="Run the classic experiments on signal propagation and print what each shows.",
-        epilog="`python -m initfast info` prints what is loaded: kernels, instruction set, torch; "
-        "`python -m initfast theory [ACTIVATION]` how a layer and an activation change the scale.",
-    )
-    parser.add_argument(
-        "names", nargs="*", metavar="NAME", help="an experiment; all of them where none is named"
-    )
-    parser.add_argument("--list", action="store_true", help="list the experiments")
-    parser.add_argument("--seed", type=_seed, default=0, help="of every draw (default: 0)")
-    parser.add_argument("--threads", type=_threads, help="CPU threads (default: torch's choice)")
-    return parser
-
-
-def _seed(text: str) -> int:
-    if not text.isdecimal() or int(text) > _MAX_SEED:
-        raise argparse.ArgumentTypeError(f"{text!r} is not an integer from 0 to 2^63 - 1")
-    return int(text)
-
-
-def _threads(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= 1024:
-        raise argparse.ArgumentTypeError(f"{text!r} is not an integer from 1 to 1024")
-    return int(text)
-
-
-def _run(names: Sequence[str], seed: int, threads: int | None) -> None:
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads or before)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if not given or given[0] not in COMMANDS:
+        return experiments.run(given)
+    parser = Parser(prog="initfast")
+    commands = parser.add_subparsers(parser_class=Parser)
+    COMMANDS[given[0]].add_parser(commands)
+    options = parser.parse_args(given)
     try:
-        for number, name in enumerate(names):
-            print(*[""] * (number > 0), EXPERIMENTS[name](seed), sep="\n", flush=True)
-    finally:
-        torch.set_num_threads(before)
+        return int(options.run(options))
+    except Exception as error:  # whatever is not a Failure is a fault of ours, and no finding
+        if options.verbose:
+            traceback.print_exception(error)
+        text = str(error) if isinstance(error, Failure) else f"initfast raised {one_line(error)}"
+        print(f"initfast: {text}", file=sys.stderr)
+        return 2
 
 
-def _theory(parser: argparse.ArgumentParser, names: Sequence[str]) -> None:
-    if len(names) > 1 or not set(names) <= set(ACTIVATIONS):
-        known = ", ".join(ACTIVATIONS)
-        parser.error(f"theory takes one activation of {known}; it was given {' '.join(names)}")
-    print(explanation(*names))
-
-
-def _list() -> str:
-    width = max(map(len, EXPERIMENTS))
-    return "\n".join(
-        f"{name:<{width}}  {(function.__doc__ or '').splitlines()[0]}"
-        for name, function in EXPERIMENTS.items()
-    )
-
-
-def _info() -> str:
-    facts = dataclasses.asdict(load())
-    width = max(map(len, facts))
-    return "\n".join(f"{name:<{width}}  {value}" for name, value in facts.items())
+def run() -> int:
+    """The same for a process: interrupted, or with a reader that goes, it ends quietly."""
+    try:
+        status = main()
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:
+        # The reader (`| head`) has gone: end quietly, also when Python flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        print("initfast: interrupted", file=sys.stderr)
+        return _INTERRUPTED

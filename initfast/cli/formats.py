@@ -1,0 +1,122 @@
+"""--format: the outcome of a run as text, JSON, HTML or CSV; JUnit and GitHub stand beside."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from initfast.cli.failure import Failure
+from initfast.cli.github import github_commands
+from initfast.cli.junit import junit_xml
+from initfast.cli.outcome import Outcome
+from initfast.report.dataframe import flat_rows
+from initfast.stats.as_dict import json_text
+from initfast.stats.text import printable
+
+
+def as_text(outcome: Outcome) -> str:
+    """The report as it prints, what has changed since the baseline, and the verdict."""
+    changes = [] if outcome.comparison is None else ["", str(outcome.comparison)]
+    return "\n".join([str(outcome.report), *changes, "", outcome.verdict])
+
+
+def as_json(outcome: Outcome) -> str:
+    """The report, which `Report.from_dict` reads, with the comparison beside it."""
+    if outcome.comparison is None:
+        return outcome.report.to_json()
+    plain = outcome.report.to_dict() | {"comparison": outcome.comparison.to_dict()}
+    return json_text(plain)
+
+
+def as_csv(outcome: Outcome) -> str:
+    """One row for each layer, with the columns of `Report.to_dataframe`."""
+    columns, rows = flat_rows(outcome.report.layers)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue().rstrip("\n")
+
+
+def as_html(outcome: Outcome) -> str:
+    """The page that `Report.to_html` makes."""
+    to_html = getattr(outcome.report, "to_html", None)
+    if to_html is None:
+        raise Failure("--format html: this version of initfast writes no HTML yet")
+    return to_html()
+
+
+FORMATS: dict[str, Callable[[Outcome], str]] = {
+    "text": as_text,
+    "json": as_json,
+    "html": as_html,
+    "junit": junit_xml,
+    "github": github_commands,
+    "csv": as_csv,
+}
+
+
+def write(text: str, path: str | None) -> None:
+    """Write to standard output, or whole or not at all to a file.
+
+    A reader of standard output that has gone, as `| head` goes, is no error.
+
+    Raises:
+        Failure: the file cannot be written.
+    """
+    if path is None:
+        try:
+            print(text, flush=True)
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return
+    target = Path(path)
+    try:
+        write_whole(target, text + "\n")
+    except OSError as error:
+        raise Failure(f"--output {printable(path)}: {error.strerror or error}") from error
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file beside it first, so that an interrupt leaves the old one or the new one."""
+    if path.exists() and not path.is_file():  # /dev/stdout, a pipe
+        path.write_text(text, encoding="utf-8")
+        return
+    file, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(file, "w", encoding="utf-8") as stream:
+            stream.write(text)
+        mode = path.stat().st_mode if path.exists() else 0o666 & ~_umask()
+        os.chmod(name, mode & 0o777)
+        os.replace(name, path)
+    except BaseException:
+        os.unlink(name)
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+_COLOURS = {"error": "31;1", "warning": "33;1", "changed": "33", "vanished": "33", "appeared": "33"}
+
+
+def coloured(text: str) -> str:
+    """The first words of findings and changes in colour, on a terminal that is not to be plain.
+
+    https://no-color.org: any value of NO_COLOR but the empty one says so.
+    """
+    if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" or not sys.stdout.isatty():
+        return text
+    words = "|".join(_COLOURS)
+    return re.sub(
+        rf"^({words}):", lambda m: f"\x1b[{_COLOURS[m[1]]}m{m[1]}:\x1b[0m", text, flags=re.MULTILINE
+    )
