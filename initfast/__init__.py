@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from initfast import experiments, theory, thresholds
     from initfast.diagnosis.diagnosing import Diagnosis, diagnose
     from initfast.report.comparison import Comparison, compare
+    from initfast.testing.coordinates import coordinate_check
     from initfast.testing.health import assert_healthy
 
 __all__ = [
@@ -49,6 +50,7 @@ __all__ = [
     "assert_healthy",
     "build_info",
     "compare",
+    "coordinate_check",
     "diagnose",
     "experiments",
     "init",
@@ -63,6 +65,7 @@ _LATER = {
     "Diagnosis": "diagnosis.diagnosing",
     "assert_healthy": "testing.health",
     "compare": "report.comparison",
+    "coordinate_check": "testing.coordinates",
     "diagnose": "diagnosis.diagnosing",
 }
 """Names that few programs use, and the modules that are imported when they are."""

@@ -26,7 +26,7 @@ def scalars_of(layers: Sequence[Layer], prefix: str = PREFIX) -> dict[str, float
     Example:
         >>> report = initfast.profile(torch.nn.Linear(4, 2), torch.ones(3, 4))
         >>> sorted(scalars_of(report.layers))[0]
-        'initfast/activations/net/mean'
+        'initfast/activations/net/max'
     """
     found: dict[str, float] = {}
     for layer, name in zip(layers, _names(layers), strict=True):
