@@ -12,12 +12,12 @@ SOURCES = {
 }
 
 LAYERS = (
-    ("errors", "torch_state", "undo_log", "collectives", "thresholds", "version"),
+    ("errors", "torch_state", "undo_log", "collectives", "thresholds", "version", "whole_file"),
     ("ops", "shared_patch"),
     ("stats", "theory"),
     ("init",),
     ("nets",),
-    ("diagnosis", "recording"),
+    ("diagnosis", "recording", "plots"),
     ("report", "interception"),
     ("profiling",),
     ("experiments", "testing"),

@@ -24,6 +24,7 @@ from initfast.stats.layer import Layer, Skipped
 from initfast.stats.merge import merge_layers, pairwise, with_shared_loss
 from initfast.stats.moments import Moments
 from initfast.stats.text import escape, prose_width, shown
+from initfast.whole_file import write_whole
 
 if TYPE_CHECKING:
     import pandas
@@ -287,6 +288,33 @@ class Report(LayerSequence):
             True
         """
         return cls.from_dict(read(path))
+
+    def to_html(self, path: str | Path | None = None, *, beside: Report | None = None) -> str:
+        """The report as one HTML file, which needs no network and works without scripts.
+
+        The report's JSON is in it, compressed.
+
+        Args:
+            path: of the file, which is overwritten in one step.
+            beside: another report, whose findings, curves and layers are set beside this one's.
+
+        Returns:
+            The text of the file.
+
+        Raises:
+            OSError: the file cannot be written.
+
+        Example:
+            >>> text = initfast.profile(nn.Linear(4, 2), torch.ones(3, 4)).to_html()
+            >>> text[:15], "<h1>" in text
+            ('<!DOCTYPE html>', True)
+        """
+        from initfast.report.page import html_page  # when asked: its templates and digests
+
+        text = html_page(self, beside)
+        if path is not None:
+            write_whole(path, text.encode())
+        return text
 
     def to_dataframe(self) -> pandas.DataFrame:
         """One row for each layer, the output's statistics in columns.

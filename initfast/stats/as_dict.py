@@ -34,9 +34,14 @@ def moments_from_dict(data: Mapping[str, Any]) -> Moments:
     return Moments(*(kind(data[name]) for name, kind in kinds))
 
 
-def json_text(plain: Any) -> str:
-    """As JSON; NaN and infinities, which it lacks, are "NaN", "Infinity" and "-Infinity"."""
-    return json.dumps(_spell_nonfinite(plain), indent=1, allow_nan=False)
+def json_text(plain: Any, indent: int | None = 1) -> str:
+    """As JSON; NaN and infinities, which it lacks, are "NaN", "Infinity" and "-Infinity".
+
+    Args:
+        plain: what :func:`as_plain` returns.
+        indent: of each level; None: all in one line.
+    """
+    return json.dumps(_spell_nonfinite(plain), indent=indent, allow_nan=False)
 
 
 def _spell_nonfinite(value: Any) -> Any:

@@ -1,0 +1,1 @@
+"""Pictures of how a signal goes through a net."""
