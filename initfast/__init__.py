@@ -32,7 +32,7 @@ from initfast.stats.moments import Moments
 from initfast.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from initfast import experiments, theory, thresholds
+    from initfast import experiments, plots, theory, thresholds
     from initfast.diagnosis.diagnosing import Diagnosis, diagnose
     from initfast.report.comparison import Comparison, compare
     from initfast.testing.coordinates import coordinate_check
@@ -55,6 +55,7 @@ __all__ = [
     "experiments",
     "init",
     "ops",
+    "plots",
     "profile",
     "theory",
     "thresholds",
@@ -86,7 +87,7 @@ def build_info() -> LibraryInfo:
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("experiments", "theory", "thresholds"):
+    if name in ("experiments", "plots", "theory", "thresholds"):
         return importlib.import_module(f"initfast.{name}")
     if name not in _LATER:
         raise AttributeError(f"module 'initfast' has no attribute {name!r}")

@@ -12,7 +12,7 @@ import pytest
 
 import initfast
 
-PACKAGES = ["experiments", "init", "ops", "theory", "thresholds"]
+PACKAGES = ["experiments", "init", "ops", "plots", "theory", "thresholds"]
 
 
 def test_dir_is_all():
@@ -29,7 +29,7 @@ def test_public_packages_are_attributes_and_importable(name):
 
 
 def test_every_package_that_is_public_says_what_it_has():
-    for name in ("init", "ops", "theory", "experiments"):
+    for name in ("init", "ops", "plots", "theory", "experiments"):
         package = getattr(initfast, name)
         assert package.__all__ == sorted(package.__all__)
         assert all(hasattr(package, each) for each in package.__all__)
@@ -48,7 +48,7 @@ def test_no_module_is_named_as_a_function_beside_it():
 
 
 def test_no_module_of_a_public_package_is_named_as_a_function_in_it():
-    for name in ("experiments", "init", "ops", "theory"):
+    for name in ("experiments", "init", "ops", "plots", "theory"):
         package = getattr(initfast, name)
         modules = {m.name for m in pkgutil.iter_modules(package.__path__)}
         assert modules.isdisjoint(package.__all__)

@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 from collections.abc import Sequence
 from importlib.metadata import version
+from pathlib import Path
 
 import torch
 
@@ -59,7 +60,12 @@ def run(arguments: Sequence[str] | None = None) -> int:
             parser.error(
                 f"no experiment {unknown[0]!r}; expected one of {known}, or info alone, or theory"
             )
-        _run(names, options.seed, options.threads)
+        try:
+            _run(names, options.seed, options.threads, options.plot)
+        except (ImportError, OSError) as error:
+            if options.plot is None or isinstance(error, BrokenPipeError):
+                raise
+            parser.error(str(error))
     return 0
 
 
@@ -77,15 +83,23 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="store_true", help="print the version")
     parser.add_argument("--seed", type=seed, default=0, help="of every draw (default: 0)")
     parser.add_argument("--threads", type=threads, help="CPU threads (default: torch's choice)")
+    parser.add_argument(
+        "--plot", type=Path, metavar="DIR", help="also draw each experiment, to DIR/NAME.svg"
+    )
     return parser
 
 
-def _run(names: Sequence[str], number: int, count: int | None) -> None:
+def _run(names: Sequence[str], number: int, count: int | None, plots: Path | None) -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(count or before)
     try:
         for place, name in enumerate(names):
-            print(*[""] * (place > 0), EXPERIMENTS[name](number), sep="\n", flush=True)
+            result = EXPERIMENTS[name](number)
+            print(*[""] * (place > 0), result, sep="\n", flush=True)
+            if plots is not None:
+                from initfast.cli.figures import write_figure  # matplotlib's second, when asked
+
+                write_figure(result, number, plots / f"{name}.svg")
     finally:
         torch.set_num_threads(before)
 

@@ -17,9 +17,9 @@ from initfast.experiments.deep_net import DEPTH, WIDTH, identity, normal, run
 from initfast.experiments.results import MatrixProduct, NumericGain, Result, Sigmoid, Signal
 from initfast.theory import gains
 from initfast.theory.mean_field import mean_field_stds
+from initfast.theory.random_products import growth_rate
 
 _TANH_GAIN = 5 / 3
-_EULER_GAMMA = 0.57721566490153286
 
 
 def exploding(seed: int = 0) -> Signal:
@@ -211,9 +211,6 @@ def gain(seed: int = 0) -> NumericGain:
 def product(seed: int = 0) -> MatrixProduct:
     """The product of 100 random 4 x 4 normal matrices grows at the Lyapunov rate.
 
-    The logarithm of ``|A v| / |v|`` has the same mean for every v, half that of the logarithm of a
-    chi-squared variable with 4 degrees of freedom: (ln 2 + psi(2)) / 2.
-
     Args:
         seed: of the matrices.
 
@@ -233,8 +230,7 @@ def product(seed: int = 0) -> MatrixProduct:
     for _ in range(factors):
         products = torch.randn(draws, n, n, generator=generator, dtype=torch.float64) @ products
     rates = products[:, :, 0].norm(dim=1).log() / factors
-    psi = 1 - _EULER_GAMMA  # the digamma function at 2
-    predicted = (math.log(2) + psi) / 2
+    predicted = growth_rate(n)
     rate, error = float(rates.mean()), float(rates.std()) / math.sqrt(draws)
     return MatrixProduct(
         title=f"The product of {factors} random {n} x {n} normal matrices grows exponentially",

@@ -28,6 +28,7 @@ from initfast.whole_file import write_whole
 
 if TYPE_CHECKING:
     import pandas
+    from matplotlib.figure import Figure
 
     from initfast.diagnosis.diagnosing import Diagnosis
 
@@ -315,6 +316,28 @@ class Report(LayerSequence):
         if path is not None:
             write_whole(path, text.encode())
         return text
+
+    def plot(self, path: str | Path | None = None) -> Figure:
+        """The signal by depth as a figure of matplotlib; :func:`initfast.plots.by_depth` has more.
+
+        Args:
+            path: also write it there, as .svg, .pdf or .png.
+
+        Raises:
+            ImportError: matplotlib is not installed.
+            OSError: the file cannot be written.
+
+        Example:
+            >>> figure = initfast.profile(nn.Linear(4, 2), torch.ones(3, 4)).plot()
+            >>> figure.axes[0].get_yscale()
+            'log'
+        """
+        from initfast.plots import by_depth, save  # when asked
+
+        figure = by_depth(self)
+        if path is not None:
+            save(figure, path)
+        return figure
 
     def to_dataframe(self) -> pandas.DataFrame:
         """One row for each layer, the output's statistics in columns.
