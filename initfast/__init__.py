@@ -34,6 +34,7 @@ from initfast.version import __version__ as __version__
 if TYPE_CHECKING:
     from initfast import experiments, plots, theory, thresholds
     from initfast.diagnosis.diagnosing import Diagnosis, diagnose
+    from initfast.repair.initialize import initialize_
     from initfast.report.comparison import Comparison, compare
     from initfast.testing.coordinates import coordinate_check
     from initfast.testing.health import assert_healthy
@@ -54,6 +55,7 @@ __all__ = [
     "diagnose",
     "experiments",
     "init",
+    "initialize_",
     "ops",
     "plots",
     "profile",
@@ -68,6 +70,7 @@ _LATER = {
     "compare": "report.comparison",
     "coordinate_check": "testing.coordinates",
     "diagnose": "diagnosis.diagnosing",
+    "initialize_": "repair.initialize",
 }
 """Names that few programs use, and the modules that are imported when they are."""
 

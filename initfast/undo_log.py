@@ -35,6 +35,10 @@ class UndoLog:
         self.add(_put_back, owner, name, value, vars(owner)[name])
         setattr(owner, name, value)
 
+    def keep(self) -> None:
+        """Let every change stay: all have been made."""
+        self._entries.clear()
+
     def undo(self, quiet: bool = False) -> None:
         """Undo every change; what is undone already is left alone.
 

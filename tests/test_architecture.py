@@ -20,7 +20,7 @@ LAYERS = (
     ("diagnosis", "recording", "plots"),
     ("report", "interception"),
     ("profiling",),
-    ("experiments", "testing"),
+    ("experiments", "repair", "testing"),
     ("cli",),
 )
 """The lowest first. A package imports itself and what lies in lower layers, nothing else."""

@@ -1,0 +1,1 @@
+"""Putting a net right: named schemes, initialize_, lsuv_ and repair_."""
