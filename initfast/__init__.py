@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from initfast import experiments, plots, theory, thresholds
     from initfast.diagnosis.diagnosing import Diagnosis, diagnose
     from initfast.repair.initialize import initialize_
+    from initfast.repair.lsuv import lsuv_
     from initfast.report.comparison import Comparison, compare
     from initfast.testing.coordinates import coordinate_check
     from initfast.testing.health import assert_healthy
@@ -56,6 +57,7 @@ __all__ = [
     "experiments",
     "init",
     "initialize_",
+    "lsuv_",
     "ops",
     "plots",
     "profile",
@@ -71,6 +73,7 @@ _LATER = {
     "coordinate_check": "testing.coordinates",
     "diagnose": "diagnosis.diagnosing",
     "initialize_": "repair.initialize",
+    "lsuv_": "repair.lsuv",
 }
 """Names that few programs use, and the modules that are imported when they are."""
 

@@ -212,10 +212,11 @@ def _call_unchanged(net: Callable[..., Any], x: Any, modules: list[nn.Module], l
     """What the net returns; the log puts back what it changes in its modules."""
     with torch._C.DisableTorchFunction():
         put_back_later(modules, log)  # now: its calls run first, the measuring ones right after
-    return _call(net, x)
+    return call_on(net, x)
 
 
-def _call(net: Callable[..., Any], x: Any) -> Any:
+def call_on(net: Callable[..., Any], x: Any) -> Any:
+    """What a net returns for x: a tensor, a tuple of arguments or a dict of keyword arguments."""
     if type(x) is tuple:
         return net(*x)
     if isinstance(x, Mapping):

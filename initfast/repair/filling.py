@@ -67,7 +67,7 @@ def fill(place: Place, how: Law | Callable[[Tensor], Any], seed: int, log: UndoL
     computed = key not in owner._parameters
     originals = _originals(owner, key) if computed else [tensor]
     for original in originals:
-        log.add(_copy_back, original, original.detach().clone())
+        log.add(copy_back, original, original.detach().clone())
     target = torch.empty_like(tensor) if computed else tensor.detach()
     if isinstance(how, Law):
         fill_by_law(target, how, seed, role.name, role.inputs_first)
@@ -109,7 +109,8 @@ def _call(how: Callable[[Tensor], Any], tensor: Tensor, key: int, log: UndoLog) 
             torch.cuda.set_rng_state(card, tensor.device)
 
 
-def _copy_back(tensor: Tensor, value: Tensor) -> None:
+def copy_back(tensor: Tensor, value: Tensor) -> None:
+    """Give a tensor the values that it had."""
     with torch.no_grad():
         tensor.copy_(value)
 

@@ -158,7 +158,7 @@ def places(net: nn.Module) -> dict[str, Place]:
         for key, tensor in _parameters(module):
             if id(tensor) in by_id:
                 name = by_id[id(tensor)]
-                role = replace(found[name].role, tied=found[name].role.tied or _is_linear(module))
+                role = replace(found[name].role, tied=found[name].role.tied or is_linear(module))
                 found[name] = found[name]._replace(role=role)
                 continue
             name = plain_name(f"{path}.{key}" if path else key)
@@ -217,10 +217,11 @@ def _kind(module: nn.Module, key: str, tensor: Tensor) -> str:
         return "conv"
     if isinstance(module, _EMBEDDINGS):
         return "embedding"
-    return "linear" if _is_linear(module) else "other"
+    return "linear" if is_linear(module) else "other"
 
 
-def _is_linear(module: nn.Module) -> bool:
+def is_linear(module: nn.Module) -> bool:
+    """Whether a module is a linear layer, torch's or a library's, or torch's attention."""
     known = (nn.Linear, nn.Bilinear, nn.MultiheadAttention)
     return isinstance(module, known) or "Linear" in type(module).__name__ or _is_conv1d(module)
 
