@@ -46,6 +46,15 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def shorten(text: str, most: int) -> str:
+    """The text in one line, with its middle left out where it is longer than anyone would read."""
+    text = printable(text)
+    if len(text) <= most:
+        return text
+    left = (most - 3) // 2
+    return f"{text[:left]}...{text[left + 3 - most :]}"
+
+
 def shown(text: str) -> str:
     """Likewise line by line, and with escapes for what standard output cannot encode."""
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
