@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
 
 import torch
@@ -15,6 +14,7 @@ from initfast.cli.values import Parser, seed, threads
 from initfast.experiments.classic import EXPERIMENTS
 from initfast.ops.activations import ACTIVATIONS
 from initfast.ops.library import load
+from initfast.version import __version__
 
 COMMANDS = """\
 commands:
@@ -46,7 +46,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     names = options.names or list(EXPERIMENTS)
     if options.version:
-        print(f"initfast {version('initfast')}")
+        print(f"initfast {__version__}")
     elif options.list:
         print(_list())
     elif names == ["info"]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
-from initfast.report.table import COLUMNS, Column
+from initfast.report.table import COLUMNS, Column, Row
 from initfast.stats.layer import Layer
-from initfast.stats.text import escape, number, printable, shorten
+from initfast.stats.text import escape, number, shorten
 
 MOST_CHARACTERS = 200
 """Of a name; the whole of it is in the report's JSON."""
@@ -21,7 +21,8 @@ def layer_table(layers: Sequence[Layer], beside: Sequence[Layer] | None = None) 
         beside: the layers of another report: two columns compare the layers of the same name, op
             and call, and rows at the end show what it alone has.
     """
-    columns = [c for c in COLUMNS[1:] if any(map(c.shown, [*layers, *(beside or ())]))]
+    rows = [_row(layer) for layer in (*layers, *(beside or ()))]
+    columns = [column for column in COLUMNS if column.is_needed(rows)]
     headings = [("#", False), ("layer", True), *((c.heading, c.text) for c in columns)]
     headings += [] if beside is None else [("std beside", False), ("std / beside", False)]
     head = "".join(
@@ -66,8 +67,12 @@ def _by_call(layers: Sequence[Layer]) -> dict[tuple[str, str, int], Layer]:
 
 
 def _cells(layer: Layer, columns: Sequence[Column]) -> str:
-    texts = (shorten(c.cell(layer), MOST_CHARACTERS) for c in columns)
-    return "".join(f"<td>{escape(printable(text))}" for text in texts)
+    texts = (shorten(column.text_of(_row(layer)), MOST_CHARACTERS) for column in columns)
+    return "".join(f"<td>{escape(text)}" for text in texts)
+
+
+def _row(layer: Layer) -> Row:
+    return Row(layer.name, layer, layer.post)
 
 
 def _compared(layer: Layer, other: Layer | None) -> str:

@@ -69,11 +69,11 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
     known = set(sys.modules)
-    (tmp_path / "nets.py").write_text(NETS)
+    (tmp_path / "toys.py").write_text(NETS)
     monkeypatch.delenv("GITHUB_STEP_SUMMARY", raising=False)
     monkeypatch.delenv("GITHUB_WORKSPACE", raising=False)
     yield tmp_path
-    for name in set(sys.modules) & {"nets", "torch_nets", "initfast_target_torch"} - known:
+    for name in set(sys.modules) & {"toys", "torch_nets", "initfast_target_torch"} - known:
         del sys.modules[name]
 
 
@@ -81,7 +81,7 @@ def profile(*arguments):
     return main(["profile", *arguments, "--input", "16,64"])
 
 
-@pytest.mark.parametrize("target", ["nets:Small", "nets.py:made"])
+@pytest.mark.parametrize("target", ["toys:Small", "toys.py:made"])
 def test_targets(target, capsys):
     assert profile(target) == 0
     out, err = capsys.readouterr()
@@ -90,35 +90,35 @@ def test_targets(target, capsys):
 
 
 def test_findings_fail_the_run_from_the_level_on(capsys):
-    assert profile("nets:loud") == 1
+    assert profile("toys:loud") == 1
     assert "error: explosion in layers 0 to 11 ('0.fc' to '11.fc')" in capsys.readouterr().out
-    assert profile("nets:loud", "--fail-on", "never") == 0
-    assert profile("nets:sound", "--fail-on", "warning") == 0
+    assert profile("toys:loud", "--fail-on", "never") == 0
+    assert profile("toys:sound", "--fail-on", "warning") == 0
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nets:fails"], "nets:fails raised ValueError: no luck"),
-        (["nets:leaves"], "nets:leaves raised SystemExit: 0"),
-        (["nets:nothing"], "nets:nothing returned a dict; expected a torch.nn.Module"),
-        (["nets:number"], "nets:number is a int; expected a net or a function that makes one"),
-        (["nets:Plain"], "nets:Plain is the class Plain, which is no torch.nn.Module"),
-        (["nets:Wide"], "nets:Wide needs arguments (width, depth); name a function"),
-        (["nets:nosuch"], "nets has no 'nosuch'; it has Block, loud, sound"),
-        (["nets"], "TARGET is 'nets'; expected module:callable or file.py:callable"),
+        (["toys:fails"], "toys:fails raised ValueError: no luck"),
+        (["toys:leaves"], "toys:leaves raised SystemExit: 0"),
+        (["toys:nothing"], "toys:nothing returned a dict; expected a torch.nn.Module"),
+        (["toys:number"], "toys:number is a int; expected a net or a function that makes one"),
+        (["toys:Plain"], "toys:Plain is the class Plain, which is no torch.nn.Module"),
+        (["toys:Wide"], "toys:Wide needs arguments (width, depth); name a function"),
+        (["toys:nosuch"], "toys has no 'nosuch'; it has Block, loud, sound"),
+        (["toys"], "TARGET is 'toys'; expected module:callable or file.py:callable"),
         (["nosuch:net"], "importing nosuch raised ModuleNotFoundError"),
         (["nosuch.py:net"], "there is no file 'nosuch.py'"),
         ([], "expected one TARGET"),
-        (["nets:Small", "--timm", "resnet18"], "expected one TARGET"),
+        (["toys:Small", "--timm", "resnet18"], "expected one TARGET"),
         (["--hf", "nosuch"], "there is no file or folder 'nosuch'"),
-        (["nets:Small", "--loss", "l1"], "--loss is 'l1'; expected mse, cross_entropy or"),
-        (["nets:Small", "--loss", "mse", "--backward", "random"], "are both given"),
-        (["nets:Small", "--device", "nosuch"], "--device nosuch: "),
-        (["nets:Small", "--output", "no/file"], "--output no/file: there is no folder 'no'"),
-        (["nets:Small", "--output", "."], "--output . is a folder; expected a file"),
-        (["nets:Small", "--baseline", "no.json"], "--baseline: there is no file 'no.json'"),
-        (["nets:Small", "--baseline", "nets.py"], "--baseline nets.py holds no report"),
+        (["toys:Small", "--loss", "l1"], "--loss is 'l1'; expected mse, cross_entropy or"),
+        (["toys:Small", "--loss", "mse", "--backward", "random"], "are both given"),
+        (["toys:Small", "--device", "nosuch"], "--device nosuch: "),
+        (["toys:Small", "--output", "no/file"], "--output no/file: there is no folder 'no'"),
+        (["toys:Small", "--output", "."], "--output . is a folder; expected a file"),
+        (["toys:Small", "--baseline", "no.json"], "--baseline: there is no file 'no.json'"),
+        (["toys:Small", "--baseline", "toys.py"], "--baseline toys.py holds no report"),
     ],
 )
 def test_a_run_that_fails_says_so_in_one_line(arguments, message, capsys):
@@ -133,18 +133,18 @@ def test_a_run_that_fails_says_so_in_one_line(arguments, message, capsys):
     ("target", "given", "message"),
     [
         (
-            "nets:Small",
+            "toys:Small",
             "16,65",
             "the first layer, fc (Linear), takes float inputs whose last dimens",
         ),
-        ("nets:words", "2,8", "takes integers from 0 to 99, as 2,16:int64:0:100"),
-        ("nets:image", "2,4,8,8", "the first layer, the net (Conv2d), takes N,3,H,W"),
-        ("nets:Small", "16;64", "--input is '16;64'; expected a shape such as 16,256"),
-        ("nets:Small", "16,64:float7", "no dtype 'float7'; expected one of float32"),
-        ("nets:words", "2,8:int64", "integers need a range, such as 2,8:int64:0:50257"),
-        ("nets:words", "2,8:int64:5:5", "the range 5:5 is empty"),
-        ("nets:words", "2,8:uint8:0:300", "torch.uint8 holds 0 to 255"),
-        ("nets:words", "nets.py:nosuch", "nets.py has no 'nosuch'"),
+        ("toys:words", "2,8", "takes integers from 0 to 99, as 2,16:int64:0:100"),
+        ("toys:image", "2,4,8,8", "the first layer, the net (Conv2d), takes N,3,H,W"),
+        ("toys:Small", "16;64", "--input is '16;64'; expected a shape such as 16,256"),
+        ("toys:Small", "16,64:float7", "no dtype 'float7'; expected one of float32"),
+        ("toys:words", "2,8:int64", "integers need a range, such as 2,8:int64:0:50257"),
+        ("toys:words", "2,8:int64:5:5", "the range 5:5 is empty"),
+        ("toys:words", "2,8:uint8:0:300", "torch.uint8 holds 0 to 255"),
+        ("toys:words", "toys.py:nosuch", "toys.py has no 'nosuch'"),
     ],
 )
 def test_an_input_that_does_not_fit(target, given, message, capsys):
@@ -153,17 +153,17 @@ def test_an_input_that_does_not_fit(target, given, message, capsys):
 
 
 def test_inputs(capsys):
-    assert main(["profile", "nets:words", "--input", "2,8:int64:0:100"]) == 0
-    assert main(["profile", "nets:Small", "--input", "nets.py:make_input"]) == 0
-    assert main(["profile", "nets:Small", "--input", "4,64", "--input", "64"]) == 0
-    assert main(["profile", "nets:Small"]) == 2
+    assert main(["profile", "toys:words", "--input", "2,8:int64:0:100"]) == 0
+    assert main(["profile", "toys:Small", "--input", "toys.py:make_input"]) == 0
+    assert main(["profile", "toys:Small", "--input", "4,64", "--input", "64"]) == 0
+    assert main(["profile", "toys:Small"]) == 2
     assert "--input is missing" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("loss", ["mse", "cross_entropy", "nets.py:loss", "random"])
+@pytest.mark.parametrize("loss", ["mse", "cross_entropy", "toys.py:loss", "random"])
 def test_losses_give_gradients(loss, capsys):
     how = ["--backward", loss] if loss == "random" else ["--loss", loss]
-    assert profile("nets:Small", *how, "--format", "json") == 0
+    assert profile("toys:Small", *how, "--format", "json") == 0
     layers = json.loads(capsys.readouterr().out)["layers"]
     assert layers[-1]["grad"]["std"] > 0
 
@@ -171,17 +171,17 @@ def test_losses_give_gradients(loss, capsys):
 def test_the_seed_decides_every_number_and_dtype_and_mode_hold(capsys):
     texts = []
     for seed in ("1", "1", "2"):
-        profile("nets:loud", "--seed", seed, "--format", "json")
+        profile("toys:loud", "--seed", seed, "--format", "json")
         texts.append(capsys.readouterr().out)
     assert texts[0] == texts[1] != texts[2]
-    assert profile("nets:Small", "--dtype", "bfloat16", "--eval", "--format", "json") == 0
+    assert profile("toys:Small", "--dtype", "bfloat16", "--eval", "--format", "json") == 0
     assert json.loads(capsys.readouterr().out)["layers"][0]["dtype"] == "bfloat16"
 
 
 def test_a_verbose_failure_has_its_traceback(capsys):
-    assert profile("nets:fails", "--verbose") == 2
+    assert profile("toys:fails", "--verbose") == 2
     err = capsys.readouterr().err
-    assert 'raise ValueError("no' in err and err.splitlines()[-1].startswith("initfast: nets:fails")
+    assert 'raise ValueError("no' in err and err.splitlines()[-1].startswith("initfast: toys:fails")
 
 
 def test_a_file_with_a_librarys_name_is_itself(folder):
@@ -190,9 +190,9 @@ def test_a_file_with_a_librarys_name_is_itself(folder):
 
 
 def test_the_baseline_names_what_changed(folder, capsys):
-    assert profile("nets:sound", "--format", "json", "--output", "init.json") == 0
+    assert profile("toys:sound", "--format", "json", "--output", "init.json") == 0
     assert capsys.readouterr().out == ""
-    assert profile("nets:sound", "--baseline", "init.json") == 0
+    assert profile("toys:sound", "--baseline", "init.json") == 0
     text = NETS.replace("range(12)])\n\nclass Small", "range(11)])\n\nclass Small")
     (folder / "other.py").write_text(text.replace("(2 / 64) ** 0.5", "(1.6 / 64) ** 0.5"))
     capsys.readouterr()
@@ -201,24 +201,24 @@ def test_the_baseline_names_what_changed(folder, capsys):
     assert "changed: 0.fc: std " in out and "weight std 0.17" in out
     assert "vanished: 11.fc (linear + relu)" in out
     wide = ["--tolerance", "0.9"]
-    assert profile("nets:sound", "--seed", "3", "--baseline", "init.json", *wide) == 0
+    assert profile("toys:sound", "--seed", "3", "--baseline", "init.json", *wide) == 0
 
 
 def test_a_baseline_of_another_net_or_schema_fails_the_run(folder, capsys):
-    assert profile("nets:Small", "--format", "json", "--output", "init.json") == 0
-    assert profile("nets:sound", "--baseline", "init.json") == 2
+    assert profile("toys:Small", "--format", "json", "--output", "init.json") == 0
+    assert profile("toys:sound", "--baseline", "init.json") == 2
     assert (
         "init.json is of another net: it begins with 'fc', this net with" in capsys.readouterr().err
     )
     (folder / "init.json").write_text('{"layers": [{"name": "fc"}], "schema": 99}')
-    assert profile("nets:sound", "--baseline", "init.json") == 2
+    assert profile("toys:sound", "--baseline", "init.json") == 2
     assert "holds no report that this initfast can read" in capsys.readouterr().err
 
 
 def test_an_output_that_cannot_be_written_leaves_nothing(folder, capsys, monkeypatch):
     (folder / "out.txt").write_text("before")
     monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError(28, "disk full")))
-    assert profile("nets:Small", "--output", "out.txt") == 2
+    assert profile("toys:Small", "--output", "out.txt") == 2
     assert "--output out.txt: disk full" in capsys.readouterr().err
     assert (folder / "out.txt").read_text() == "before"
     assert {path.suffix for path in folder.iterdir()} <= {".txt", ".py", ""}
@@ -226,14 +226,14 @@ def test_an_output_that_cannot_be_written_leaves_nothing(folder, capsys, monkeyp
 
 
 def test_csv_has_the_data_frames_columns(capsys):
-    assert profile("nets:sound", "--format", "csv") == 0
+    assert profile("toys:sound", "--format", "csv") == 0
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
     assert rows[3]["name"] == "3.fc" and float(rows[3]["weight_std"]) > 0
     assert list(rows[0])[:3] == ["name", "op", "type"]
 
 
 def test_junit_has_a_case_for_each_check(capsys):
-    assert profile("nets:loud", "--format", "junit") == 1
+    assert profile("toys:loud", "--format", "junit") == 1
     (suite,) = ElementTree.fromstring(capsys.readouterr().out)
     cases = {case.get("name"): case for case in suite}
     assert list(cases) == list(RULES)
@@ -246,19 +246,19 @@ def test_junit_has_a_case_for_each_check(capsys):
 
 def test_github_points_at_the_class_and_writes_the_summary(folder, capsys, monkeypatch):
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(folder / "summary.md"))
-    assert profile("nets:loud", "--format", "github") == 1
+    assert profile("toys:loud", "--format", "github") == 1
     first, *_, last = capsys.readouterr().out.splitlines()
     line = NETS.splitlines().index("class Block(nn.Module):") + 1
-    assert first.startswith(f"::error file=nets.py,line={line},title=explosion in layers 0 to 11 (")
+    assert first.startswith(f"::error file=toys.py,line={line},title=explosion in layers 0 to 11 (")
     assert "%0A" in first and first.count("::") == 2
-    assert last.startswith("nets:loud: 1 error, 1 warning")
+    assert last.startswith("toys:loud: 1 error, 1 warning")
     summary = (folder / "summary.md").read_text()
-    assert summary.startswith("### initfast: `nets:loud`\n\n1 error") and "explosion" in summary
+    assert summary.startswith("### initfast: `toys:loud`\n\n1 error") and "explosion" in summary
 
 
 def test_compare(folder, capsys):
     for seed, name in (("0", "a.json"), ("0", "b.json"), ("5", "c.json")):
-        assert profile("nets:sound", "--seed", seed, "--format", "json", "--output", name) == 0
+        assert profile("toys:sound", "--seed", seed, "--format", "json", "--output", name) == 0
     assert main(["compare", "a.json", "b.json"]) == 0
     assert "0 of 12 rows changed" in capsys.readouterr().out
     assert main(["compare", "a.json", "c.json", "--tolerance", "0", "--format", "json"]) == 1
@@ -352,7 +352,7 @@ def test_an_interrupt_is_one_line_and_leaves_nothing_half_written(folder):
 
 
 def test_a_reader_that_leaves_gets_the_runs_status(folder):
-    process = start(folder, "profile", "nets:loud", "--input", "16,64")
+    process = start(folder, "profile", "toys:loud", "--input", "16,64")
     process.stdout.close()
     assert process.stderr.read() == "printed by the user\n"
     assert process.wait() == 1
@@ -360,8 +360,8 @@ def test_a_reader_that_leaves_gets_the_runs_status(folder):
 
 
 def test_random_state_of_the_caller_is_no_part_of_the_result(capsys):
-    profile("nets:Small", "--format", "json")
+    profile("toys:Small", "--format", "json")
     first = capsys.readouterr().out
     torch.manual_seed(99)
-    profile("nets:Small", "--format", "json")
+    profile("toys:Small", "--format", "json")
     assert capsys.readouterr().out == first
