@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from initfast.ops.activations import ACTIVATIONS, SATURATED_SLOPE
-from initfast.plots.style import drawn_on, plain, styles, theme
+from initfast.plots.style import drawn_on, legend, plain, styles, theme
 from initfast.theory.elementwise import Activation, Array, Elementwise, elementwise
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def activation(f: Activation, *, ax: Axes | None = None, dark: bool = False) -> 
             ax.axvspan(low, high, color=shade, alpha=0.15, linewidth=0, label=label)
         ax.set_xlim(-8, 8)
         ax.set_xlabel("pre-activation")
-        ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3)
+        legend(ax)
     return figure
 
 

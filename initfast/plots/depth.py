@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from initfast.errors import ArgumentError
 from initfast.plots.series import Curve, Drawn, Panel, nonfinite, panels, range_ends
-from initfast.plots.style import new_figure, plain, styles, theme
+from initfast.plots.style import legend, new_figure, plain, styles, theme
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -123,10 +123,12 @@ def signals(
         for name, values in stds.items()
     ]
     depth = max(map(len, stds.values()), default=0)
-    return _drawn([Panel("std", curves, "log")], depth, ax, dark)
+    return _drawn([Panel("std", curves, "log")], depth, ax, dark, ranges=False)
 
 
-def _drawn(drawn: Sequence[Panel], depth: int, ax: Axes | None, dark: bool) -> Figure:
+def _drawn(
+    drawn: Sequence[Panel], depth: int, ax: Axes | None, dark: bool, ranges: bool = True
+) -> Figure:
     with theme(dark):
         if ax is not None:
             figure, every = ax.figure.figure, [ax]
@@ -134,6 +136,9 @@ def _drawn(drawn: Sequence[Panel], depth: int, ax: Axes | None, dark: bool) -> F
             figure, every = new_figure([_HEIGHTS.get(str(p.scale), _LOW_PANEL) for p in drawn])
         for axes, panel in zip(every, drawn, strict=False):
             _draw(axes, panel, depth)
+            limits = panel.limits()
+            if ranges and panel.scale == "log" and limits is not None:
+                _draw_range_ends(axes, limits)
         every[-1].set_xlabel("layer")
     return figure
 
@@ -166,9 +171,7 @@ def _draw(axes: Axes, panel: Panel, depth: int) -> None:
             markersize=3.5,
             label=plain(curve.name),
         )
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=4, borderaxespad=0.2)
-    if panel.scale == "log":
-        _draw_range_ends(axes, limits)
+    legend(axes)
 
 
 def _draw_range_ends(axes: Axes, limits: tuple[float, float]) -> None:
@@ -204,4 +207,4 @@ def _mark(axes: Axes, report: Drawn, named: bool) -> None:
         at = axes.get_xaxis_transform()  # across in layers, up in the height of the axes
         height = [0.98] * len(bad)
         axes.plot(bad, height, "x", transform=at, color=colour, label="NaN or infinity")
-        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=4, borderaxespad=0.2)
+        legend(axes)

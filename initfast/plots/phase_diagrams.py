@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from initfast.init.fans import fan_in_and_fan_out
-from initfast.plots.style import drawn_on, plain, theme
+from initfast.plots.style import drawn_on, legend, plain, theme
 from initfast.stats.moments import Moments
 from initfast.theory.elementwise import Activation, elementwise
 from initfast.theory.phase_diagrams import PhaseDiagram
@@ -61,7 +61,9 @@ def phase_diagram(
         logs = np.log10(np.clip(plane.chi.numpy(), 1e-9, None))
         most = max(0.1, min(1.0, float(np.nanmax(np.abs(logs), initial=0.1))))
         w, b = plane.sigma_w.numpy(), plane.sigma_b.numpy()
-        mesh = ax.pcolormesh(w, b, logs, cmap="PuOr", vmin=-most, vmax=most, shading="gouraud")
+        mesh = ax.pcolormesh(
+            w, b, logs, cmap="PuOr", vmin=-most, vmax=most, shading="gouraud", rasterized=True
+        )
         figure.colorbar(mesh, ax=ax, label="log10 of chi, a gradient's square by layer")
         ax.plot(plane.critical.numpy(), b, color="k", linewidth=2, label="critical line")
         if points:
@@ -71,7 +73,7 @@ def phase_diagram(
         ax.set(xlim=(w[0], w[-1]), ylim=(b[0], b[-1]))
         title = f"{elementwise(f).name}: ordered on the left, chaotic on the right"
         ax.set_title(plain(title), loc="left", fontsize=10, pad=24)
-        ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
+        legend(ax)
     return figure
 
 

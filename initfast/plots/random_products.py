@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from initfast.plots.style import drawn_on, styles, theme
+from initfast.plots.style import drawn_on, legend, styles, theme
 from initfast.theory.random_products import growth_rate
 
 if TYPE_CHECKING:
@@ -59,5 +59,5 @@ def random_product(seed: int = 0, *, ax: Axes | None = None, dark: bool = False)
         ax.set_yscale("log")
         ax.set_xlim(0, _FACTORS)
         ax.set(xlabel="factors", ylabel="length of the first column")
-        ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
+        legend(ax)
     return figure

@@ -89,8 +89,7 @@ _NEAR = 16.0
 
 DTYPE_RANGES = (
     ("e4m3's largest, 448", 448.0),
-    ("e5m2's largest, 57344", 57344.0),
-    ("float16's largest, 65504", 65504.0),
+    ("float16's largest, 65504; e5m2's is 57344", 65504.0),
     ("bfloat16's largest, 3.39e38", 3.3895313892515355e38),
     ("e4m3's smallest normal, 2^-6", 2.0**-6),
     ("float16's and e5m2's smallest normal, 2^-14", 2.0**-14),

@@ -26,6 +26,7 @@ _DARK = ("#56b4e9", "#e69f00", "#4cd0a8", "#dd9fcb", "#e8e8e8")
 
 _WIDTH = 7.5  # inches, all figures
 _MOST_CHARACTERS = 48
+_LINE = 100  # characters of a legend's size across a figure
 
 
 @contextmanager
@@ -88,6 +89,13 @@ def styles(count: int) -> list[tuple[str, Any]]:
     return list(islice(zip(cycle(colours), cycle(DASHES), strict=False), count))
 
 
+def legend(axes: Axes) -> None:
+    """Names of the curves above the axes, in as many columns as their lengths allow."""
+    _, labels = axes.get_legend_handles_labels()
+    columns = max(1, _LINE // (max(map(len, labels), default=0) + 8))
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=columns, borderaxespad=0.2)
+
+
 def plain(text: str) -> str:
     """A text as a label: without mathematics and control characters, and never hidden."""
     text = shorten(printable(text), _MOST_CHARACTERS).replace("$", r"\$")
@@ -110,29 +118,29 @@ def save(figure: Figure, path: str | Path) -> None:
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     initfast.plots.save(initfast.plots.activation("tanh"), f"{folder}/tanh.svg")
     """
+    write_whole(path, _file(figure, Path(path).suffix[1:].lower() or "svg"))
+
+
+def _file(figure: Figure, kind: str) -> bytes:
+    """The figure as a file: the same bytes whenever it is written, with text as text."""
     import matplotlib
 
-    kind = Path(path).suffix[1:].lower() or "svg"
-    reproducible = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind)
+    undated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind)
     text_as_text = {"svg.fonttype": "none", "pdf.fonttype": 42, "svg.hashsalt": "initfast"}
     content = io.BytesIO()
     with matplotlib.rc_context(text_as_text):
-        figure.savefig(content, format=kind, dpi=150, metadata=reproducible)
-    write_whole(path, content.getvalue())
+        figure.savefig(content, format=kind, dpi=150, metadata=undated)
+    return content.getvalue()
 
 
 @cache
 def _figure_class() -> type[Figure]:
-    import matplotlib
     from matplotlib.figure import Figure
 
     class ShownFigure(Figure):
         """A figure that notebooks show without pyplot, whose list of open figures only grows."""
 
         def _repr_svg_(self) -> str:
-            content = io.StringIO()
-            with matplotlib.rc_context({"svg.fonttype": "none"}):
-                self.savefig(content, format="svg")
-            return content.getvalue()
+            return _file(self, "svg").decode()
 
     return ShownFigure
