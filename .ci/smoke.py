@@ -33,4 +33,5 @@ assert live.all()
 net = torch.nn.Sequential(torch.nn.Linear(256, 256), torch.nn.Tanh(), torch.nn.Linear(256, 10))
 report = initfast.profile(net, x)
 assert len(report.layers) == 2
+assert "<h1>" in report.to_html()  # its templates travel in the wheel
 print(report)

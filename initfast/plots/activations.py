@@ -42,7 +42,7 @@ def activation(f: Activation, *, ax: Axes | None = None, dark: bool = False) -> 
 
     Example:
         >>> axes = initfast.plots.activation("sigmoid").axes[0]
-        >>> round(max(axes.lines[1].get_ydata()), 6)
+        >>> round(float(max(axes.lines[1].get_ydata())), 6)
         0.25
     """
     found = elementwise(f)
