@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from initfast.errors import ArgumentError
-from initfast.plots.series import Curve, Drawn, Panel, nonfinite, panels, range_ends
+from initfast.plots.series import Curve, Drawn, Panel, named, nonfinite, panels, range_ends, serious
 from initfast.plots.style import legend, new_figure, plain, styles, theme
 
 if TYPE_CHECKING:
@@ -18,8 +18,6 @@ _HEIGHTS = {"log": 3.4}
 _LOW_PANEL = 1.4
 _MARKERS = 60
 """Nets of more layers have lines alone."""
-_NAMED = 4
-"""So many findings have their names in the figure."""
 
 
 def by_depth(report: Drawn, *, ax: Axes | None = None, dark: bool = False) -> Figure:
@@ -48,7 +46,7 @@ def by_depth(report: Drawn, *, ax: Axes | None = None, dark: bool = False) -> Fi
     figure = _drawn(panels(report.layers), len(report.layers), ax, dark)
     with theme(dark):
         for i, axes in enumerate([ax] if ax is not None else figure.axes):
-            _mark(axes, report, named=i == 0)
+            _mark(axes, report, with_names=i == 0)
     return figure
 
 
@@ -185,23 +183,21 @@ def _draw_range_ends(axes: Axes, limits: tuple[float, float]) -> None:
     axes.set_ylim(min(values), max(values))
 
 
-def _mark(axes: Axes, report: Drawn, named: bool) -> None:
+def _mark(axes: Axes, report: Drawn, with_names: bool) -> None:
     """Shade the findings, and cross the layers with NaN or infinity."""
-    serious = [f for f in report.findings if f.severity != "info"]
     (_, _), (colour, _) = styles(2)
-    for i, finding in enumerate(serious):
+    for finding in serious(report.findings):
         axes.axvspan(finding.first - 0.5, finding.last + 0.5, color=colour, alpha=0.1, linewidth=0)
-        if named and i < _NAMED:
-            middle = (finding.first + finding.last) / 2
-            left = middle < len(report.layers) / 2
-            axes.annotate(
-                plain(finding.rule.replace("_", " ")),
-                (finding.first if left else finding.last, 0.94 - 0.07 * i),
-                xycoords=("data", "axes fraction"),
-                ha="left" if left else "right",
-                fontsize=9,
-                fontstyle="italic",
-            )
+    for i, finding in enumerate(named(report.findings) if with_names else ()):
+        left = finding.first + finding.last < len(report.layers)
+        axes.annotate(
+            plain(finding.rule.replace("_", " ")),
+            (finding.first if left else finding.last, 0.94 - 0.07 * i),
+            xycoords=("data", "axes fraction"),
+            ha="left" if left else "right",
+            fontsize=9,
+            fontstyle="italic",
+        )
     bad = nonfinite(report.layers)
     if bad:
         at = axes.get_xaxis_transform()  # across in layers, up in the height of the axes

@@ -127,6 +127,19 @@ def nonfinite(layers: Sequence[Layer]) -> list[int]:
     return [i for i, layer in enumerate(layers) if layer.has_nonfinite]
 
 
+def serious(findings: Iterable[Marked]) -> list[Marked]:
+    """What is shaded: the errors and warnings."""
+    return [finding for finding in findings if finding.severity != "info"]
+
+
+def named(findings: Iterable[Marked]) -> list[Marked]:
+    """What is named in a drawing: the first of each rule, of the four worst rules."""
+    firsts: dict[str, Marked] = {}
+    for finding in serious(findings):
+        firsts.setdefault(finding.rule, finding)
+    return list(firsts.values())[:4]
+
+
 def _predicted(layer: Layer) -> float | None:
     expected = getattr(layer, "predicted", None)
     return getattr(expected, "rms", expected)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-from initfast.plots.series import Drawn, Panel, nonfinite, panels, range_ends
+from initfast.plots.series import Drawn, Panel, named, nonfinite, panels, range_ends, serious
 from initfast.stats.text import escape, number, printable
 
 _WIDTH, _LEFT, _RIGHT = 760, 80, 744  # of the drawing; where its axes begin and end
@@ -14,8 +14,6 @@ _LOW_PANEL = 110
 _ABOVE, _BELOW = 40, 34  # room for the title and for the numbers of layers
 _MARKERS = 60
 """Nets of more layers have lines alone."""
-_NAMED = 4
-"""So many findings have their names in the drawing; every one has it as a tooltip."""
 _POINTS = 1000
 """Of a curve with more points, the least and the greatest of each stretch are drawn."""
 
@@ -40,6 +38,7 @@ def chart(report: Drawn, beside: Drawn | None = None) -> str:
         parts += [*axes.shades(report), *axes.frame(), *axes.curves(panel, 0)]
         parts += axes.curves(other, 1) if other else []
         parts += axes.crosses(nonfinite(report.layers))
+        parts += axes.names(report) if axes.log else []
         top = axes.bottom + _BELOW
     words = _in_words(report, drawn)
     return (
@@ -123,7 +122,7 @@ class _Axes:
 
     def shades(self, report: Drawn) -> Iterator[str]:
         half = (_RIGHT - _LEFT) / max(self.count, 1) / 2
-        for i, finding in enumerate(f for f in report.findings if f.severity != "info"):
+        for finding in serious(report.findings):
             left, right = self.x(finding.first) - half, self.x(finding.last) + half
             words = f"{finding.severity}: {finding.rule.replace('_', ' ')}"
             words += f", layers {finding.first} to {finding.last}"
@@ -132,11 +131,14 @@ class _Axes:
                 f'width="{max(right - left, 1):.1f}" height="{self.bottom - self.top}">'
                 f"<title>{escape(printable(words))}</title></rect>"
             )
-            if self.log and i < _NAMED:
-                at_end = (left + right) / 2 > (_LEFT + _RIGHT) / 2
-                x, anchor = (right - 4, "end") if at_end else (left + 4, "start")
-                name = printable(finding.rule.replace("_", " "))
-                yield _text(x, self.top + 30 + 15 * i, name, "finding", anchor)
+
+    def names(self, report: Drawn) -> Iterator[str]:
+        """Of the findings, at their layers, one below the other."""
+        for i, finding in enumerate(named(report.findings)):
+            at_end = finding.first + finding.last > self.count
+            x, anchor = (finding.last, "end") if at_end else (finding.first, "start")
+            text = printable(finding.rule.replace("_", " "))
+            yield _text(self.x(x), self.top + 30 + 15 * i, text, "finding", anchor)
 
     def curves(self, panel: Panel, which: int) -> Iterator[str]:
         for i, curve in enumerate(panel.curves):
