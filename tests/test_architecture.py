@@ -20,7 +20,7 @@ LAYERS = (
     ("diagnosis", "recording", "plots"),
     ("report", "interception"),
     ("profiling",),
-    ("experiments", "repair", "testing"),
+    ("experiments", "integrations", "repair", "testing"),
     ("cli",),
 )
 """The lowest first. A package imports itself and what lies in lower layers, nothing else."""
