@@ -23,7 +23,9 @@ from initfast.stats.text import printable
 def as_text(outcome: Outcome) -> str:
     """The report as it prints, what has changed since the baseline, and the verdict."""
     changes = [] if outcome.comparison is None else ["", str(outcome.comparison)]
-    return "\n".join([str(outcome.report), *changes, "", outcome.verdict])
+    closed = hasattr(outcome.report, "verdict")  # it ends with its own verdict
+    verdict = [] if closed else ["", outcome.verdict]
+    return "\n".join([str(outcome.report), *changes, *verdict])
 
 
 def as_json(outcome: Outcome) -> str:
@@ -60,6 +62,16 @@ FORMATS: dict[str, Callable[[Outcome], str]] = {
     "github": github_commands,
     "csv": as_csv,
 }
+
+
+def check_output(path: str | None) -> None:
+    """Know before a long run that its result can be written."""
+    if path is None:
+        return
+    if Path(path).is_dir():
+        raise Failure(f"--output {path} is a folder; expected a file")
+    if not Path(path).parent.is_dir():
+        raise Failure(f"--output {path}: there is no folder {str(Path(path).parent)!r}")
 
 
 def write(text: str, path: str | None) -> None:
