@@ -20,9 +20,11 @@ COMMANDS = """\
 commands:
   initfast profile TARGET       a net of your own: what explodes, vanishes, saturates, and why
   initfast compare A B          what differs between two reports
+  initfast audit TARGET         what its weights were drawn from, without running it
+  initfast repair TARGET        do what the findings say, and save the weights
   initfast theory [ACTIVATION]  how a layer and an activation change the scale
   initfast info                 what is loaded: kernels, instruction set, torch
-`initfast profile --help` and `initfast compare --help` list their options."""
+`initfast profile --help` lists its options, and so do the others."""
 
 
 def run(arguments: Sequence[str] | None = None) -> int:

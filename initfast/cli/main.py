@@ -7,12 +7,17 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from initfast.cli import comparing, experiments, profiling
+from initfast.cli import comparing, experiments, profiling, repairing
 from initfast.cli.failure import Failure, one_line
 from initfast.cli.values import Parser
 
-COMMANDS = {"profile": profiling, "compare": comparing}
-"""Subcommands; without one, the arguments name experiments."""
+COMMANDS = {
+    "profile": profiling.add_parser,
+    "compare": comparing.add_parser,
+    "audit": repairing.add_audit_parser,
+    "repair": repairing.add_repair_parser,
+}
+"""What adds each subcommand to argparse's; without one, the arguments name experiments."""
 
 _INTERRUPTED = 130
 """The status of a process that SIGINT has ended, as shells count: 128 + 2."""
@@ -40,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return experiments.run(given)
     parser = Parser(prog="initfast")
     commands = parser.add_subparsers(parser_class=Parser)
-    COMMANDS[given[0]].add_parser(commands)
+    COMMANDS[given[0]](commands)
     options = parser.parse_args(given)
     try:
         return int(options.run(options))

@@ -14,11 +14,14 @@ import torch
 from torch import nn
 
 from initfast.cli import inputs, losses
-from initfast.cli.failure import Failure, one_line
+from initfast.cli.failure import Failure, one_line, user_code
 from initfast.cli.targets import Target
 from initfast.cli.values import seed
 from initfast.profiling.profile import profile
 from initfast.report.report import Report
+
+_MISFITS = (RuntimeError, IndexError, ValueError, TypeError)
+"""What torch raises for an input that does not fit."""
 
 
 def add_net_options(parser: argparse.ArgumentParser) -> None:
@@ -28,6 +31,7 @@ def add_net_options(parser: argparse.ArgumentParser) -> None:
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument("--train", action="store_true", help="in training mode (default: as made)")
     mode.add_argument("--eval", action="store_true", help="in evaluation mode")
+    parser.add_argument("--scheme", metavar="NAME", help="initialise the net by it first")
     parser.add_argument("--seed", type=seed, default=0, help="of every draw (default: 0)")
     parser.add_argument("--device", default="cpu", help="such as cuda (default: cpu)")
     parser.add_argument("--verbose", action="store_true", help="with the traceback of a failure")
@@ -67,6 +71,11 @@ def made(target: Target, options: argparse.Namespace) -> nn.Module:
         net = net.to(device, None if options.dtype is None else inputs.DTYPES[options.dtype])
     except Exception as error:
         raise Failure(f"moving {target.name} raised {one_line(error)}") from error
+    if options.scheme is not None:
+        from initfast.repair.initialize import initialize_  # type: ignore[import-not-found,unused-ignore]
+
+        with user_code(f"--scheme {options.scheme}"):
+            initialize_(net, scheme=options.scheme, seed=options.seed)
     if options.train or options.eval:
         net.train(options.train)
     return net
@@ -101,5 +110,5 @@ def running(net: nn.Module, name: str) -> Iterator[None]:
     except Failure:
         raise
     except (Exception, SystemExit) as error:
-        hint = inputs.wanted(net)
+        hint = inputs.wanted(net) if isinstance(error, _MISFITS) else ""
         raise Failure(f"{name} raised {one_line(error)}{'; ' * bool(hint)}{hint}") from error
