@@ -349,3 +349,12 @@ class Report(LayerSequence):
             ImportError: pandas is not installed.
         """
         return frame_of(self.layers)
+
+    def scalars(self, prefix: str = "initfast") -> dict[str, float]:
+        """The numbers by tag, as loggers take them: `{"initfast/activations/0/std": 0.57, ...}`.
+
+        See :func:`initfast.report.scalars.scalars_of`.
+        """
+        from initfast.report.scalars import scalars_of  # in training loops alone
+
+        return scalars_of(self.layers, prefix)

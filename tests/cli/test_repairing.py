@@ -34,41 +34,41 @@ def fails(): raise ValueError("no luck")
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "nets.py").write_text(NETS)
+    (tmp_path / "toys.py").write_text(NETS)
     return tmp_path
 
 
 def test_audit(capsys):
     pytest.importorskip("initfast.repair.auditing")
-    assert main(["audit", "nets.py:sound"]) == 0
+    assert main(["audit", "toys.py:sound"]) == 0
     assert "64x64" in capsys.readouterr().out
-    assert main(["audit", "nets.py:holed", "--format", "json"]) == 1
+    assert main(["audit", "toys.py:holed", "--format", "json"]) == 1
     assert json.loads(capsys.readouterr().out)["findings"][0]["severity"] == "error"
-    assert main(["audit", "nets.py:holed", "--fail-on", "never"]) == 0
-    assert main(["audit", "nets.py:fails"]) == 2
-    assert capsys.readouterr().err == "initfast: nets.py:fails raised ValueError: no luck\n"
+    assert main(["audit", "toys.py:holed", "--fail-on", "never"]) == 0
+    assert main(["audit", "toys.py:fails"]) == 2
+    assert capsys.readouterr().err == "initfast: toys.py:fails raised ValueError: no luck\n"
 
 
 def test_repair_saves_weights_that_are_healthy(folder, capsys):
     pytest.importorskip("initfast.repair.repairing")
     load_file = pytest.importorskip("safetensors.torch").load_file
     run = ["--input", "16,64"]
-    assert main(["profile", "nets.py:loud", *run]) == 1
-    assert main(["repair", "nets.py:loud", *run, "--save", "weights.safetensors"]) == 0
+    assert main(["profile", "toys.py:loud", *run]) == 1
+    assert main(["repair", "toys.py:loud", *run, "--save", "weights.safetensors"]) == 0
     assert "after: 0 errors" in capsys.readouterr().out
     weights = load_file("weights.safetensors")
     assert weights["layers.0.weight"].std() == pytest.approx((2 / 64) ** 0.5, rel=0.1)
     assert not [path for path in folder.iterdir() if path.name.startswith(".weights")]
-    assert main(["repair", "nets.py:loud", "--input", "16,65"]) == 2
+    assert main(["repair", "toys.py:loud", "--input", "16,65"]) == 2
     assert "takes float inputs whose last dimension is 64" in capsys.readouterr().err
 
 
 def test_scheme(capsys):
     pytest.importorskip("initfast.repair.initialize")
     run = ["--input", "16,64", "--format", "json"]
-    assert main(["profile", "nets.py:loud", *run, "--scheme", "auto"]) == 0
+    assert main(["profile", "toys.py:loud", *run, "--scheme", "auto"]) == 0
     layers = json.loads(capsys.readouterr().out)["layers"]
     assert layers[0]["weight"]["moments"]["std"] == pytest.approx((2 / 64) ** 0.5, rel=0.1)
-    assert main(["profile", "nets.py:loud", *run, "--scheme", "nosuch"]) == 2
+    assert main(["profile", "toys.py:loud", *run, "--scheme", "nosuch"]) == 2
     assert "--scheme nosuch raised ArgumentError: " in capsys.readouterr().err
     assert torch.get_default_dtype() is torch.float32

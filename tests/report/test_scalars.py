@@ -11,14 +11,15 @@ from initfast.report.scalars import scalars_of
 def test_tags_and_values():
     x = torch.randn(8, 16)
     report = initfast.profile(mlp(2), x, loss=lambda y: y.square().sum())
-    tags = scalars_of(report.layers)
+    tags = report.scalars()
+    assert tags == scalars_of(report.layers)
     assert tags["initfast/activations/0/std"] == report["0"].std
     assert tags["initfast/gradients/0/rms"] == report["0"].grad.rms
     assert tags["initfast/weights/2/std"] == report["2"].weight.std
     assert tags["initfast/weight_gradients/2/rms"] == report["2"].weight_grad.rms
     assert tags["initfast/activations/0/dead_units"] == report["0"].dead_units
     assert all(type(value) is float for value in tags.values())
-    assert scalars_of(report.layers, "run")["run/activations/0/std"] == report["0"].std
+    assert report.scalars("run")["run/activations/0/std"] == report["0"].std
 
 
 def test_no_two_rows_share_a_tag():
