@@ -20,8 +20,8 @@ Word = TypeVar("Word", Tensor, int)
 _HALVES = {"symmetric": 1, "skewed": 2, "one_sided": 1}
 _CHUNK = 1 << 18  # elements at a time, so that the scratch tensors stay small
 _WORD = 0xFFFFFFFF
-_PRODUCTS = (0xD2511F53, 0xCD9E8D57)
-_KEY_STEPS = (0x9E3779B9, 0xBB67AE85)
+PRODUCTS = (0xD2511F53, 0xCD9E8D57)
+KEY_STEPS = (0x9E3779B9, 0xBB67AE85)
 
 
 def philox(counter: Sequence[Word], key: int) -> tuple[Word, Word, Word, Word]:
@@ -41,14 +41,14 @@ def philox(counter: Sequence[Word], key: int) -> tuple[Word, Word, Word, Word]:
     c0, c1, c2, c3 = counter
     k0, k1 = key & _WORD, key >> 32 & _WORD
     for _ in range(10):
-        p0, p1 = c0 * _PRODUCTS[0], c2 * _PRODUCTS[1]
+        p0, p1 = c0 * PRODUCTS[0], c2 * PRODUCTS[1]
         c0, c1, c2, c3 = (
             (p1 >> 32 & _WORD) ^ c1 ^ k0,
             p1 & _WORD,
             (p0 >> 32 & _WORD) ^ c3 ^ k1,
             p0 & _WORD,
         )
-        k0, k1 = k0 + _KEY_STEPS[0] & _WORD, k1 + _KEY_STEPS[1] & _WORD
+        k0, k1 = k0 + KEY_STEPS[0] & _WORD, k1 + KEY_STEPS[1] & _WORD
     return c0, c1, c2, c3
 
 
@@ -158,7 +158,7 @@ def sample_(
     out = out.data  # its version is counted once, by the caller
     dtype = torch.float64 if out.dtype == torch.float64 else torch.float32
     bits = torch.finfo(dtype).bits
-    _check(out, shape, table, dtype, strides)
+    check_sample(out, shape, table, dtype, strides)
     table = table if table is None else table.to(out.device)
     numbers = [
         torch.tensor(p, dtype=dtype, device=out.device) for p in (scale, location, low, high)
@@ -175,9 +175,10 @@ def sample_(
             out[place] = value.to(out.dtype)
 
 
-def _check(
+def check_sample(
     out: Tensor, shape: str, table: Tensor | None, dtype: torch.dtype, strides: Sequence[int]
 ) -> None:
+    """Raise RuntimeError unless these are arguments of sample_ that belong together."""
     check_dtype(out, "sample_", "out")
     if shape not in ("uniform", *_HALVES):
         raise RuntimeError(

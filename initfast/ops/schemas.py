@@ -1,7 +1,8 @@
 """``torch.ops.initfast`` registered: schemas, shapes without data, and the reference everywhere.
 
 Kernels come from the native library where it is loaded (CPU, CUDA) and from
-:mod:`initfast.ops.reference` and :mod:`initfast.ops.reference_sampling` everywhere else.
+:mod:`initfast.ops.reference` and :mod:`initfast.ops.reference_sampling` everywhere else. Without it
+:mod:`initfast.ops.numpy_sampling` samples in the CPU's memory, to the same bits.
 """
 
 from __future__ import annotations
@@ -54,6 +55,10 @@ for _name, _schema in SCHEMAS.items():
     _homes = (reference, reference_sampling, reference_householder)
     _function = next(getattr(home, _name) for home in _homes if hasattr(home, _name))
     definitions.impl(_name, _function, "CompositeExplicitAutograd")
+if LIBRARY.backend == "reference":
+    from initfast.ops import numpy_sampling
+
+    definitions.impl("sample_", numpy_sampling.sample_, "CPU")
 
 
 # ---- shapes without data ----
