@@ -30,6 +30,8 @@ from initfast.interception.torch_patches import PLAIN_ARGUMENTS, VISIBLE_EXPORTS
 from initfast.nets.names import NetNames
 from initfast.nets.pytree import tensors
 from initfast.nets.shards import local_part
+from initfast.ops.library import load
+from initfast.profiling.missing_kernels import missing_kernels
 from initfast.profiling.nonfinite_parameters import with_nonfinite_parameters
 from initfast.recording.gradients import Gradients
 from initfast.recording.recorder import Recorder
@@ -135,7 +137,9 @@ class MeasuredForward:
         """What was measured so far, copied from the devices."""
         names = self._names
         recording = self._recorder.read(names.paths(), names.modules)
-        notes, skipped = [*self._notes, *self._outputs.notes], list(self._outputs.skipped)
+        device = "" if self._run_facts is None else self._run_facts.device
+        notes = [*self._notes, *self._outputs.notes, *missing_kernels(load(), device)]
+        skipped = list(self._outputs.skipped)
         if not recording.copies.nonfinite():
             return Report(recording.read, (), skipped, notes, self._root, self._run_facts)
         layers, inputs = recording.read()
