@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from initfast.diagnosis.diagnosing import Diagnosis, diagnose
     from initfast.repair.initialize import initialize_
     from initfast.repair.lsuv import lsuv_
+    from initfast.repair.repairing import Repair, repair_
     from initfast.report.comparison import Comparison, compare
     from initfast.testing.coordinates import coordinate_check
     from initfast.testing.health import assert_healthy
@@ -48,6 +49,7 @@ __all__ = [
     "LibraryInfo",
     "Moments",
     "Profiler",
+    "Repair",
     "Report",
     "assert_healthy",
     "build_info",
@@ -61,6 +63,7 @@ __all__ = [
     "ops",
     "plots",
     "profile",
+    "repair_",
     "theory",
     "thresholds",
 ]
@@ -72,8 +75,10 @@ _LATER = {
     "compare": "report.comparison",
     "coordinate_check": "testing.coordinates",
     "diagnose": "diagnosis.diagnosing",
+    "Repair": "repair.repairing",
     "initialize_": "repair.initialize",
     "lsuv_": "repair.lsuv",
+    "repair_": "repair.repairing",
 }
 """Names that few programs use, and the modules that are imported when they are."""
 

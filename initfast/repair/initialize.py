@@ -129,16 +129,16 @@ def _initialize(
     following = by_module_order(net)
     if x is not None:
         scheme_before = None if scheme is None else SCHEMES["auto"]
-        _carry_out(_plan(net, following, scheme_before, rules, meta), net, seed, device, log)
+        _make_and_fill(plan_of(net, following, scheme_before, rules, meta), net, seed, device, log)
         following |= by_profile(profile(net, x).layers)
-    plan = _plan(net, following, scheme, rules, meta)
-    notes = _carry_out(plan, net, seed, device, log)
+    plan = plan_of(net, following, scheme, rules, meta)
+    notes = _make_and_fill(plan, net, seed, device, log)
     log.keep()
     name = "none" if scheme is None else scheme.name
     return Initialized(name, seed, [change for *_, change in plan.fills], plan.left, notes)
 
 
-def _plan(
+def plan_of(
     net: nn.Module,
     following: Mapping[str, Following],
     scheme: Scheme | None,
@@ -197,7 +197,7 @@ def _nothing_says(place: Place, scheme: Scheme | None) -> str:
     return f"scheme {scheme.name!r} says nothing of {place.key!r} of a {what}"
 
 
-def _carry_out(
+def _make_and_fill(
     plan: Plan, net: nn.Module, seed: int, device: torch.device | str | None, log: UndoLog
 ) -> list[str]:
     notes = []
@@ -205,12 +205,15 @@ def _carry_out(
         stay = materialise(net, device, log)
         if stay:
             notes = [f"on the meta device stay the buffers {', '.join(stay)}"]
-    for place, how, _ in plan.fills:
-        tensor = place.tensor
-        if place.key in place.owner._parameters:
-            tensor = place.owner._parameters[place.key]  # type: ignore[assignment]
-        fill(place._replace(tensor=tensor), how, seed, log)
+    carry_out(plan, seed, log)
     return notes
+
+
+def carry_out(plan: Plan, seed: int, log: UndoLog) -> None:
+    """Fill what is to be filled."""
+    for place, how, _ in plan.fills:
+        tensor = place.owner._parameters.get(place.key)  # it may have been made since
+        fill(place._replace(tensor=place.tensor if tensor is None else tensor), how, seed, log)
 
 
 def _scheme(name: str | None) -> Scheme | None:

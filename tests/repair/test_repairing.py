@@ -1,0 +1,147 @@
+"""repair_: faults of parameters are put right, nothing ends worse, trained nets are refused."""
+
+import pytest
+import torch
+from cases.switches import times
+from nets.heldout import HELD_OUT
+from nets.labelled import MADE
+from nets.well_known import WELL_KNOWN
+from torch import nn
+
+import initfast
+from initfast.errors import ArgumentError
+from initfast.repair.drawn import looks_drawn, trained_weights
+from initfast.repair.repairing import score
+
+NOT_IN_PARAMETERS = ("sigmoid", "NaN in the input", "a log of what may be negative")
+"""Nets whose fault is an activation, the input or a function: no initialiser mends these."""
+
+FAULTY = [(seed, case) for seed, case in enumerate([*HELD_OUT, *MADE]) if case.faults]
+EVERY = 1 if times(1) > 1 else 4
+
+
+@pytest.mark.parametrize("part", range(4))
+def test_faults_in_parameters_are_repaired(part):
+    left, tried = [], 0
+    for seed, case in FAULTY[part :: 4 * EVERY]:
+        torch.manual_seed(seed)
+        net, x = case.build().train(case.training), case.x()
+        done = initfast.repair_(net, x)
+        assert score(done.after) <= score(done.before), case.name
+        if score(done.before) == (0, 0) or case.name.startswith(NOT_IN_PARAMETERS):
+            continue
+        tried += 1
+        assert score(done.after) == score(initfast.profile(net, x))
+        if not done.is_healthy:
+            left.append((case.name, done.after.findings[0].rule))
+    assert tried >= 3
+    assert len(left) <= 0.05 * tried, left
+
+
+def deep(n=20, act=nn.ReLU, width=64):
+    return nn.Sequential(*[m for _ in range(n) for m in (nn.Linear(width, width), act())])
+
+
+def test_the_reports_the_steps_and_the_text():
+    torch.manual_seed(0)
+    net, x = deep(), torch.randn(64, 64)
+    before = [p.clone() for p in net.parameters()]
+    done = initfast.repair_(net, x)
+    assert done.before.findings[0].rule == "vanishing" and done.is_healthy
+    assert len(done.steps) == 1 and "0.weight" in done.changed
+    assert "before: 1 errors, 0 warnings\nafter: 0 errors, 0 warnings" in str(done)
+    assert not torch.equal(net[0].weight, before[0])
+    again = initfast.repair_(net, x)
+    assert again.steps == [] and "nothing was changed" in str(again)
+
+
+def test_what_no_initialiser_mends_is_left_as_it_was():
+    torch.manual_seed(0)
+    net, x = deep(act=nn.Sigmoid), torch.randn(64, 64)
+    before = [p.clone() for p in net.parameters()]
+    done = initfast.repair_(net, x)
+    assert not done.is_healthy and done.steps == []
+    assert all(map(torch.equal, before, net.parameters()))
+
+
+def test_frozen_parameters_stay():
+    torch.manual_seed(0)
+    net, x = deep(), torch.randn(64, 64)
+    for p in net[4].parameters():
+        p.requires_grad_(False)
+    before = net[4].weight.clone()
+    initfast.repair_(net, x)
+    assert torch.equal(net[4].weight, before)
+
+
+def test_gradients_count_too():
+    torch.manual_seed(0)
+    net, x = deep(30), torch.randn(64, 64)
+    done = initfast.repair_(net, x, loss=nn.functional.mse_loss, targets=torch.zeros(64, 64))
+    assert any(f.rule == "gradient_vanishing" for f in done.before.findings)
+    assert done.is_healthy and done.after[0].grad is not None
+    assert all(p.grad is None for p in net.parameters())
+
+
+def trained(steps):
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Linear(32, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 8)
+    )
+    x = torch.randn(512, 32) * torch.linspace(0.1, 3, 32)
+    y = (x[:, -8:]).argmax(1)
+    step = torch.optim.Adam(net.parameters(), 1e-2).step
+    for _ in range(steps):
+        net.zero_grad()
+        nn.functional.cross_entropy(net(x), y).backward()
+        step()
+    return net, x
+
+
+def test_a_trained_net_is_refused_without_force():
+    net, x = trained(60)
+    before = [p.clone() for p in net.parameters()]
+    with pytest.raises(ArgumentError, match=r"net looks trained: \d of 3 weights"):
+        initfast.repair_(net, x)
+    assert all(map(torch.equal, before, net.parameters()))
+    initfast.repair_(net, x, force=True)
+    assert trained_weights(trained(0)[0]) == ([], 3)
+
+
+@pytest.mark.parametrize("case", WELL_KNOWN[:: 2 * EVERY], ids=lambda case: case.name)
+def test_no_net_as_built_looks_trained(case):
+    assert trained_weights(case.build())[0] == []
+
+
+def test_what_looks_drawn():
+    torch.manual_seed(0)
+    w = torch.empty(64, 64)
+    for fill in (
+        lambda w: w.normal_(0.3, 7.0),
+        lambda w: w.uniform_(-1, 1),
+        lambda w: nn.init.trunc_normal_(w, a=-1, b=1),
+        nn.init.orthogonal_,
+    ):
+        assert looks_drawn(fill(w))
+    assert looks_drawn(w.fill_(0.02)) is None
+    assert looks_drawn(torch.randn(1, 64).expand(64, 64)) is None
+    assert looks_drawn(torch.randn(3, 3)) is None
+    assert looks_drawn(torch.distributions.Laplace(0.0, 1.0).sample((64, 64))) is False
+
+
+@pytest.mark.parametrize("error", [ValueError("no"), KeyboardInterrupt()])
+def test_nothing_is_half_changed_whatever_raises(error):
+    torch.manual_seed(0)
+    net, x, calls = deep(), torch.randn(64, 64), []
+
+    def fails(module, args):
+        calls.append(1)
+        if len(calls) > 1:
+            raise error
+
+    net.register_forward_pre_hook(fails)
+    before = [p.clone() for p in net.parameters()]
+    with pytest.raises(type(error)):
+        initfast.repair_(net, x)
+    assert len(calls) == 2
+    assert all(map(torch.equal, before, net.parameters()))
