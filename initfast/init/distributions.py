@@ -11,7 +11,7 @@ from torch import Tensor
 from initfast.errors import ArgumentError, TensorError
 from initfast.init import filling
 from initfast.init.drawing import draw
-from initfast.init.laws import Bounds
+from initfast.init.laws import Bounds, cut_std
 from initfast.ops.checks import check_extent
 
 
@@ -104,6 +104,7 @@ def trunc_normal_(
     generator: torch.Generator | None = None,
     *,
     in_sigma: bool = False,
+    std_after_cut: bool = False,
     key: int | None = None,
 ) -> Tensor:
     """Fill with draws from N(mean, std²) given that they lie in [a, b].
@@ -120,6 +121,10 @@ def trunc_normal_(
         generator: where the key comes from; torch's default CPU generator where None.
         in_sigma: whether a and b count in standard deviations from the mean. (They are absolute in
             torch, where std=0.02 and [-2, 2] truncate nothing.)
+        std_after_cut: whether std is that of what remains between the bounds, not of the normal
+            before (as in JAX's truncated variance scaling): the normal is made wider. The bounds
+            then count in standard deviations of that normal, so in_sigma must be set, and lie alike
+            on both sides of the mean.
         key: the 64 bits that decide every value, in place of a generator.
 
     Returns:
@@ -136,6 +141,9 @@ def trunc_normal_(
         >>> w = trunc_normal_(torch.empty(1000), std=0.02, in_sigma=True)
         >>> bool(w.abs().max() <= 0.04)
         True
+        >>> w = trunc_normal_(torch.empty(10**6), std=0.02, in_sigma=True, std_after_cut=True)
+        >>> round(w.std().item(), 4)  # 0.0176 without
+        0.02
     """
     filling.check(tensor, "trunc_normal_")
     if tensor.is_complex():
@@ -145,6 +153,13 @@ def trunc_normal_(
         raise ArgumentError(f"trunc_normal_: std is {std}; expected std >= 0")
     if not a <= b or a == math.inf or b == -math.inf:
         raise ArgumentError(f"trunc_normal_: a is {a} and b is {b}; expected an interval")
+    if std_after_cut:
+        if not in_sigma or a != -b or not b > 0:
+            raise ArgumentError(
+                f"trunc_normal_: std_after_cut with a {a}, b {b} and in_sigma {in_sigma}; expected "
+                "in_sigma=True and bounds that are as far on both sides"
+            )
+        std /= cut_std(b)
     bounds = Bounds.of(mean, std, a, b, in_sigma)
     a, b = bounds.a, bounds.b
     if mean < a - 2 * std or mean > b + 2 * std:

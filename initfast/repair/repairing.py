@@ -131,7 +131,7 @@ def repair_(
 
 def _refuse_trained(net: nn.Module) -> None:
     found, tell = trained_weights(net)
-    if 2 * len(found) > tell:
+    if found and 3 * len(found) >= tell:
         raise ArgumentError(
             f"net looks trained: {len(found)} of {tell} weights, as {found[0]}, are not draws of "
             "any initialiser, at any scale; expected a new net, or force=True, which loses what "

@@ -57,3 +57,22 @@ def test_wide_bounds_are_no_bounds():
     assert torch.equal(init.trunc_normal_(torch.empty(10_000), std=0.02, key=5), normal)
     wide = init.trunc_normal_(torch.empty(10_000), 0, 0.02, -math.inf, math.inf, key=5)
     assert torch.equal(wide, normal)
+
+
+@pytest.mark.parametrize("cut", [0.001, 0.5, 2.0, 3.0, math.inf])
+def test_the_std_after_the_cut(cut):
+    w = torch.empty(10**6, dtype=torch.float64)
+    init.trunc_normal_(w, 5.0, 0.3, -cut, cut, in_sigma=True, std_after_cut=True, key=1)
+    kurtosis = ((w - 5) ** 4).mean() / ((w - 5) ** 2).mean() ** 2
+    error = 0.3 * math.sqrt((kurtosis - 1) / (4 * 10**6))
+    assert abs(w.std() - 0.3) < 4 * error and abs(w.mean() - 5) < 0.0015
+
+
+def test_the_cut_std_is_smooth_where_its_formula_changes():
+    assert init.laws.cut_std(0.01) == pytest.approx(init.laws.cut_std(0.01 - 1e-9), rel=2e-7)
+
+
+@pytest.mark.parametrize(("a", "b", "in_sigma"), [(-2, 2, False), (-1, 2, True), (0, 0, True)])
+def test_a_std_after_the_cut_needs_bounds_in_sigma_alike_on_both_sides(a, b, in_sigma):
+    with pytest.raises(ValueError, match="expected in_sigma=True"):
+        init.trunc_normal_(torch.empty(3), 0, 1, a, b, in_sigma=in_sigma, std_after_cut=True)

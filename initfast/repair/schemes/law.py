@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+from initfast.init.laws import cut_std
 from initfast.init.variance_scaling import TRUNCATED_STD
 
 
@@ -35,7 +36,7 @@ class Law(NamedTuple):
             (0.01973157, 0.125)
         """
         if self.family == "truncated":
-            return self.scale * truncated_std(self.cut)
+            return self.scale * cut_std(self.cut)
         if self.family == "orthogonal":
             return self.scale / math.sqrt(max(rows, columns))
         if self.family == "packed":
@@ -95,21 +96,7 @@ def packed(*parts: Law) -> Law:
     return Law("packed", 1.0, why=", ".join(dict.fromkeys(p.why for p in parts)), parts=parts)
 
 
-def truncated_std(cut: float) -> float:
-    """The std of a standard normal variable within ±cut.
-
-    Example:
-        >>> round(truncated_std(2.0), 14), round(truncated_std(3.0), 14)
-        (0.87962566103424, 0.98657839255811)
-    """
-    return math.sqrt(1 - 2 * cut * _density(cut) / math.erf(cut / math.sqrt(2)))
-
-
 def _truncated_kurtosis(cut: float) -> float:
-    edge = 2 * cut * _density(cut) / math.erf(cut / math.sqrt(2))
-    second = 1 - edge
-    return (3 * second - cut * cut * edge) / second**2
-
-
-def _density(x: float) -> float:
-    return math.exp(-x * x / 2) / math.sqrt(2 * math.pi)
+    """By the moments' recurrence: E z⁴ = 3 E z² - c² (1 - E z²)."""
+    second = cut_std(cut) ** 2
+    return (3 * second - cut * cut * (1 - second)) / second**2
