@@ -71,8 +71,11 @@ def fill(place: Place, how: Law | Callable[[Tensor], Any], seed: int, log: UndoL
     target = torch.empty_like(tensor) if computed else tensor.detach()
     if isinstance(how, Law):
         fill_by_law(target, how, seed, role.name, role.inputs_first)
-        if role.padding is not None and target.dim() == 2:
-            target[role.padding].zero_()
+        if role.padding is not None:
+            shard = shard_of(target)
+            row = role.padding - shard.start[0]
+            if 0 <= row < shard.local.shape[0]:
+                shard.local[row].zero_()
     else:
         _call(how, target if computed else tensor, derive_key(seed, role.name), log)
     if computed:
