@@ -4,6 +4,7 @@
     report = initfast.profile(net, x, loss=fn)      # and one backward, the gradients of every layer
     print(report)                                   # a table, then what is wrong and what to do
     report["encoder.0"].std, report.findings        # one layer; the findings, worst first
+    print(initfast.audit(net))                      # what its weights were drawn from; no forward
     with initfast.Profiler(net) as p: train()       # the same over the calls of a loop: p.report()
     initfast.init.kaiming_normal_(w)                # torch.nn.init's functions, fast, the same bits
     initfast.theory.gain(torch.tanh)                # 1.5925..., for any activation
@@ -11,8 +12,9 @@
 
 What is what: `profile` and `Profiler` measure; a `Report` holds a `Layer` for each operator, whose
 numbers are `Moments`, and a `Finding` for each fault; `diagnose` judges a report by other
-`thresholds`. `init` has the initialisers, `ops` the operators, `theory` what to expect of any
-activation, `experiments` the classic experiments, which ``python -m initfast`` runs.
+`thresholds`; `audit` looks at the parameters alone. `init` has the initialisers, `ops` the
+operators, `theory` what to expect of any activation, `experiments` the classic experiments, which
+``python -m initfast`` runs.
 """
 
 from __future__ import annotations
@@ -34,6 +36,7 @@ from initfast.version import __version__ as __version__
 if TYPE_CHECKING:
     from initfast import experiments, plots, theory, thresholds
     from initfast.diagnosis.diagnosing import Diagnosis, diagnose
+<<<<<<< HEAD
     from initfast.repair.initialize import initialize_
     from initfast.repair.lsuv import lsuv_
     from initfast.repair.repairing import Repair, repair_
@@ -43,6 +46,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Comparison",
+=======
+    from initfast.repair.auditing import Audit, audit
+    from initfast.repair.same_init import assert_same_init
+
+__all__ = [
+    "Audit",
+>>>>>>> 15172f8 (Tell what a net's parameters were drawn from and what is wrong with them: audit, assert_same_init)
     "Diagnosis",
     "Finding",
     "Layer",
@@ -51,7 +61,12 @@ __all__ = [
     "Profiler",
     "Repair",
     "Report",
+<<<<<<< HEAD
     "assert_healthy",
+=======
+    "assert_same_init",
+    "audit",
+>>>>>>> 15172f8 (Tell what a net's parameters were drawn from and what is wrong with them: audit, assert_same_init)
     "build_info",
     "compare",
     "coordinate_check",
@@ -69,13 +84,16 @@ __all__ = [
 ]
 
 _LATER = {
+    "Audit": "repair.auditing",
     "Comparison": "report.comparison",
     "Diagnosis": "diagnosis.diagnosing",
+    "Repair": "repair.repairing",
     "assert_healthy": "testing.health",
+    "assert_same_init": "repair.same_init",
+    "audit": "repair.auditing",
     "compare": "report.comparison",
     "coordinate_check": "testing.coordinates",
     "diagnose": "diagnosis.diagnosing",
-    "Repair": "repair.repairing",
     "initialize_": "repair.initialize",
     "lsuv_": "repair.lsuv",
     "repair_": "repair.repairing",

@@ -36,6 +36,7 @@ class Finding:
         advice: what to do.
         code: the same as Python that runs where ``net``, ``report`` and ``initfast`` are in scope;
             empty where no such line helps.
+        counted: what first and last count: "layer", or "parameter" of an audit's ``facts``.
     """
 
     rule: str
@@ -50,14 +51,15 @@ class Finding:
     cause: str = ""
     advice: str = ""
     code: str = ""
+    counted: str = "layer"
 
     @property
     def where(self) -> str:
-        """The layers, in words."""
+        """The layers or parameters, in words."""
         first, last = (repr(printable(name)) if name else "the net" for name in self.names)
         if self.first == self.last:
-            return f"layer {self.first} ({first})"
-        return f"layers {self.first} to {self.last} ({first} to {last})"
+            return f"{self.counted} {self.first} ({first})"
+        return f"{self.counted}s {self.first} to {self.last} ({first} to {last})"
 
     def __str__(self) -> str:
         head = f"{self.severity}: {self.rule.replace('_', ' ')} in {self.where}"

@@ -1,1 +1,1 @@
-"""Putting a net right: named schemes, initialize_, lsuv_ and repair_."""
+"""Putting a net right: audit, named schemes, initialize_, lsuv_ and repair_."""

@@ -1,0 +1,383 @@
+"""audit(): what it says of nets that are well, and of every kind of fault, injected."""
+
+import itertools
+import json
+import math
+
+import pytest
+import torch
+from torch import nn
+
+import initfast
+from initfast.repair.auditing import audit
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    torch.manual_seed(0)
+
+
+def serious(net):
+    return [f for f in audit(net).findings if f.severity != "info"]
+
+
+def named(net):
+    return [(f.rule, f.names[0]) for f in serious(net)]
+
+
+def mlp(count=6, width=64):
+    layers = [m for _ in range(count) for m in (nn.Linear(width, width), nn.ReLU())]
+    return nn.Sequential(*layers)
+
+
+class Attention(nn.Module):
+    def __init__(self, d):
+        super().__init__()
+        self.wq, self.wk, self.wv, self.wo = (nn.Linear(d, d, bias=False) for _ in range(4))
+
+
+class FeedForward(nn.Module):
+    def __init__(self, d):
+        super().__init__()
+        self.w1, self.w3 = (nn.Linear(d, 2 * d, bias=False) for _ in range(2))
+        self.w2 = nn.Linear(2 * d, d, bias=False)
+
+
+class Block(nn.Module):
+    def __init__(self, d):
+        super().__init__()
+        self.attention, self.feed_forward = Attention(d), FeedForward(d)
+        self.norm = nn.RMSNorm(d)
+
+
+class Decoder(nn.Module):
+    """Everything normal of std 0.02, the head tied to the embedding."""
+
+    def __init__(self, depth=6, d=64, vocabulary=500, tied=True):
+        super().__init__()
+        self.embedding = nn.Embedding(vocabulary, d)
+        self.positions = nn.Embedding(50, d)
+        self.layers = nn.ModuleList(Block(d) for _ in range(depth))
+        self.lm_head = nn.Linear(d, vocabulary, bias=False)
+        for module in self.modules():
+            if isinstance(module, (nn.Linear, nn.Embedding)):
+                nn.init.normal_(module.weight, std=0.02)
+        if tied:
+            self.lm_head.weight = self.embedding.weight
+
+    def scaled(self, *names):
+        """These weights of every block scaled by 1 / √(2 (l + 1))."""
+        for depth, block in enumerate(self.layers):
+            for name in names:
+                std = 0.02 / math.sqrt(2 * (depth + 1))
+                nn.init.normal_(block.get_parameter(f"{name}.weight"), std=std)
+        return self
+
+
+# ---- each kind of fault, and the same net without it ----
+
+
+def fill_with(value):
+    def inject(net):
+        with torch.no_grad():
+            net[4].weight.view(-1)[7] = value
+
+    return inject
+
+
+def repeat_a_unit(net):
+    with torch.no_grad():
+        net[4].weight[3] = net[4].weight[9]
+
+
+def constant_unit(net):
+    with torch.no_grad():
+        net[4].weight[3] = 0.25
+
+
+def copy_a_layer(net):
+    net[4].load_state_dict(net[8].state_dict())
+
+
+FAULTS_OF_VALUES = {
+    "nan": (fill_with(math.nan), "unfilled_memory"),
+    "inf": (fill_with(math.inf), "unfilled_memory"),
+    "denormal": (fill_with(1e-42), "unfilled_memory"),
+    "huge": (fill_with(1e20), "unfilled_memory"),
+    "constant": (lambda net: nn.init.constant_(net[4].weight, 0.1), "symmetric_units"),
+    "constant unit": (constant_unit, "symmetric_units"),
+    "repeated unit": (repeat_a_unit, "symmetric_units"),
+    "copied": (copy_a_layer, "same_bits"),
+    "other std": (lambda net: nn.init.normal_(net[4].weight, std=0.02), "off_scheme"),
+    "zero": (lambda net: nn.init.zeros_(net[4].weight), "off_scheme"),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS_OF_VALUES)
+def test_a_fault_in_one_layer_is_named(name):
+    inject, rule = FAULTS_OF_VALUES[name]
+    net = mlp()
+    assert serious(net) == []
+    inject(net)
+    assert named(net) == [(rule, "4.weight")]
+
+
+def test_a_fault_in_a_layer_of_its_own_shape_is_named():
+    sizes = [32, 64, 128, 96, 160, 64]
+    net = nn.Sequential(*[nn.Linear(a, b) for a, b in itertools.pairwise(sizes)])
+    for layer in net:
+        nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+    assert serious(net) == []
+    nn.init.normal_(net[2].weight)
+    (finding,) = serious(net)
+    assert finding.rule == "off_scheme" and finding.names[0] == "2.weight"
+    assert 'kaiming_normal_(nonlinearity="relu")' in finding.measured
+
+
+def test_copies_of_a_module_are_one_finding():
+    layer = nn.TransformerEncoderLayer(32, 4, batch_first=True)
+    assert serious(layer) == []
+    net = nn.TransformerEncoder(layer, 3)
+    (finding,) = serious(net)
+    assert finding.rule == "same_bits" and finding.value == 3
+    exec(finding.code, {"net": net, "initfast": initfast})
+    assert serious(net) == []
+
+
+def test_a_frozen_copy_is_none():
+    """A target network, a momentum encoder: a copy on purpose."""
+    net = nn.ModuleDict({"online": mlp(2), "target": mlp(2).requires_grad_(False)})
+    net["target"].load_state_dict(net["online"].state_dict())
+    assert serious(net) == []
+
+
+def test_a_padding_row_that_is_not_zero():
+    net = nn.Embedding(100, 32, padding_idx=3)
+    assert serious(net) == []
+    nn.init.normal_(net.weight, std=0.02)
+    (finding,) = serious(net)
+    assert finding.rule == "padding_row" and "row 3" in finding.measured
+    exec(finding.code, {"net": net, "torch": torch})
+    assert serious(net) == []
+
+
+def test_a_norm_drawn_as_a_matrix():
+    net = nn.Sequential(nn.Linear(32, 32), nn.LayerNorm(32))
+    nn.init.normal_(net[1].weight, 1.0, 0.02)
+    assert serious(net) == []
+    nn.init.normal_(net[1].weight, 0.0, 0.02)
+    assert named(net) == [("norm_like_a_matrix", "1.weight")]
+
+
+def test_one_block_that_was_not_scaled_by_depth():
+    outputs = "attention.wo", "feed_forward.w2"
+    net = Decoder().scaled(*outputs)
+    assert serious(net) == []
+    nn.init.normal_(net.layers[3].attention.wo.weight, std=0.02)
+    assert named(net) == [("off_scheme", "layers.3.attention.wo.weight")]
+
+
+def test_a_depth_scale_on_one_of_two_like_matrices():
+    assert serious(Decoder()) == []
+    (gate,) = serious(Decoder().scaled("attention.wo", "feed_forward.w2", "feed_forward.w3"))
+    assert gate.rule == "depth_scale" and gate.names[1] == "layers.5.feed_forward.w3.weight"
+    (output,) = serious(Decoder().scaled("feed_forward.w2"))
+    assert output.rule == "depth_scale" and "residual stream" in output.cause
+
+
+class Fused(nn.Module):
+    def __init__(self, d=48):
+        super().__init__()
+        self.qkv, self.proj = nn.Linear(d, 3 * d), nn.Linear(d, d)
+        self.fc1, self.fc2 = nn.Linear(d, 4 * d), nn.Linear(4 * d, d)
+        for layer in self.children():
+            nn.init.xavier_uniform_(layer.weight)
+
+
+class Convolutions(nn.Module):
+    def __init__(self, normed=False):
+        super().__init__()
+        self.stem, self.a = nn.Conv2d(3, 64, 3), nn.Conv2d(64, 128, 3)
+        self.grouped = nn.Conv2d(128, 128, 3, groups=16)
+        self.norm = nn.BatchNorm2d(128) if normed else nn.Identity()
+        self.transposed = nn.ConvTranspose2d(128, 16, 4, stride=2)
+        self.last = nn.Conv2d(16, 32, 3)
+        for layer in self.children():
+            if hasattr(layer, "kernel_size"):
+                nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+
+
+def test_a_fused_weight_drawn_by_the_fan_of_its_shape():
+    net = Fused()
+    assert named(net) == [("wrong_fan", "qkv.weight")]
+    for part in net.qkv.weight.chunk(3):
+        nn.init.xavier_uniform_(part)
+    assert serious(net) == []
+
+
+def test_grouped_and_transposed_weights_drawn_by_the_fan_of_their_shape():
+    net = Convolutions()
+    assert named(net) == [("wrong_fan", "grouped.weight"), ("wrong_fan", "transposed.weight")]
+    assert named(Convolutions(normed=True)) == [("wrong_fan", "transposed.weight")]
+    draw = initfast.init.kaiming_normal_
+    draw(net.grouped.weight, mode="fan_out", nonlinearity="relu", groups=16)
+    draw(net.transposed.weight, mode="fan_out", nonlinearity="relu", transposed=True)
+    assert serious(net) == []
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda w: nn.init.kaiming_uniform_(w, a=math.sqrt(5)),
+        nn.init.xavier_uniform_,
+        nn.init.normal_,
+    ],
+)
+def test_a_tied_head_drawn_as_a_head(draw):
+    net = Decoder()
+    draw(net.lm_head.weight)
+    assert named(net) == [("tied_scale", "embedding.weight")]
+
+
+def test_a_head_that_should_be_tied_and_is_not():
+    net = Decoder(tied=False)
+    net.config = type("Config", (), {"tie_word_embeddings": True})
+    assert serious(net) == []
+    nn.init.normal_(net.lm_head.weight, std=0.125)
+    assert [f.rule for f in serious(net)] == ["tied_scale"]
+
+
+# ---- facts ----
+
+
+def test_schemes_that_fit():
+    assert audit(mlp()).schemes == ("torch",)
+    assert audit(Decoder()).schemes == ("hf",)
+    found = audit(Decoder().scaled("attention.wo"))
+    assert found.schemes == () and "gpt2" in found.schemes_by_kind["embedding"]
+    net = Decoder()
+    for name, w in net.named_parameters():
+        if name.endswith(("wo.weight", "w2.weight")):
+            nn.init.normal_(w, std=0.02 / math.sqrt(12))
+    assert audit(net).schemes == ("gpt2",)
+
+
+def test_torchtitans_llama3_is_told_as_it_is():
+    net = Decoder(tied=False).scaled("attention.wo", "feed_forward.w2", "feed_forward.w3")
+    net.positions = None
+    nn.init.normal_(net.embedding.weight)
+    s = 64**-0.5
+    nn.init.trunc_normal_(net.lm_head.weight, std=s, a=-3 * s, b=3 * s)
+    nn.init.trunc_normal_(net.layers[0].attention.wq.weight, std=0.02)
+    found = audit(net)
+    assert found.schemes == ("torchtitan",)
+    assert "cut at 3 sigma" in str(found["lm_head.weight"].family)
+    assert "never cut" in str(found["layers.0.attention.wq.weight"].family)
+    text = " ".join(str(found).split())
+    assert text.count("scaled by 1/√(2 (l + 1))") == 2
+    assert "w1 has std 0.0" in text and "w3 0.01" in text
+
+
+def test_what_is_always_told():
+    net = Decoder()
+    nn.init.zeros_(net.layers[5].norm.weight)
+    found = audit(net)
+    assert found["embedding.weight"].tied == ("lm_head.weight",)
+    assert found["lm_head.weight"] is found["embedding.weight"]
+    text = " ".join(str(found).split())
+    assert "Tied: 'embedding.weight', 'lm_head.weight' are one tensor." in text
+    assert "not scaled by depth" in text and "Starts at zero: 'layers.#.norm.weight'." in text
+    assert all(len(line) <= 100 for line in str(found).splitlines())
+    with pytest.raises(KeyError, match="no parameter is named 'nothing'"):
+        _ = found["nothing"]
+
+
+def test_a_memory_that_is_shared_is_tied():
+    net = nn.ModuleList([nn.Linear(9, 9), nn.Linear(9, 9)])
+    net[1].weight.data = net[0].weight.data
+    assert audit(net)["1.weight"].name == "0.weight"
+    assert serious(net) == []
+
+
+def test_as_json():
+    net = mlp(2)
+    net[0].weight.data[0, 0] = math.nan
+    found = audit(net)
+    plain = json.loads(found.to_json())
+    assert [f["name"] for f in plain["facts"]] == [n for n, _ in net.named_parameters()]
+    assert plain["findings"][0]["rule"] == "unfilled_memory"
+    assert plain["facts"][0]["family"]["name"] == found.facts[0].family.name
+    assert len(found) == 4 and found._repr_html_().startswith("<pre>#.weight")
+
+
+def test_names_as_a_terminal_may_show_them():
+    net = nn.Module()
+    net.register_parameter("a\x1b[31m", nn.Parameter(torch.randn(30)))
+    assert "\x1b" not in str(audit(net))
+
+
+# ---- odd parameters ----
+
+
+def odd_parameters():
+    weight = torch.randn(20, 20)
+    freed = torch.randn(9, 9)
+    freed.untyped_storage().resize_(0)
+    yield "meta", torch.empty(3, 3, device="meta"), "meta device"
+    yield "complex", weight + 1j * weight, "complex"
+    yield "coo", weight.relu().to_sparse(), "sparse"
+    yield "csr", weight.relu().to_sparse_csr(), "sparse"
+    yield "empty", torch.empty(0, 5), "empty"
+    yield "scalar", torch.tensor(3.0), ""
+    yield "integers", torch.arange(30), "int64"
+    yield "booleans", torch.ones(3) > 0, "bool"
+    yield "bits8", weight.to(torch.float8_e4m3fn), ""
+    yield "brain", weight.bfloat16(), ""
+    yield "quantised", torch.quantize_per_tensor(weight, 0.1, 0, torch.qint8), "quantised"
+    yield "freed", freed, "given away"
+    yield "nested", torch.nested.nested_tensor([weight, weight[:3]]), "nested"
+    yield "jagged", torch.nested.nested_tensor([weight, weight[:3]], layout=torch.jagged), "nested"
+    yield "expanded", torch.randn(4, 1).expand(4, 8), ""
+    yield "turned", weight.t(), ""
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_odd_parameters_are_named_and_explained():
+    net = nn.Module()
+    notes = {}
+    for name, tensor, note in odd_parameters():
+        trainable = tensor.is_floating_point() or tensor.is_complex()
+        net.register_parameter(name, nn.Parameter(tensor, requires_grad=trainable))
+        notes[name] = note
+    found = audit(net)
+    assert [f.name for f in found] == list(notes) and found.findings == []
+    for name, note in notes.items():
+        assert note in found[name].note
+        assert (found[name].family is None) == (name in ("meta", "freed")), found[name].note
+        assert name in str(found)
+    json.loads(found.to_json())
+
+
+def test_modules_whose_parameters_are_not_plain():
+    net = nn.ModuleDict({"lazy": nn.LazyLinear(4), "frozen": nn.Linear(30, 30)})
+    net["frozen"].requires_grad_(False)
+    net["normed"] = torch.nn.utils.parametrizations.weight_norm(nn.Linear(8, 8))
+    found = audit(net)
+    assert "lazy" in found["lazy.weight"].note and found["frozen.weight"].note == "frozen"
+    assert "parametrised" in found["normed.parametrizations.weight.original1"].note
+    assert found.findings == []
+
+
+def test_what_is_no_module_and_what_has_no_parameters():
+    assert str(audit(nn.Identity())).startswith("no parameters")
+    with pytest.raises(TypeError, match="net is a Tensor; expected"):
+        audit(torch.ones(3))
+
+
+def test_nothing_is_changed():
+    net = Decoder()
+    state, versions = torch.get_rng_state(), [p._version for p in net.parameters()]
+    audit(net)
+    assert torch.equal(state, torch.get_rng_state()) and net.training
+    assert versions == [p._version for p in net.parameters()]
+    assert all(p.grad is None for p in net.parameters())
