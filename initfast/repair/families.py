@@ -18,6 +18,9 @@ from initfast.stats.text import number, share
 SIGMAS = 6.0
 """How many standard errors a number may lie from what a family says."""
 
+SAMPLE = 1 << 16
+"""Of so many numbers the kurtosis is taken where a tensor has more: it is then known to 0.02."""
+
 FEW = 24
 """Of fewer numbers no family can be told."""
 
@@ -119,14 +122,15 @@ def family(m: Moments, kurtosis: float, eps: float = 0.0) -> Family:
     what = Family("few", middle, std, math.inf, largest, kurtosis, zeros, n)
     if n < FEW:
         return what
+    told = min(n, SAMPLE)  # by so many numbers the kurtosis is known
     if _is_uniform(m, std, kurtosis, n, eps):
         return _named(what, "uniform")
     expected = n * math.erfc(largest / math.sqrt(2))  # numbers beyond the largest
-    if expected <= -math.log(BY_CHANCE) and _near(kurtosis, 3.0, math.sqrt(24 / n)):
+    if expected <= -math.log(BY_CHANCE) and _near(kurtosis, 3.0, math.sqrt(24 / told)):
         is_outlier = expected < BY_CHANCE**2
         return _named(what, "other" if is_outlier else "normal")
     cut = cut_of(largest, n)
-    if cut < 6 and _near(kurtosis, truncated(cut)[1], math.sqrt(12 / n), 0.02):
+    if cut < 6 and _near(kurtosis, truncated(cut)[1], math.sqrt(12 / told), 0.02):
         return _named(what, "truncated normal", cut)
     return _named(what, "other")
 
@@ -150,7 +154,7 @@ def _is_uniform(m: Moments, std: float, kurtosis: float, n: int, eps: float) -> 
     off = abs(std * math.sqrt(3) / half - 1)
     if off > SIGMAS * math.sqrt(0.2 / n) + 3 / n + eps:
         return False
-    if not _near(kurtosis, 1.8, math.sqrt(4 / n), 2 * eps):
+    if not _near(kurtosis, 1.8, math.sqrt(4 / min(n, SAMPLE)), 2 * eps):
         return False
     gain = n * (math.log(std / (2 * half)) + 0.5 * math.log(2 * math.pi * math.e))
     return gain > 3

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from initfast.init.placement import is_distributed, shard_of
 from initfast.ops.checks import bytes_needed
 from initfast.repair.bit_hash import bit_hash
-from initfast.repair.families import Family, eps_of, family
+from initfast.repair.families import SAMPLE, Family, eps_of, family
 from initfast.repair.parameter_kinds import Kind, has_values, is_fused, kind_of
 from initfast.stats.as_dict import as_plain
 from initfast.stats.moments import Moments
@@ -219,10 +219,6 @@ def readable(p: Tensor) -> tuple[Tensor | None, str]:
     return p, note
 
 
-SAMPLE = 1 << 20
-"""Of so many numbers the kurtosis is taken where a tensor has more: it is then known to 0.005."""
-
-
 def kurtosis_of(values: Tensor, m: Moments) -> float:
     """The fourth central moment over the squared variance; NaN where it is not defined."""
     if not m.m2 > 0:
@@ -245,13 +241,19 @@ def is_patterned(values: Tensor) -> bool:
 
 
 def smallest_of(values: Tensor, m: Moments) -> float:
-    """The smallest magnitude that is not zero; infinity where there is none."""
+    """The smallest magnitude that is not zero; infinity where there is none, or a NaN."""
     known = getattr(m, "smallest", None)
     if known is not None:
         return float(known)
-    if not values.is_floating_point() or m.zero == m.count:
+    if not values.is_floating_point() or m.zero == m.count or m.nonfinite:
         return math.inf
-    if m.min > 0 or m.max < 0:
-        return min(abs(m.min), abs(m.max))
-    size = (values.float() if values.element_size() == 1 else values).abs()
-    return float(torch.where(size == 0, math.inf, size).nan_to_num(math.inf, math.inf).min())
+    return float(torch.stack([_least(part) for part in values.reshape(-1).split(IN_CACHE)]).min())
+
+
+IN_CACHE = 1 << 18
+"""So many numbers at a time: what is made of them never leaves the cache."""
+
+
+def _least(part: Tensor) -> Tensor:
+    size = (part.float() if part.element_size() == 1 else part).abs()
+    return torch.where(size == 0, math.inf, size).min()

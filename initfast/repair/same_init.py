@@ -171,8 +171,9 @@ def kolmogorov_smirnov(x: Tensor, y: Tensor) -> tuple[float, float]:
     if not n or not m:
         return 0.0, 1.0
     everything = torch.cat([a, b])
-    below = torch.searchsorted(a, everything, right=True) / n
-    distance = float((below - torch.searchsorted(b, everything, right=True) / m).abs().max())
+    below = torch.searchsorted(a, everything, right=True).double() / n
+    other = torch.searchsorted(b, everything, right=True).double() / m
+    distance = float((below - other).abs().max())
     return distance, min(1.0, 2 * math.exp(-2 * distance**2 * n * m / (n + m)))
 
 

@@ -45,6 +45,12 @@ def test_a_cut_that_never_cuts_is_none():
     assert found.name == "normal" and "never cut: largest 4" in str(found)
 
 
+def test_many_numbers_are_told_by_a_sample():
+    for key in range(5):
+        assert family_of(drawn("normal", 3 << 20, key)).name == "normal"
+        assert family_of(drawn("uniform", 3 << 20, key)).name == "uniform"
+
+
 def test_few_numbers_are_rarely_mistaken():
     """Of 64 numbers a law is told, or not; a uniform one is no normal one and the reverse."""
     names = {law: [family_of(drawn(law, 64, k)).name for k in range(200)] for law in LAWS}

@@ -21,19 +21,19 @@ def net(seed=0, width=64, draw=None):
 
 
 def test_nets_that_are_drawn_alike_pass():
-    for seed in range(times(10)):
+    for seed in range(times(5)):
         assert_same_init(net(2 * seed), net(2 * seed + 1))
 
 
 def test_about_one_in_ten_fails_at_that_level():
     """The level is kept: Bonferroni's is an upper bound, and KS's asymptotic."""
     failures = 0
-    for seed in range(100):
+    for seed in range(times(40)):
         try:
             assert_same_init(net(2 * seed), net(2 * seed + 1), level=0.1)
         except AssertionError:
             failures += 1
-    assert failures <= 20
+    assert failures <= times(11)  # of a binomial, 4 in 1000 are above
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_names_and_shapes():
     port = nn.ModuleDict(dict(zip("efgh", net(1).children(), strict=True)))
     renamed = dict(zip("0123", "efgh", strict=True))
     assert_same_init(net(0), port, rename=lambda name: renamed[name[0]] + name[1:])
-    assert_same_init(net(0), torch.compile(net(1)))
+    assert_same_init(net(0), nn.ModuleDict({"_orig_mod": net(1)}))  # as compile wraps it
     with pytest.raises(AssertionError, match="in the first net alone"):
         assert_same_init(net(0), port)
     with pytest.raises(AssertionError, match=r"has shape \[8\] against \[9\]"):
@@ -99,7 +99,7 @@ def test_kolmogorov_smirnov_is_scipys():
         y = torch.randn(m, generator=generator) + shift
         distance, chance = kolmogorov_smirnov(x, y)
         expected = stats.ks_2samp(x.numpy(), y.numpy(), method="asymp")
-        assert math.isclose(distance, expected.statistic, rel_tol=1e-12)
+        assert math.isclose(distance, expected.statistic, abs_tol=1e-12)
         assert chance >= expected.pvalue * 0.5
         if expected.pvalue < 1e-3:
             assert chance < 4 * expected.pvalue
