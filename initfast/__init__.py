@@ -36,23 +36,18 @@ from initfast.version import __version__ as __version__
 if TYPE_CHECKING:
     from initfast import experiments, plots, theory, thresholds
     from initfast.diagnosis.diagnosing import Diagnosis, diagnose
-<<<<<<< HEAD
+    from initfast.repair.auditing import Audit, audit
     from initfast.repair.initialize import initialize_
     from initfast.repair.lsuv import lsuv_
     from initfast.repair.repairing import Repair, repair_
+    from initfast.repair.same_init import assert_same_init
     from initfast.report.comparison import Comparison, compare
     from initfast.testing.coordinates import coordinate_check
     from initfast.testing.health import assert_healthy
 
 __all__ = [
-    "Comparison",
-=======
-    from initfast.repair.auditing import Audit, audit
-    from initfast.repair.same_init import assert_same_init
-
-__all__ = [
     "Audit",
->>>>>>> 15172f8 (Tell what a net's parameters were drawn from and what is wrong with them: audit, assert_same_init)
+    "Comparison",
     "Diagnosis",
     "Finding",
     "Layer",
@@ -61,12 +56,9 @@ __all__ = [
     "Profiler",
     "Repair",
     "Report",
-<<<<<<< HEAD
     "assert_healthy",
-=======
     "assert_same_init",
     "audit",
->>>>>>> 15172f8 (Tell what a net's parameters were drawn from and what is wrong with them: audit, assert_same_init)
     "build_info",
     "compare",
     "coordinate_check",
