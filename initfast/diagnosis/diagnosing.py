@@ -10,6 +10,7 @@ from initfast.diagnosis.net import Net, Rule
 from initfast.diagnosis.rules import depth, dtype_range, gradients, layers, nonfinite, weights
 from initfast.stats.layer import Layer
 from initfast.stats.moments import Moments
+from initfast.stats.run_facts import RunFacts
 from initfast.thresholds import limits
 
 RULES: dict[str, Rule] = {
@@ -60,6 +61,10 @@ class Profiled(Protocol):
         """The moments of the net's own inputs."""
 
     @property
+    def run(self) -> RunFacts:
+        """What the run came to beside its layers."""
+
+    @property
     def root(self) -> str:
         """What the layers' names are paths in, as code; "" where nothing has them all."""
 
@@ -84,7 +89,7 @@ def diagnose(report: Profiled, thresholds: Mapping[str, float] | None = None) ->
         >>> [finding.rule for finding in diagnose(report).findings][:1]
         ['saturation']
     """
-    net = Net(report.layers, report.inputs, limits(thresholds), report.root)
+    net = Net(report.layers, report.inputs, limits(thresholds), report.root, report.run)
     findings: list[Finding] = []
     skipped: list[SkippedCheck] = []
     for name, rule in RULES.items():

@@ -20,7 +20,7 @@ class ProfileArguments:
 
     Raises:
         TypeError: net cannot be called, loss is no function, targets or a scaler stand without a
-            loss, scaler is no GradScaler, or stop_at_nonfinite neither True nor False.
+            loss, scaler is no GradScaler, or an option neither True nor False.
     """
 
     net: Callable[..., Any]
@@ -30,6 +30,7 @@ class ProfileArguments:
     targets: Any = NO_TARGETS
     scaler: Any = None
     stop_at_nonfinite: bool = False
+    trace_nonfinite: bool = True
 
     def __post_init__(self) -> None:
         if not callable(self.net):
@@ -46,10 +47,10 @@ class ProfileArguments:
                 "output"
             )
         _check_scaler("profile", self.scaler)
-        if not isinstance(self.stop_at_nonfinite, bool):
-            raise TypeError(
-                f"profile: stop_at_nonfinite is {self.stop_at_nonfinite!r}; expected True or False"
-            )
+        for option in ("stop_at_nonfinite", "trace_nonfinite"):
+            value = getattr(self, option)
+            if not isinstance(value, bool):
+                raise TypeError(f"profile: {option} is {value!r}; expected True or False")
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterable, Iterator
 from contextlib import suppress
 from functools import partial
+from math import isfinite
 from threading import get_ident
 from typing import TypeVar
 
@@ -21,9 +22,11 @@ from initfast.interception.torch_patches import PLAIN_ARGUMENTS, VISIBLE_EXPORTS
 from initfast.nets.names import NetNames
 from initfast.nets.pytree import tensors
 from initfast.profiling.nonfinite_parameters import with_nonfinite_parameters
+from initfast.profiling.restore import Found
 from initfast.recording.gradients import Gradients
 from initfast.recording.recorder import Recorder
 from initfast.report.report import Report
+from initfast.stats.run_facts import NO_FACTS, RunFacts
 from initfast.torch_state import leave_mode, mode_stack
 from initfast.undo_log import UndoLog, with_undo_log
 
@@ -41,6 +44,12 @@ class MeasuredForward:
         root: of the report.
         notes: what a reader must know of how the net runs.
         plain: torch's own functions make every value, so that not a bit of them differs.
+
+    Attributes:
+        names: likewise.
+        found: the random state and the modules as they were before, once it runs.
+        loss: what was made of its output, if anything was.
+        is_sound: whether all that the report has is finite.
     """
 
     def __init__(
@@ -51,7 +60,10 @@ class MeasuredForward:
         notes: Iterable[str] = (),
         plain: bool = False,
     ) -> None:
-        self._names = names
+        self.names = names
+        self.found: Found | None = None
+        self.loss: Tensor | None = None
+        self.is_sound = True
         self._root = root
         self._notes = list(notes)
         self._recorder = recorder
@@ -108,7 +120,7 @@ class MeasuredForward:
         return output
 
     def _new_calls(self) -> Iterator[ModuleCall]:
-        names, running, after = self._names, self._running, self._outputs.after
+        names, running, after = self.names, self._running, self._outputs.after
         way = ShorterWays(self._fusion, self._outputs, self._recorder).of
         replicated = any(isinstance(module, nn.DataParallel) for module in names.modules)
         computing = {id(part) for m in names.modules if computes_weights(m) for part in m.modules()}
@@ -120,11 +132,13 @@ class MeasuredForward:
 
     def report(self) -> Report:
         """What was measured so far, copied from the devices."""
-        names = self._names
+        names = self.names
         recording = self._recorder.read(names.paths(), names.modules)
         notes, skipped = [*self._notes, *self._outputs.notes], list(self._outputs.skipped)
+        run = NO_FACTS if self.loss is None else RunFacts((self.loss.item(),))
+        self.is_sound = not recording.copies.nonfinite() and all(map(isfinite, run.losses))
         if not recording.copies.nonfinite():
-            return Report(recording.read, skipped=skipped, notes=notes, root=self._root)
+            return Report(recording.read, (), skipped, notes, self._root, run)
         layers, inputs = recording.read()
         layers = with_nonfinite_parameters(layers, names.module)
-        return Report(layers, inputs, skipped, notes, self._root)
+        return Report(layers, inputs, skipped, notes, self._root, run)

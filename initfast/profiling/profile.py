@@ -40,6 +40,7 @@ def profile(
     targets: Any = NO_TARGETS,
     scaler: Any = None,
     stop_at_nonfinite: bool = False,
+    trace_nonfinite: bool = True,
 ) -> Report:
     """Run net once on x and measure the signal at every layer; with a loss its gradients too.
 
@@ -84,6 +85,13 @@ def profile(
             Every function is looked at, so that one that made the value is in the report by its
             name. A card is never waited for before the forward's end: it has counted a layer's
             values only after the host has gone on, so there the forward ends some layers late.
+        trace_nonfinite: where a NaN or an infinity does harm whose maker the numbers do not tell,
+            run the net once more, from the same random state, buffers and attributes of modules,
+            and watch every function: the report's origin names it, its inputs' ranges and the line
+            of code that called it; so of a loss or a gradient that is not finite. What the report
+            measured stays, and so does the net as the first run has left it, but what a forward
+            does outside (prints, files, counters of the caller's) happens twice. Not done
+            where several ranks work together.
 
     Returns:
         The :class:`Report`: one :class:`Layer` for each operator, in execution order.
@@ -111,7 +119,15 @@ def profile(
     group = local(net).group
     forward = with_undo_log(partial(_measure, arguments, group))
     report = forward.report()
-    return report if group is None else report.all_reduce(group)
+    if group is not None:
+        return report.all_reduce(group)
+    if trace_nonfinite and not forward.is_sound and forward.found is not None:
+        from initfast.profiling.nonfinite_trace import find_source  # when there is a need
+
+        call = partial(_call, local(net).net, x)
+        source = find_source(report, arguments, call, forward.names, forward.found)
+        report.run = report.run._replace(source=source)
+    return report
 
 
 def _measure(arguments: ProfileArguments, group: Any, log: UndoLog) -> MeasuredForward:
@@ -157,7 +173,7 @@ def _run(arguments: ProfileArguments, log: UndoLog, fuse: bool) -> MeasuredForwa
     _prepare(log, gradients)
     given = [t for _, t in tensors(x)]
     try:
-        output = forward.run(partial(_call_unchanged, net, x, names.modules, log), given)
+        output = forward.run(partial(_call_unchanged, net, x, forward, log), given)
     except NonFinite:
         return forward
     except Unseen:
@@ -169,6 +185,7 @@ def _run(arguments: ProfileArguments, log: UndoLog, fuse: bool) -> MeasuredForwa
         raise
     if loss is not None and gradients is not None:
         value = loss_of(loss, output, arguments.targets)
+        forward.loss = value.detach()
         ends = [p for m in names.modules for p in m._parameters.values() if p is not None]
         known = [*ends, *given] if is_module else []
         run_backward(value, known, gradients, arguments.scaler, log, ends)
@@ -198,10 +215,11 @@ def _prepare(log: UndoLog, gradients: Gradients | None) -> None:
         NON_REENTRANT_CHECKPOINTS.make(log)
 
 
-def _call_unchanged(net: Callable[..., Any], x: Any, modules: list[nn.Module], log: UndoLog) -> Any:
+def _call_unchanged(net: Callable[..., Any], x: Any, forward: MeasuredForward, log: UndoLog) -> Any:
     """What the net returns; the log puts back what it changes in its modules."""
     with torch._C.DisableTorchFunction():
-        put_back_later(modules, log)  # now: its calls run first, the measuring ones right after
+        # Now: its calls run first, the measuring ones right after.
+        forward.found = put_back_later(forward.names.modules, log)
     return _call(net, x)
 
 

@@ -19,6 +19,7 @@ from initfast.stats.as_dict import as_plain, json_text, moments_from_dict
 from initfast.stats.layer import Layer, Skipped
 from initfast.stats.merge import merge_layers, pairwise, with_shared_loss
 from initfast.stats.moments import Moments
+from initfast.stats.run_facts import NO_FACTS, RunFacts
 from initfast.stats.text import WIDTH, escape, shown
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class Report:
         notes: what else a reader must know of how the net ran.
         root: what the layers' names are paths in, as code: "net", or "net.module" of a net that
             is wrapped; "" where nothing has them all, as of a plain callable.
+        run: what the run came to beside its layers: the loss, where NaN begin.
 
     Example:
         >>> net, x = torch.nn.Linear(4, 2), torch.randn(8, 4)
@@ -53,11 +55,13 @@ class Report:
         skipped: Sequence[Skipped] = (),
         notes: Sequence[str] = (),
         root: str = "net",
+        run: RunFacts = NO_FACTS,
     ) -> None:
         self._source = layers if callable(layers) else lambda: (layers, inputs)
         self.skipped = list(skipped)
         self.notes = list(notes)
         self.root = root
+        self.run = run
 
     @cached_property
     def _contents(self) -> tuple[list[Layer], tuple[Moments, ...]]:
@@ -133,7 +137,7 @@ class Report:
         fits = Pattern(name, type, depth).fits
         layers = [x for x in self if fits(x.names, (x.type, x.op, *x.also_types))]
         skipped = [item for item in self.skipped if fits([item.name], [item.op])]
-        return Report(layers, self.inputs, skipped, self.notes, self.root)
+        return Report(layers, self.inputs, skipped, self.notes, self.root, self.run)
 
     @property
     def first_nonfinite(self) -> Layer | None:
@@ -146,7 +150,12 @@ class Report:
     @property
     def origin(self) -> str:
         """Where the first NaN or infinity comes from, in a sentence; "" where there is none."""
-        return origin(self.layers, self.inputs)
+        return origin(self.layers, self.inputs, source=self.run.source)
+
+    @property
+    def loss(self) -> float | None:
+        """The value of the loss; None without one."""
+        return self.run.loss
 
     @cached_property
     def _diagnosis(self) -> Diagnosis:
@@ -187,6 +196,7 @@ class Report:
             list(dict.fromkeys([*self.skipped, *other.skipped])),
             list(dict.fromkeys([*self.notes, *other.notes])),
             self.root if self.root == other.root else "",
+            self.run.merge(other.run),
         )
 
     def all_reduce(self, group: Any = None) -> Report:
@@ -208,7 +218,7 @@ class Report:
             return self
         whole = reduce(Report.merge, ranks)
         layers = with_shared_loss(whole.layers, [rank.layers for rank in ranks])
-        return Report(layers, whole.inputs, whole.skipped, whole.notes, whole.root)
+        return Report(layers, whole.inputs, whole.skipped, whole.notes, whole.root, whole.run)
 
     def __repr__(self) -> str:
         return f"Report({len(self)} layers)"
@@ -241,6 +251,7 @@ class Report:
             "skipped": as_plain(self.skipped),
             "notes": self.notes,
             "root": self.root,
+            "run": as_plain(self.run._asdict()),
             "findings": [finding.to_dict() for finding in self.findings],
             "skipped_checks": as_plain(self.skipped_checks),
         }
@@ -267,6 +278,7 @@ class Report:
             [Skipped(*item) for item in data.get("skipped", ())],
             data.get("notes", ()),
             data.get("root", "net"),
+            RunFacts.from_dict(data.get("run", {})),
         )
 
     def to_json(self, path: str | Path | None = None) -> str:
