@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol
 
 from initfast.diagnosis.findings import SEVERITIES, Finding, SkippedCheck
 from initfast.diagnosis.net import Net, Rule
-from initfast.diagnosis.rules import depth, dtype_range, gradients, layers, nonfinite, weights
+from initfast.diagnosis.rules import depth, dtype_range, gradients, layers, loss, nonfinite, weights
 from initfast.stats.layer import Layer
 from initfast.stats.moments import Moments
 from initfast.stats.run_facts import RunFacts
@@ -17,6 +17,7 @@ RULES: dict[str, Rule] = {
     check.__name__: Rule((check.__doc__ or "").splitlines()[0], check)
     for check in (
         nonfinite.non_finite,
+        loss.initial_loss,
         depth.explosion,
         depth.vanishing,
         gradients.gradient_explosion,

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterable, Iterator
+from collections.abc import (
+    AsyncGenerator,
+    Callable,
+    Coroutine,
+    Generator,
+    Iterable,
+    Iterator,
+    Sequence,
+)
 from contextlib import suppress
 from functools import partial
 from math import isfinite
@@ -26,7 +34,7 @@ from initfast.profiling.restore import Found
 from initfast.recording.gradients import Gradients
 from initfast.recording.recorder import Recorder
 from initfast.report.report import Report
-from initfast.stats.run_facts import NO_FACTS, RunFacts
+from initfast.stats.run_facts import NO_FACTS, CrossEntropy, RunFacts
 from initfast.torch_state import leave_mode, mode_stack
 from initfast.undo_log import UndoLog, with_undo_log
 
@@ -49,6 +57,7 @@ class MeasuredForward:
         names: likewise.
         found: the random state and the modules as they were before, once it runs.
         loss: what was made of its output, if anything was.
+        cross_entropies: that this took, each with the number of its classes.
         is_sound: whether all that the report has is finite.
     """
 
@@ -63,6 +72,7 @@ class MeasuredForward:
         self.names = names
         self.found: Found | None = None
         self.loss: Tensor | None = None
+        self.cross_entropies: Sequence[tuple[int, Tensor]] = ()
         self.is_sound = True
         self._root = root
         self._notes = list(notes)
@@ -135,10 +145,16 @@ class MeasuredForward:
         names = self.names
         recording = self._recorder.read(names.paths(), names.modules)
         notes, skipped = [*self._notes, *self._outputs.notes], list(self._outputs.skipped)
-        run = NO_FACTS if self.loss is None else RunFacts((self.loss.item(),))
+        run = NO_FACTS if self.loss is None else _facts(self.loss, self.cross_entropies)
         self.is_sound = not recording.copies.nonfinite() and all(map(isfinite, run.losses))
         if not recording.copies.nonfinite():
             return Report(recording.read, (), skipped, notes, self._root, run)
         layers, inputs = recording.read()
         layers = with_nonfinite_parameters(layers, names.module)
         return Report(layers, inputs, skipped, notes, self._root, run)
+
+
+def _facts(loss: Tensor, cross_entropies: Sequence[tuple[int, Tensor]]) -> RunFacts:
+    """Of a loss, copied from its device."""
+    found = tuple(CrossEntropy(classes, value.item()) for classes, value in cross_entropies)
+    return RunFacts((loss.item(),), found)

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.utils._python_dispatch import _get_current_dispatch_mode_stack, _pop_mode
 
 from initfast.diagnosis.net import Net
@@ -25,6 +25,7 @@ from initfast.profiling import compiled
 from initfast.profiling.arguments import NO_TARGETS, ProfileArguments
 from initfast.profiling.buffers import put_attributes_back
 from initfast.profiling.first_run import FirstRun
+from initfast.profiling.kept_values import KeptValues
 from initfast.profiling.nonfinite_watch import NonfiniteWatch, Result, paths_of
 from initfast.profiling.restore import Found, put_back_later
 from initfast.report.report import Report
@@ -145,19 +146,20 @@ class _Trace:
     ) -> None:
         self.source: NonfiniteSource | None = None
         self._arguments = arguments
+        self._targets = [] if arguments.targets is NO_TARGETS else [arguments.targets]
         self._call = call
         self._names = names
         self._was = was
         self._layer = layer
         self._running: list[str] = []
         self._likeness = -1  # of the best result so far to the layer's
-        self._kept: dict[int, tuple[Tensor, Tensor]] = {}  # by where the memory begins
 
     def run(self, where: str, log: UndoLog) -> None:
         """Run the net, and what is needed after it, under watch."""
-        modules, x = self._names.modules, self._arguments.x
+        modules = self._names.modules
         put_back_later(modules, log)
-        log.add(_put_containers_back, _containers(modules))
+        kept = KeptValues(modules, (self._arguments.x, self._targets))
+        log.add(kept.put_back)
         log.add(FirstRun(modules).put_back)
         for module, found in self._was.attributes():
             put_attributes_back(module, found)
@@ -171,29 +173,30 @@ class _Trace:
         ]
         log.add(release, calls)
         install(calls)
-        watch = NonfiniteWatch(self._running, self._see, self._before_write, _watched.__code__)
-        for t, kind, path in paths_of(zip(paths, modules, strict=True)):
-            self._keep(t)
-            watch.know(t, kind, path)
-        targets = () if self._arguments.targets is NO_TARGETS else self._arguments.targets
-        for kind, given in (("input", x), ("constant", targets)):
-            for path, t in tensors(given):
-                self._keep(t)
-                watch.know(t, kind, f"the net's input{path}" if kind == "input" else "the targets")
-        log.add(self._put_values_back)
+        watch = NonfiniteWatch(self._running, self._see, kept.before_write, _watched.__code__)
+        self._introduce(watch, paths)
         _set_gradients(self._arguments.loss is not None, where, log)
         log.add(_leave, watch)
         watch.__enter__()
         with suppress(_Enough):
             _watched(partial(self._run, watch, where))
 
+    def _introduce(self, watch: NonfiniteWatch, paths: Sequence[str]) -> None:
+        """Let the watch know what is there before the net runs."""
+        x, targets = self._arguments.x, self._targets
+        for t, kind, path in paths_of(zip(paths, self._names.modules, strict=True)):
+            watch.know(t, kind, path)
+        for path, t in tensors(x):
+            watch.know(t, "input", f"the net's input{path}")
+        for _, t in tensors(targets):
+            watch.know(t, "constant", "the targets")
+
     def _run(self, watch: NonfiniteWatch, where: str) -> None:
         arguments = self._arguments
         output = self._call()
         if where == "layer" or arguments.loss is None:
             return
-        has_targets = arguments.targets is not NO_TARGETS
-        value = arguments.loss(output, *([arguments.targets] if has_targets else []))
+        value = arguments.loss(output, *self._targets)
         if where == "loss":
             self.source = watch.source(value)
             return
@@ -244,23 +247,6 @@ class _Trace:
             for name in layer.names
         )
 
-    # ---- what it writes to ----
-
-    def _keep(self, t: Tensor) -> None:
-        with suppress(Exception):
-            self._kept.setdefault(t.untyped_storage().data_ptr(), (t, t))
-
-    def _before_write(self, t: Tensor) -> None:
-        begin = t.untyped_storage().data_ptr()
-        own = self._kept.get(begin)
-        if own is not None and own[0] is own[1]:
-            self._kept[begin] = own[0], own[0].detach().clone()
-
-    def _put_values_back(self) -> None:
-        for t, copy in self._kept.values():
-            if t is not copy:
-                t.data.copy_(copy)
-
 
 _ALIKE = 4
 """Of a result with as many values, as many of them not finite, and NaN among them alike."""
@@ -289,18 +275,3 @@ def _set_gradients(wanted: bool, where: str, log: UndoLog) -> None:
 def _leave(watch: NonfiniteWatch) -> None:
     while any(mode is watch for mode in _get_current_dispatch_mode_stack()):
         _pop_mode()
-
-
-def _containers(modules: Sequence[nn.Module]) -> list[tuple[Any, Any]]:
-    """The lists, dicts and sets that modules hold, beside torch's own, each with a copy."""
-    own = (value for m in modules for name, value in vars(m).items() if name not in _TORCHS)
-    return [(value, value.copy()) for value in own if type(value) in (list, dict, set)]
-
-
-_TORCHS = frozenset(vars(nn.Module()))
-
-
-def _put_containers_back(found: list[tuple[Any, Any]]) -> None:
-    for value, copy in found:
-        value.clear()
-        value.extend(copy) if isinstance(value, list) else value.update(copy)

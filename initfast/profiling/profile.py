@@ -20,6 +20,7 @@ from initfast.nets.pytree import tensors
 from initfast.profiling import compiled
 from initfast.profiling.arguments import NO_TARGETS, ProfileArguments
 from initfast.profiling.backward import loss_of, run_backward
+from initfast.profiling.cross_entropies import CrossEntropies
 from initfast.profiling.data_parallel import WRAPPED, local, shared_weights
 from initfast.profiling.first_run import FirstRun
 from initfast.profiling.forward import MeasuredForward
@@ -184,7 +185,10 @@ def _run(arguments: ProfileArguments, log: UndoLog, fuse: bool) -> MeasuredForwa
         names.blame_running(error)
         raise
     if loss is not None and gradients is not None:
-        value = loss_of(loss, output, arguments.targets)
+        seen = CrossEntropies()
+        of_loss = partial(loss_of, loss, output, arguments.targets)
+        value = with_undo_log(partial(seen.watch, of_loss))
+        forward.cross_entropies = seen.found
         forward.loss = value.detach()
         ends = [p for m in names.modules for p in m._parameters.values() if p is not None]
         known = [*ends, *given] if is_module else []
