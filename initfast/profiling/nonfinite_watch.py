@@ -23,7 +23,8 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from initfast.diagnosis.nonfinite_reasons import FunctionCall, Reason, reason
+from initfast.diagnosis.function_calls import FunctionCall, Reason
+from initfast.diagnosis.nonfinite_reasons import reason
 from initfast.nets.pytree import tensors
 from initfast.stats.moments import Moments
 from initfast.stats.nonfinite_source import NonfiniteSource
@@ -39,8 +40,12 @@ _UNREAD = re.compile(r"(copy|fill|zero|uniform|normal|random|exponential|bernoul
 
 
 _BACKWARD = "the backward of "
-_SLOPE = "keep its input away from there: add a small positive number before it, not after"
-_A_CONSTANT = (
+_POLE = re.compile(r" / 0 is |\bof 0 is infinite|^0 to the power")
+_SLOPE = (
+    "keep its input away from there: clamp it, or add a small number to it, before the function "
+    "and not after"
+)
+_AN_INFINITY = (
     "let a softmax follow the infinity at once, or let a large finite number stand in its place"
 )
 
@@ -164,12 +169,13 @@ class NonfiniteWatch(TorchDispatchMode):
         if not passed and any(not math.isfinite(a) for a in numbers):
             value = next(a for a in numbers if not math.isfinite(a))
             why = f"{number(value)} is one of the arguments of {here.name}"
-            return replace(here, kind="constant", why=why, advice=_A_CONSTANT)
+            advice = "leave it out" if math.isnan(value) else _AN_INFINITY
+            return replace(here, kind="constant", why=why, advice=advice)
         found = Reason()
         with suppress(Exception):
             old = [before.get(id(a), a) for a in args]
             found = reason(FunctionCall(_plain_name(func), old, kwargs, y))
-        if found.why and here.name.startswith(_BACKWARD) and not passed:
+        if here.name.startswith(_BACKWARD) and not passed and _POLE.search(found.why):
             function = here.name.removeprefix(_BACKWARD)
             found = Reason(
                 f"the slope of {function} has no finite value there: {found.why}", _SLOPE

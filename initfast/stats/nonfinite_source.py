@@ -54,11 +54,13 @@ class NonfiniteSource:
     def root(self) -> NonfiniteSource:
         """What to blame: of NaN made of infinities the maker of these, if a function is.
 
-        But for a softmax, which makes NaN of rows that are masked all over, however they are.
+        But not the logarithm of a mask, which a softmax makes NaN of in rows that are all masked.
         """
-        if self.taken is None or self.taken.kind != "function" or self.name.endswith("softmax"):
+        taken = self.taken
+        if taken is None or taken.kind != "function":
             return self
-        return self.taken.root
+        is_mask = self.name.endswith("softmax") and taken.name.startswith("log")
+        return self if is_mask else taken.root
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> NonfiniteSource:

@@ -8,7 +8,8 @@ from nets.labelled import rules_of
 from nets.nonfinite import MADE, MEANT
 
 from initfast import profile
-from initfast.diagnosis.nonfinite_reasons import FunctionCall, reason
+from initfast.diagnosis.function_calls import FunctionCall
+from initfast.diagnosis.nonfinite_reasons import reason
 from initfast.report.report import Report
 
 

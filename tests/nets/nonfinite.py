@@ -217,6 +217,10 @@ between("cast", lambda z: (1e6 * z).half().float(), "(to)", "float16's 6.550e+04
 between("in place", lambda z: z.mul_(1000).exp_(), "(exp)", "overflows above 88.72")
 
 MADE += [
+    Case(
+        *("temperature 0", lambda: Between(lambda z: (-z.abs() / 0).softmax(-1)), rows(), ""),
+        ("(div)", "/ 0 is infinite", "rows are -inf all over"),
+    ),
     Case("masked row", Attention, empty_row, "", ("(softmax)", "10 of 40 rows", "mask")),
     Case("padding", Heads, empty_row, "mix", ("(softmax)", "20 of 80 rows", "mask")),
     Case("vae", Vae, rows(), "decode", ("(exp)", "overflows above 88.72")),
