@@ -20,7 +20,7 @@ from initfast.recording.known_tensors import KnownTensors
 from initfast.recording.layers import Recording
 from initfast.recording.linear_act_chain import ChainLayer, frozen, run_chain
 from initfast.recording.marks import Marks
-from initfast.recording.stop_at_nonfinite import Stopping, without_masked
+from initfast.recording.stop_at_nonfinite import Stopping
 
 
 class Recorder(KnownTensors):
@@ -255,17 +255,17 @@ class Recorder(KnownTensors):
             self._marks.look_for_nan(post, y, self._rows)
         if self.gradients is not None:
             self.gradients.output(post, y)
-        if self.stops:
-            mask = y if may_be_mask else None
-            self._look(post if pre is None else pre, 1 if pre is None else 2, mask)
+        first, count = (post, 1) if pre is None else (pre, 2)
+        self._look(first, count, y if may_be_mask else None)
 
     # ---- stopping ----
 
     def _look(self, address: int, count: int, mask: Tensor | None = None) -> None:
         """Where the profile stops, judge the rows of the last event; of what may be a mask, too."""
         if self.stops:
-            rows = self._rows.tensor(address, count)
-            self._stopping.operator(rows if mask is None else without_masked(rows, mask))
+            found = self._rows
+            rows = found.tensor(address, count) if mask is None else found.unmasked(address, mask)
+            self._stopping.operator(rows)
 
     def function(self, source: Source, y: Tensor) -> None:
         """Where the profile stops at the first non-finite value, see whether a function made it."""
@@ -273,7 +273,7 @@ class Recorder(KnownTensors):
         if address is None or address not in self._inputs:
             return
         event = new_event(source, None, y.shape, y.dtype, None, address, None)
-        self._stopping.function(event, without_masked(self._rows.tensor(address, 1), y))
+        self._stopping.function(event, self._rows.unmasked(address, y))
 
     def finish(self) -> None:
         """Where the profile stops, see what the forward has measured to the last row."""

@@ -137,19 +137,6 @@ class Stopping:
         raise NonFinite
 
 
-def without_masked(rows: Tensor, y: Tensor) -> Tensor:
-    """The row of y that counts no -inf as non-finite: a mask's are wanted.
-
-    A layer that makes harm of them is found by its own row.
-    """
-    if not y.is_floating_point():
-        return rows
-    with torch._C.DisableTorchFunction():
-        rows = rows.clone()
-        rows[0, 1] -= (y.detach() == -torch.inf).sum()
-    return rows
-
-
 def _has_nonfinite(rows: Tensor) -> bool:
     """Whether the pre-activation's row or the output's counts any; a weight's comes third."""
     return bool(rows.numpy().reshape(-1, 8)[:2, 1].any())
