@@ -83,16 +83,17 @@ def profile(
             in training, and what is reported is divided by it. What overflows is non-finite.
         stop_at_nonfinite: end the forward after the first layer with a NaN or an infinity, even
             inside a module that catches exceptions; the report ends there, and no backward follows.
-            Every function is looked at, so that one that made the value is in the report by its
-            name. A card is never waited for before the forward's end: it has counted a layer's
-            values only after the host has gone on, so there the forward ends some layers late.
+            The -inf of what may be a mask is no reason to stop; what makes harm of it is. Every
+            function is looked at, so that one that made the value is in the report by its name. A
+            card is never waited for before the forward's end: it has counted a layer's values only
+            after the host has gone on, so there the forward ends some layers late.
         trace_nonfinite: where a NaN or an infinity does harm whose maker the numbers do not tell,
             run the net once more, from the same random state, buffers and attributes of modules,
             and watch every function: the report's origin names it, its inputs' ranges and the line
             of code that called it; so of a loss or a gradient that is not finite. What the report
             measured stays, and so does the net as the first run has left it, but what a forward
-            does outside (prints, files, counters of the caller's) happens twice. Not done
-            where several ranks work together.
+            does outside (prints, files, counters of the caller's) happens twice. Not done where
+            several ranks work together, nor where the forward has written to its own input.
 
     Returns:
         The :class:`Report`: one :class:`Layer` for each operator, in execution order.
