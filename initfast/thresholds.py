@@ -20,6 +20,11 @@ THRESHOLDS: dict[str, Threshold] = {
     "nonfinite": Threshold(
         0.0, "the share of NaN and infinity", "AUTOTRAINER (2021); SageMaker Debugger"
     ),
+    "initial_loss": Threshold(
+        2.0,
+        "a cross-entropy before training over 1 + ln(classes); from its square on an error",
+        "Karpathy, A Recipe for Training Neural Networks: verify the loss at init",
+    ),
     "variance_ratio": Threshold(
         10.0,
         "the ratio of the output's variances across layers",

@@ -7,15 +7,17 @@ from typing import NamedTuple, Protocol
 
 from initfast.diagnosis.findings import SEVERITIES, Finding, SkippedCheck
 from initfast.diagnosis.net import Net, Rule
-from initfast.diagnosis.rules import depth, dtype_range, gradients, layers, nonfinite, weights
+from initfast.diagnosis.rules import depth, dtype_range, gradients, layers, loss, nonfinite, weights
 from initfast.stats.layer import Layer
 from initfast.stats.moments import Moments
+from initfast.stats.outcome import RunOutcome
 from initfast.thresholds import limits
 
 RULES: dict[str, Rule] = {
     check.__name__: Rule((check.__doc__ or "").splitlines()[0], check)
     for check in (
         nonfinite.non_finite,
+        loss.initial_loss,
         depth.explosion,
         depth.vanishing,
         gradients.gradient_explosion,
@@ -60,6 +62,10 @@ class Profiled(Protocol):
         """The moments of the net's own inputs."""
 
     @property
+    def outcome(self) -> RunOutcome:
+        """What the run came to beside its layers."""
+
+    @property
     def root(self) -> str:
         """What the layers' names are paths in, as code; "" where nothing has them all."""
 
@@ -84,7 +90,7 @@ def diagnose(report: Profiled, thresholds: Mapping[str, float] | None = None) ->
         >>> [finding.rule for finding in diagnose(report).findings][:1]
         ['saturation']
     """
-    net = Net(report.layers, report.inputs, limits(thresholds), report.root)
+    net = Net(report.layers, report.inputs, limits(thresholds), report.root, report.outcome)
     findings: list[Finding] = []
     skipped: list[SkippedCheck] = []
     for name, rule in RULES.items():

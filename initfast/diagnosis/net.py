@@ -17,6 +17,7 @@ from initfast.diagnosis.trends import LEAST_POINTS
 from initfast.ops.activations import ACTIVATIONS
 from initfast.stats.layer import Layer
 from initfast.stats.moments import Moments
+from initfast.stats.outcome import NO_OUTCOME, RunOutcome
 from initfast.thresholds import THRESHOLDS
 
 Outcome = Iterator[Finding | SkippedCheck]
@@ -40,6 +41,7 @@ class Net:
         inputs: the moments of the net's own inputs.
         limits: a value for each name in :data:`initfast.thresholds.THRESHOLDS`.
         root: what the layers' names are paths in, as code; "" where there is nothing that has them.
+        outcome: what the run came to beside them.
     """
 
     def __init__(
@@ -48,7 +50,9 @@ class Net:
         inputs: Sequence[Moments],
         limits: Mapping[str, float],
         root: str = "net",
+        outcome: RunOutcome = NO_OUTCOME,
     ) -> None:
+        self.outcome = outcome
         self.root = root
         self.layers = layers
         self.inputs = inputs

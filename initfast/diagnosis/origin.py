@@ -6,39 +6,91 @@ from collections.abc import Sequence
 
 from initfast.stats.layer import Layer
 from initfast.stats.moments import Moments
-from initfast.stats.text import number, printable
+from initfast.stats.nonfinite_source import NonfiniteSource
+from initfast.stats.text import number, printable, shorten
 
 
-def origin(layers: Sequence[Layer], inputs: Sequence[Moments], at: int | None = None) -> str:
+def origin(
+    layers: Sequence[Layer],
+    inputs: Sequence[Moments],
+    at: int | None = None,
+    source: NonfiniteSource | None = None,
+) -> str:
     """Who made the first NaN or infinity: a layer, its parameters, the net's input, or plain code.
 
     Args:
         layers: of a report, in execution order.
         inputs: the moments of the net's own inputs.
-        at: the place of the layer; None: of the first that has a NaN or an infinity.
+        at: the place of the layer; None: of the one that a second look has explained, or else of
+            the first that has a NaN or an infinity.
+        source: what that look has found.
 
     Returns:
         A sentence or two; "" where every value is finite.
     """
-    i = next((i for i, layer in enumerate(layers) if layer.has_nonfinite), None)
-    i = i if at is None else at
+    bad = [i for i, layer in enumerate(layers) if layer.has_nonfinite]
+    bad = [i for i in bad if explains(source, layers[i])] + bad
+    i = next(iter(bad), None) if at is None else at
     if i is None:
         return ""
     layer = layers[i]
     where = "output" if layer.post.nonfinite else "pre-activation"
     what = f"The first non-finite value: in the {where} of {_name(layer)}"
-    cause = _cause(layer, layers[i - 1] if i else None, inputs)
+    cause = _cause(layer, layers[i - 1] if i else None, inputs, source)
     kind = {None: [], True: ["NaN is among them"], False: ["they are infinities"]}[layer.has_nan]
     return "; ".join([what, *kind, *_ranges(layer)]) + "." + cause
 
 
-def _cause(layer: Layer, before: Layer | None, inputs: Sequence[Moments]) -> str:
+def explains(source: NonfiniteSource | None, layer: Layer) -> bool:
+    """Whether this is where the layer's values begin that are not finite."""
+    if source is None or source.seen_in != "layer":
+        return False
+    return (source.layer, source.op) == (layer.name, layer.op)
+
+
+def described(source: NonfiniteSource) -> str:
+    """What made them, where, of what, and why."""
+    at = f" at {source.at}" if source.at else ""
+    if source.kind in ("parameter", "buffer"):
+        return f"the {source.kind} {source.name!r}, which was not finite before the net ran"
+    if source.kind == "input":
+        return source.name
+    if source.kind == "constant":
+        what = f"({source.name})" if source.name else "a tensor that the code holds, used"
+        return f"{what}{at}{_code(source)}{': ' * bool(source.why)}{source.why}"
+    if source.root is not source:
+        then = f"; ({source.name}) then makes NaN of them"
+        then += f": {source.why}" if source.why and source.name not in _PRODUCTS else ""
+        return described(source.root) + then
+    ranges = " and ".join(map(_range, source.inputs))
+    words = f"({source.name}){at}{_code(source)}" + (f", of {ranges}" if ranges else "")
+    words += f": {source.why}" if source.why else ""
+    if source.taken is not None:
+        words += f"; its infinities come from {described(source.taken)}"
+    return words
+
+
+_PRODUCTS = ("linear", "matmul", "convolution")
+
+
+def _code(source: NonfiniteSource) -> str:
+    return f" `{shorten(source.code, 60)}`" if source.code else ""
+
+
+def _cause(
+    layer: Layer,
+    before: Layer | None,
+    inputs: Sequence[Moments],
+    source: NonfiniteSource | None,
+) -> str:
     """Why a layer's output is not finite though everything measured before was."""
     if layer.nonfinite_parameters:
         them = ", ".join(layer.nonfinite_parameters)
         return f" They were in its parameters already: {them}."
     if layer.weight is not None and layer.weight.moments.nonfinite:
         return " They were in its weight already."
+    if source is not None and explains(source, layer):
+        return _explained(layer, before, source)
     bad = {_count(m) for m in layer.inputs if m.nonfinite}
     given = {_count(m) for m in inputs if m.nonfinite}
     if not bad:
@@ -47,10 +99,18 @@ def _cause(layer: Layer, before: Layer | None, inputs: Sequence[Moments]) -> str
         return " They were in the net's own input already."
     after = "before the first layer" if before is None else f"after {_name(before)}"
     made = "made them, or passed on what the net's own input has of them" if given else "made them"
-    return (
-        f" They were in its input already: plain code {made}, {after}; "
-        "profile(..., stop_at_nonfinite=True) names the function."
-    )
+    return f" They were in its input already: plain code {made}, {after}."
+
+
+def _explained(layer: Layer, before: Layer | None, source: NonfiniteSource) -> str:
+    if source.kind == "input":
+        return " They were in the net's own input already."
+    if source.kind != "function":
+        return f" They come from {described(source)}."
+    if not any(m.nonfinite for m in layer.inputs) or source.root.taken is not None:
+        return f" Made by {described(source)}."
+    after = "before the first layer" if before is None else f"after {_name(before)}"
+    return f" They were in its input already: plain code made them, {after}: {described(source)}."
 
 
 def _count(m: Moments) -> tuple[int, int]:

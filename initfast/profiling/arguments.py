@@ -27,8 +27,8 @@ class ProfileArguments:
 
     Raises:
         TypeError: net cannot be called, loss is no function, targets or a scaler stand without a
-            loss, scaler is no GradScaler, stop_at_nonfinite neither True nor False, or include or
-            exclude neither a text nor texts.
+            loss, scaler is no GradScaler, an option neither True nor False, or include or exclude
+            neither a text nor texts.
     """
 
     net: Callable[..., Any]
@@ -38,6 +38,7 @@ class ProfileArguments:
     targets: Any = NO_TARGETS
     scaler: Any = None
     stop_at_nonfinite: bool = False
+    trace_nonfinite: bool = True
     include: str | Sequence[str] | None = None
     exclude: str | Sequence[str] = ()
 
@@ -56,10 +57,10 @@ class ProfileArguments:
                 "output"
             )
         _check_scaler("profile", self.scaler)
-        if not isinstance(self.stop_at_nonfinite, bool):
-            raise TypeError(
-                f"profile: stop_at_nonfinite is {self.stop_at_nonfinite!r}; expected True or False"
-            )
+        for option in ("stop_at_nonfinite", "trace_nonfinite"):
+            value = getattr(self, option)
+            if not isinstance(value, bool):
+                raise TypeError(f"profile: {option} is {value!r}; expected True or False")
         for name in ("include", "exclude"):
             given = getattr(self, name)
             if given is not None and not all(isinstance(each, str) for each in patterns(given)):

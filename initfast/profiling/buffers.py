@@ -24,6 +24,7 @@ class Buffers:
 
     Attributes:
         may_be_written: whether a forward may write to them: it is in training mode.
+        attributes: what the module had when they were last taken.
         is_alone: whether one call runs at a time: only torch's own forward writes to them.
         lock: held while they are taken or put back, and while that forward runs.
     """
@@ -31,6 +32,7 @@ class Buffers:
     def __init__(self, module: nn.Module) -> None:
         self.module = module
         self.may_be_written = bool(module.training and module._buffers)
+        self.attributes: dict[str, Any] = {}
         self.is_alone = self.may_be_written and is_torchs(module)
         self.lock: AbstractContextManager[Any] = RLock() if self.is_alone else nullcontext()
         self._found: dict[str, Tensor | None] | None = None  # not taken yet
@@ -40,7 +42,7 @@ class Buffers:
         """Find the buffers as they are now."""
         module = self.module
         with self.lock:
-            self._attributes = attributes(module)
+            self.attributes = attributes(module)
             self._copies = _copies(module) if self.may_be_written and self._keeps_values else []
             self._transient = set(module._non_persistent_buffers_set)
             self._found = dict(module._buffers.items())
@@ -70,7 +72,7 @@ class Buffers:
         now = self.module._buffers
         if not (now or found) or not isinstance(now, dict) or _are_the_same(now, found):
             return
-        put_attributes_back(self.module, self._attributes)
+        put_attributes_back(self.module, self.attributes)
         names = self.module._non_persistent_buffers_set
         names.clear()
         names |= self._transient

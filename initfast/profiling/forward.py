@@ -14,6 +14,7 @@ from collections.abc import (
 from contextlib import suppress
 from functools import partial
 from itertools import chain
+from math import isfinite
 from threading import get_ident
 from typing import TypeVar
 
@@ -33,10 +34,12 @@ from initfast.nets.shards import local_part
 from initfast.ops.library import load
 from initfast.profiling.missing_kernels import missing_kernels
 from initfast.profiling.nonfinite_parameters import with_nonfinite_parameters
+from initfast.profiling.restore import Found
 from initfast.recording.gradients import Gradients
 from initfast.recording.recorder import Recorder
 from initfast.report.report import Report
 from initfast.report.run_facts import RunFacts, run_facts
+from initfast.stats.outcome import NO_OUTCOME, CrossEntropy, RunOutcome
 from initfast.torch_state import leave_mode, mode_stack
 from initfast.undo_log import UndoLog, with_undo_log
 
@@ -54,6 +57,13 @@ class MeasuredForward:
         root: of the report.
         notes: what a reader must know of how the net runs.
         plain: torch's own functions make every value, so that not a bit of them differs.
+
+    Attributes:
+        names: likewise.
+        found: the random state and the modules as they were before, once it runs.
+        loss: what was made of its output, if anything was.
+        cross_entropies: that this took, each with the number of its classes.
+        is_sound: whether all that the report has is finite.
     """
 
     def __init__(
@@ -64,7 +74,11 @@ class MeasuredForward:
         notes: Iterable[str] = (),
         plain: bool = False,
     ) -> None:
-        self._names = names
+        self.names = names
+        self.found: Found | None = None
+        self.loss: Tensor | None = None
+        self.cross_entropies: Sequence[tuple[int, Tensor]] = ()
+        self.is_sound = True
         self._root = root
         self._notes = list(notes)
         self._recorder = recorder
@@ -89,7 +103,7 @@ class MeasuredForward:
         try:
             for t in inputs:
                 self._recorder.net_input(t)
-            self._run_facts = run_facts(chain(self._names.parameters(), inputs))
+            self._run_facts = run_facts(chain(self.names.parameters(), inputs))
             output = with_undo_log(partial(self._intercepted, forward))
             for _, t in tensors(output):
                 self._recorder.net_output(local_part(resolved(t)))
@@ -123,7 +137,7 @@ class MeasuredForward:
         return output
 
     def _new_calls(self) -> Iterator[ModuleCall]:
-        names, running, after = self._names, self._running, self._outputs.after
+        names, running, after = self.names, self._running, self._outputs.after
         way = ShorterWays(self._fusion, self._outputs, self._recorder).of
         replicated = any(isinstance(module, nn.DataParallel) for module in names.modules)
         computing = {id(part) for m in names.modules if computes_weights(m) for part in m.modules()}
@@ -135,13 +149,20 @@ class MeasuredForward:
 
     def report(self) -> Report:
         """What was measured so far, copied from the devices."""
-        names = self._names
+        names = self.names
         recording = self._recorder.read(names.paths(), names.modules)
         device = "" if self._run_facts is None else self._run_facts.device
         notes = [*self._notes, *self._outputs.notes, *missing_kernels(load(), device)]
-        skipped = list(self._outputs.skipped)
+        outcome = NO_OUTCOME if self.loss is None else _outcome(self.loss, self.cross_entropies)
+        self.is_sound = not recording.copies.nonfinite() and all(map(isfinite, outcome.losses))
+        beside = (list(self._outputs.skipped), notes, self._root, self._run_facts, outcome)
         if not recording.copies.nonfinite():
-            return Report(recording.read, (), skipped, notes, self._root, self._run_facts)
+            return Report(recording.read, (), *beside)
         layers, inputs = recording.read()
-        layers = with_nonfinite_parameters(layers, names.module)
-        return Report(layers, inputs, skipped, notes, self._root, self._run_facts)
+        return Report(with_nonfinite_parameters(layers, names.module), inputs, *beside)
+
+
+def _outcome(loss: Tensor, cross_entropies: Sequence[tuple[int, Tensor]]) -> RunOutcome:
+    """Of a loss, copied from its device."""
+    found = tuple(CrossEntropy(classes, value.item()) for classes, value in cross_entropies)
+    return RunOutcome((loss.item(),), found)

@@ -20,6 +20,7 @@ from initfast.nets.pytree import tensors
 from initfast.profiling import compiled
 from initfast.profiling.arguments import NO_TARGETS, ProfileArguments
 from initfast.profiling.backward import loss_of, run_backward
+from initfast.profiling.cross_entropies import CrossEntropies
 from initfast.profiling.data_parallel import WRAPPED, local, shared_weights
 from initfast.profiling.first_run import FirstRun
 from initfast.profiling.forward import MeasuredForward
@@ -41,6 +42,7 @@ def profile(
     targets: Any = NO_TARGETS,
     scaler: Any = None,
     stop_at_nonfinite: bool = False,
+    trace_nonfinite: bool = True,
     include: str | Sequence[str] | None = None,
     exclude: str | Sequence[str] = (),
 ) -> Report:
@@ -84,9 +86,17 @@ def profile(
             in training, and what is reported is divided by it. What overflows is non-finite.
         stop_at_nonfinite: end the forward after the first layer with a NaN or an infinity, even
             inside a module that catches exceptions; the report ends there, and no backward follows.
-            Every function is looked at, so that one that made the value is in the report by its
-            name. A card is never waited for before the forward's end: it has counted a layer's
-            values only after the host has gone on, so there the forward ends some layers late.
+            The -inf of what may be a mask is no reason to stop; what makes harm of it is. Every
+            function is looked at, so that one that made the value is in the report by its name. A
+            card is never waited for before the forward's end: it has counted a layer's values only
+            after the host has gone on, so there the forward ends some layers late.
+        trace_nonfinite: where a NaN or an infinity does harm whose maker the numbers do not tell,
+            run the net once more, from the same random state, buffers and attributes of modules,
+            and watch every function: the report's origin names it, its inputs' ranges and the line
+            of code that called it; so of a loss or a gradient that is not finite. What the report
+            measured stays, and so does the net as the first run has left it, but what a forward
+            does outside (prints, files, counters of the caller's) happens twice. Not done where
+            several ranks work together, nor where the forward has written to its own input.
         include: the layers to report, by patterns (:mod:`fnmatch`) of the names or types of their
             modules: "encoder.*", ("Linear", "Conv*"). None: all. The net runs as without it.
         exclude: patterns of layers to leave out; a note of the report counts them.
@@ -120,7 +130,14 @@ def profile(
     group = local(net).group
     forward = with_undo_log(partial(_measure, arguments, group))
     report = forward.report()
-    report = report if group is None else report.all_reduce(group)
+    if group is not None:
+        return without_left_out(report.all_reduce(group), include, exclude)
+    if trace_nonfinite and not forward.is_sound and forward.found is not None:
+        from initfast.profiling.nonfinite_trace import find_source  # when there is a need
+
+        call = partial(call_on, local(net).net, x)
+        source = find_source(report, arguments, call, forward.names, forward.found)
+        report.outcome = report.outcome._replace(source=source)
     return without_left_out(report, include, exclude)
 
 
@@ -167,7 +184,7 @@ def _run(arguments: ProfileArguments, log: UndoLog, fuse: bool) -> MeasuredForwa
     _prepare(log, gradients)
     given = [t for _, t in tensors(x)]
     try:
-        output = forward.run(partial(_call_unchanged, net, x, names.modules, log), given)
+        output = forward.run(partial(_call_unchanged, net, x, forward, log), given)
     except NonFinite:
         return forward
     except Unseen:
@@ -178,7 +195,11 @@ def _run(arguments: ProfileArguments, log: UndoLog, fuse: bool) -> MeasuredForwa
         names.blame_running(error)
         raise
     if loss is not None and gradients is not None:
-        value = loss_of(loss, output, arguments.targets)
+        seen = CrossEntropies()
+        of_loss = partial(loss_of, loss, output, arguments.targets)
+        value = with_undo_log(partial(seen.watch, of_loss))
+        forward.cross_entropies = seen.found
+        forward.loss = value.detach()
         ends = [p for m in names.modules for p in m._parameters.values() if p is not None]
         known = [*ends, *given] if is_module else []
         run_backward(value, known, gradients, arguments.scaler, log, ends)
@@ -208,10 +229,11 @@ def _prepare(log: UndoLog, gradients: Gradients | None) -> None:
         NON_REENTRANT_CHECKPOINTS.make(log)
 
 
-def _call_unchanged(net: Callable[..., Any], x: Any, modules: list[nn.Module], log: UndoLog) -> Any:
+def _call_unchanged(net: Callable[..., Any], x: Any, forward: MeasuredForward, log: UndoLog) -> Any:
     """What the net returns; the log puts back what it changes in its modules."""
     with torch._C.DisableTorchFunction():
-        put_back_later(modules, log)  # now: its calls run first, the measuring ones right after
+        # Now: its calls run first, the measuring ones right after.
+        forward.found = put_back_later(forward.names.modules, log)
     return call_on(net, x)
 
 

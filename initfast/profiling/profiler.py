@@ -50,6 +50,9 @@ class Profiler:
     fast path through attention in evaluation mode is not taken, which rounds otherwise; the report
     says that too.
 
+    A NaN is not traced to the function that made it, which takes a second run: call
+    :func:`initfast.profile` on that batch.
+
     A KeyboardInterrupt leaves the net and torch as they were. But one that comes at the very moment
     when the context's end is called keeps it active: `p.__exit__(None, None, None)` ends it then.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from threading import Lock, active_count
 from time import sleep
+from typing import Any
 
 import torch
 from torch import nn
@@ -14,7 +15,7 @@ from initfast.profiling.other_threads import BufferCall, NetCall
 from initfast.undo_log import UndoLog
 
 
-def put_back_later(modules: list[nn.Module], log: UndoLog) -> None:
+def put_back_later(modules: list[nn.Module], log: UndoLog) -> Found:
     """Have the log put the random state and the buffers of training modules back.
 
     A module that has given itself another buffer gets its attributes back as well, in any mode.
@@ -24,8 +25,11 @@ def put_back_later(modules: list[nn.Module], log: UndoLog) -> None:
 
     Where threads do this at the same time, what was before all of them stands in the end: who ends
     leaves what he found to those that began after him.
+
+    Returns:
+        What was there before.
     """
-    found = _Found(modules)
+    found = Found(modules)
     log.add(_put_back, found)
     install(found.calls)
     if found.calls and active_count() > 1:
@@ -33,9 +37,10 @@ def put_back_later(modules: list[nn.Module], log: UndoLog) -> None:
     with _LOCK:
         found.take()
         _ACTIVE.append(found)
+    return found
 
 
-def _put_back(found: _Found) -> None:
+def _put_back(found: Found) -> None:
     with _LOCK:
         if found in _ACTIVE:
             found.put_back()
@@ -45,7 +50,7 @@ def _put_back(found: _Found) -> None:
     release(found.calls)
 
 
-class _Found:
+class Found:
     """The random state and the modules as they were.
 
     Attributes:
@@ -68,13 +73,18 @@ class _Found:
             one.take()
 
     def put_back(self) -> None:
+        """Let the random state and the buffers be as they were."""
         torch.set_rng_state(self._random)
         if self._cuda is not None:
             torch.cuda.set_rng_state_all(self._cuda)
         for one in self._buffers.values():
             one.put_back()
 
-    def inherit(self, earlier: _Found) -> None:
+    def attributes(self) -> list[tuple[nn.Module, dict[str, Any]]]:
+        """The attributes that the modules had which may give themselves others."""
+        return [(one.module, one.attributes) for one in self._buffers.values()]
+
+    def inherit(self, earlier: Found) -> None:
         """Put back what the earlier one found."""
         self._random, self._cuda = earlier._random, earlier._cuda or self._cuda
         mine = self._buffers
@@ -82,5 +92,5 @@ class _Found:
 
 
 _GRACE = 1e-3  # seconds, for what other threads have called before this stood in its place
-_ACTIVE: list[_Found] = []  # in the order of their beginning
+_ACTIVE: list[Found] = []  # in the order of their beginning
 _LOCK = Lock()

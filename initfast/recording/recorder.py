@@ -59,15 +59,12 @@ class Recorder(KnownTensors):
         return y
 
     def linear_act_chain(self, x: Tensor, kernels: Any, layers: Sequence[ChainLayer]) -> Tensor:
-        """Run linear layers and their activations, each the next one's input, as one operator.
+        """The last result of linear layers and their activations, run as one operator.
 
         Args:
-            x: the first one's input.
+            x: the first one's input; each one's output is the next one's.
             kernels: the kernels' dispatch key.
             layers: in their order.
-
-        Returns:
-            The last result.
         """
         if self.stops:
             for layer in layers:
@@ -253,19 +250,22 @@ class Recorder(KnownTensors):
     ) -> None:
         """Add the event of an operator that has made y."""
         self._events.append(new_event(source, call, y.shape, y.dtype, pre, post, live))
-        if call is None and source.weight is None and "Norm" not in source.kind:
-            # Here infinities may be an attention mask's.
+        may_be_mask = call is None and source.weight is None and "Norm" not in source.kind
+        if may_be_mask:
             self._marks.look_for_nan(post, y, self._rows)
         if self.gradients is not None:
             self.gradients.output(post, y)
-        self._look(post if pre is None else pre, 1 if pre is None else 2)
+        first, count = (post, 1) if pre is None else (pre, 2)
+        self._look(first, count, y if may_be_mask else None)
 
     # ---- stopping ----
 
-    def _look(self, address: int, count: int) -> None:
-        """Where the profile stops, judge the rows of the last event."""
+    def _look(self, address: int, count: int, mask: Tensor | None = None) -> None:
+        """Where the profile stops, judge the rows of the last event; of what may be a mask, too."""
         if self.stops:
-            self._stopping.operator(self._rows.tensor(address, count))
+            found = self._rows
+            rows = found.tensor(address, count) if mask is None else found.unmasked(address, mask)
+            self._stopping.operator(rows)
 
     def function(self, source: Source, y: Tensor) -> None:
         """Where the profile stops at the first non-finite value, see whether a function made it."""
@@ -273,7 +273,7 @@ class Recorder(KnownTensors):
         if address is None or address not in self._inputs:
             return
         event = new_event(source, None, y.shape, y.dtype, None, address, None)
-        self._stopping.function(event, self._rows.tensor(address, 1))
+        self._stopping.function(event, self._rows.unmasked(address, y))
 
     def finish(self) -> None:
         """Where the profile stops, see what the forward has measured to the last row."""

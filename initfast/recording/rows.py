@@ -94,6 +94,19 @@ class Rows:
         found = self._elsewhere.get(address)
         return torch.from_numpy(self._host[address : address + count]) if found is None else found
 
+    def unmasked(self, address: int, y: Tensor) -> Tensor:
+        """The row of y that counts no -inf as non-finite: a mask's are wanted.
+
+        What makes harm of them is found by its own row.
+        """
+        rows = self.tensor(address, 1)
+        if not self.may_be_nonfinite(address) or not y.is_floating_point():
+            return rows
+        with torch._C.DisableTorchFunction():
+            rows = rows.clone()
+            rows[0, 1] -= (y.detach() == -torch.inf).sum()
+        return rows
+
     def may_be_nonfinite(self, address: int) -> bool:
         """Whether a measured tensor's row counts non-finite values, as far as the host knows."""
         return address in self._nonfinite or address in self._elsewhere

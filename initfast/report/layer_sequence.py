@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from typing import Any, SupportsIndex, TypeAlias, overload
 
-from initfast.diagnosis.origin import origin
 from initfast.report.select import named
 from initfast.stats.layer import Layer
 from initfast.stats.moments import Moments
@@ -78,11 +77,6 @@ class LayerSequence:
     def first_nonfinite(self) -> Layer | None:
         """The first layer with a NaN or an infinity, in its output or pre-activation.
 
-        It made it, unless :attr:`origin` says that its input or parameters had it already.
+        It made it, unless :attr:`Report.origin` says that its input or parameters had it already.
         """
         return next((layer for layer in self.layers if layer.has_nonfinite), None)
-
-    @property
-    def origin(self) -> str:
-        """Where the first NaN or infinity comes from, in a sentence; "" where there is none."""
-        return origin(self.layers, self.inputs)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from initfast.collectives import gather
 from initfast.diagnosis.findings import Finding, Severity, SkippedCheck, summary, summary_html
+from initfast.diagnosis.origin import origin
 from initfast.report.dataframe import frame_of
 from initfast.report.layer_sequence import LayerSequence
 from initfast.report.run_facts import RunFacts
@@ -23,6 +24,7 @@ from initfast.stats.as_dict import json_text
 from initfast.stats.layer import Layer, Skipped
 from initfast.stats.merge import merge_layers, pairwise, with_shared_loss
 from initfast.stats.moments import Moments
+from initfast.stats.outcome import NO_OUTCOME, RunOutcome
 from initfast.stats.text import escape, prose_width, shown
 from initfast.whole_file import write_whole
 
@@ -44,6 +46,7 @@ class Report(LayerSequence):
         root: what the layers' names are paths in, as code: "net", or "net.module" of a net that
             is wrapped; "" where nothing has them all, as of a plain callable.
         run: when, where and with what the net was profiled; None where that is not known.
+        outcome: what the run came to beside its layers: the loss, where NaN begin.
 
     Example:
         >>> net, x = torch.nn.Linear(4, 2), torch.randn(8, 4)
@@ -59,12 +62,14 @@ class Report(LayerSequence):
         notes: Sequence[str] = (),
         root: str = "net",
         run: RunFacts | None = None,
+        outcome: RunOutcome = NO_OUTCOME,
     ) -> None:
         super().__init__(layers if callable(layers) else lambda: (layers, inputs))
         self.skipped = list(skipped)
         self.notes = list(notes)
         self.root = root
         self.run = run
+        self.outcome = outcome
 
     def select(
         self, name: str | None = None, type: str | None = None, depth: int | None = None
@@ -107,6 +112,16 @@ class Report(LayerSequence):
         new.notes = list(self.notes if notes is None else notes)
         return new
 
+    @property
+    def origin(self) -> str:
+        """Where the first NaN or infinity comes from, in a sentence; "" where there is none."""
+        return origin(self.layers, self.inputs, source=self.outcome.source)
+
+    @property
+    def loss(self) -> float | None:
+        """The value of the loss; None without one."""
+        return self.outcome.loss
+
     @cached_property
     def _diagnosis(self) -> Diagnosis:
         from initfast.diagnosis.diagnosing import diagnose  # a third of this package, when asked
@@ -147,6 +162,7 @@ class Report(LayerSequence):
             list(dict.fromkeys([*self.notes, *other.notes])),
             self.root if self.root == other.root else "",
             self.run or other.run,
+            self.outcome.merge(other.outcome),
         )
 
     def all_reduce(self, group: Any = None) -> Report:

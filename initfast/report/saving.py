@@ -10,12 +10,13 @@ from typing import Any
 from initfast.report.run_facts import RunFacts
 from initfast.stats.as_dict import as_plain, moments_from_dict
 from initfast.stats.layer import Layer, Skipped
+from initfast.stats.outcome import RunOutcome
 
 SCHEMA = 1
 """The version of what :func:`as_dict` writes: raised where an older initfast would misread it."""
 
 
-_KEPT = ("run", "inputs", "skipped", "notes", "root", "findings", "skipped_checks")
+_KEPT = ("run", "outcome", "inputs", "skipped", "notes", "root", "findings", "skipped_checks")
 
 
 def as_dict(report: Any) -> dict[str, Any]:
@@ -46,6 +47,7 @@ def contents(data: Mapping[str, Any]) -> dict[str, Any]:
         "notes": data.get("notes", ()),
         "root": data.get("root", "net"),
         "run": None if run is None else RunFacts(**run),
+        "outcome": RunOutcome.from_dict(data.get("outcome", {})),
     }
 
 

@@ -143,7 +143,10 @@ def test_a_mask_of_infinities_is_not_the_origin(stop):
         assert report.first_nonfinite.op == "log" and "already" not in report.origin
     else:
         assert report.first_nonfinite.name == "head"
-        assert "plain code made them, or passed on" in report.origin
+        assert "plain code made them, after 'encode" in report.origin
+        assert "(log) at test_origin.py:" in report.origin
+        untraced = profile(Logged(), (batch(2, 4, 8), mask), trace_nonfinite=False)
+        assert "plain code made them, or passed on" in untraced.origin
 
 
 def test_a_net_input_that_is_scaled_and_reshaped_is_named():

@@ -76,6 +76,8 @@ def test_each_line_changes_what_is_said(unsound):
     more += [profile(log, torch.randn(64, 32)), profile(clamped, torch.randn(BATCH, WIDTH))]
     more += [profile(half, torch.randn(BATCH, WIDTH).half())]
     more += [profile(he()(), torch.randn(2, WIDTH))]
+    classes, loss = torch.zeros(64, dtype=torch.long), nn.CrossEntropyLoss()
+    more += [profile(small, torch.randn(64, 32), loss=loss, targets=classes)]
     reports = [*more, *unsound]
     usual = [said_by(report) for report in reports]
 

@@ -287,7 +287,7 @@ def bad_layer(**more):
             {"input": BAD},
             [GOOD],
             " and 3 of 8 non-finite. They were in its input already: plain code made them, after "
-            "'a' (linear); profile(..., stop_at_nonfinite=True) names the function.",
+            "'a' (linear).",
         ),
         ({"further_inputs": (BAD,)}, [BAD], "They were in the net's own input already."),
     ],

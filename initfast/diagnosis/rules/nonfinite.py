@@ -8,19 +8,21 @@ import torch
 
 from initfast.diagnosis.masks import HEADROOM, reach
 from initfast.diagnosis.net import DEVIATIONS, Net, Outcome, dense, spans
-from initfast.diagnosis.origin import origin
+from initfast.diagnosis.origin import described, explains, origin
 from initfast.stats.layer import Layer
+from initfast.stats.moments import Moments
+from initfast.stats.nonfinite_source import NonfiniteSource
 from initfast.stats.text import dtype_name, number, share
 
 
 def non_finite(net: Net) -> Outcome:
-    """A layer makes a NaN or an infinity from finite values."""
+    """A layer makes a NaN or an infinity from finite values, or the loss does, or a gradient."""
     yield from _masks(net)
     i = net.first_nonfinite
     if i is None:
-        yield from _nonfinite_gradient(net)
+        yield from _nonfinite_loss(net) if _is_loss_bad(net) else _nonfinite_gradient(net)
         return
-    layer, later = net.layers[i], net.layers[i + 1 :]
+    layer, later, source = net.layers[i], net.layers[i + 1 :], net.outcome.source
     bad = layer.post if layer.post.nonfinite or layer.pre is None else layer.pre
     spread = sum(x.has_nonfinite for x in later)
     yield net.finding(
@@ -29,10 +31,52 @@ def non_finite(net: Net) -> Outcome:
         (i, i),
         "nonfinite",
         bad.nonfinite_share,
-        f"{origin(net.layers, net.inputs, i)} {share(bad.nonfinite_share)} of the values there; "
-        f"{spread} of the {len(later)} layers after it have such values too",
-        *_why_nonfinite(layer),
+        f"{origin(net.layers, net.inputs, i, source)} {share(bad.nonfinite_share)} of the values "
+        f"there; {spread} of the {len(later)} layers after it have such values too"
+        f"{', and so has the loss' if _is_loss_bad(net) else ''}",
+        *(_why_traced(source) if source and explains(source, layer) else _why_nonfinite(layer)),
     )
+
+
+def _is_loss_bad(net: Net) -> bool:
+    return not all(map(math.isfinite, net.outcome.losses))
+
+
+def _nonfinite_loss(net: Net) -> Outcome:
+    """The loss alone: every output is finite."""
+    if not net.layers:
+        return
+    last, source = len(net.layers) - 1, net.outcome.source
+    value = next(x for x in net.outcome.losses if not math.isfinite(x))
+    known = source is not None and source.seen_in == "loss"
+    yield net.finding(
+        "non_finite",
+        "error",
+        (last, last),
+        "nonfinite",
+        1.0,
+        f"the loss is {'NaN' if math.isnan(value) else 'infinite'}, though what the net returns is "
+        f"finite{_made_by(source) if known else ''}",
+        *(_why_traced(source) if source and known else ("", "see what the loss computes")),
+    )
+
+
+def _made_by(source: NonfiniteSource | None) -> str:
+    return "" if source is None else f"; made by {described(source)}"
+
+
+def _why_traced(source: NonfiniteSource) -> tuple[str, str]:
+    """Why, and what to do, as the second look has found."""
+    source = source.root
+    if source.kind in ("parameter", "buffer"):
+        what = f"the {source.kind} {source.name!r} has such values already"
+        return what, "initialise or load it anew: nothing has filled it, or what did was not finite"
+    if source.kind == "input":
+        return "its input has such values already", "look at the data"
+    made = (
+        source.why or f"{source.name or 'the code'} makes them{source.at and f', at {source.at}'}"
+    )
+    return made, source.advice or f"see what {source.name or 'the code'} is given there"
 
 
 def _masks(net: Net) -> Outcome:
@@ -63,19 +107,35 @@ def _nonfinite_gradient(net: Net) -> Outcome:
         for i, x in enumerate(net.layers)
         if x.grad is not None and x.grad.nonfinite_share > most
     }
+    bad = bad or {i: m for i, x in enumerate(net.layers) if (m := _bad_weight_grad(x, most))}
     if not bad:
         return
-    i = max(bad)
+    i, source = max(bad), net.outcome.source
     but = " but for those that end where they are" if net.masks else ""
     dtype = net.layers[i].dtype  # in float16 a GradScaler meets this and goes down by itself
+    known = source is not None and source.seen_in == "gradient"
+    where = "its output" if net.layers[i].grad is bad[i] else "its weight"
     yield net.finding(
         "non_finite",
         "warning" if dtype is torch.float16 else "error",
         (i, i),
         "nonfinite",
         bad[i].nonfinite_share,
-        f"{share(bad[i].nonfinite_share)} of the gradient at its output is NaN or infinite, while "
-        f"all outputs are finite{but}; {len(bad) - 1} layers before it have such gradients too",
+        f"{share(bad[i].nonfinite_share)} of the gradient at {where} is NaN or infinite, while "
+        f"all outputs are finite{but}; {len(bad) - 1} layers before it have such gradients too"
+        f"{_made_by(source) if known else ''}",
+        *(_why_traced(source) if source and known else _why_gradient(dtype)),
+    )
+
+
+def _bad_weight_grad(layer: Layer, most: float) -> Moments | None:
+    """A gradient of its weights that is not finite, though that at its output may be."""
+    found = (m for m in (layer.weight_grad, *layer.weight_grads.values()) if m is not None)
+    return next((m for m in found if m.nonfinite_share > most), None)
+
+
+def _why_gradient(dtype: torch.dtype) -> tuple[str, str]:
+    return (
         f"what comes back exceeds {dtype_name(dtype)}, or an operator after it has no "
         "finite slope there, such as a square root at 0",
         "keep the scale of signal and gradient; in float16 lower the GradScaler's scale",
@@ -83,20 +143,18 @@ def _nonfinite_gradient(net: Net) -> Outcome:
 
 
 def _why_nonfinite(layer: Layer) -> tuple[str, str]:
-    if any(m.nonfinite for m in layer.inputs):
-        return "its input has such values already", "look at the data, or at the code before it"
+    """What the measured numbers alone tell."""
     if layer.nonfinite_parameters or (layer.weight and layer.weight.moments.nonfinite):
         return "its parameters have such values already", "initialise or load them anew"
+    if any(m.nonfinite for m in layer.inputs):
+        return "its input has such values already", "look at the data, or at the code before it"
     limit, dtype = torch.finfo(layer.dtype).max, dtype_name(layer.dtype)
-    top = reach(layer)
+    top = reach(layer) if layer.op == "add" else 0.0
     if layer.weight is not None and layer.input is not None and dense(layer):
-        top = max(top, DEVIATIONS * math.sqrt(layer.weight.scale) * layer.input.rms)
+        top = max(reach(layer), DEVIATIONS * math.sqrt(layer.weight.scale) * layer.input.rms)
     if top > limit / HEADROOM:
         return (
             f"what it sums reaches about {number(top)}, and {dtype} ends at {number(limit)}",
             "keep the scale in the layers before it, or use a wider dtype",
         )
-    return (
-        f"its input is far from {dtype}'s {number(limit)}, so that it is no plain overflow",
-        "look for a division by zero, a log or a root of what is not positive",
-    )
+    return "", "see what its code divides by, exponentiates, or takes logs and roots of"

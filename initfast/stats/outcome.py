@@ -1,0 +1,61 @@
+"""RunOutcome: what a run came to beside its layers: its loss, and where its NaN begin."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from initfast.stats.nonfinite_source import NonfiniteSource
+
+
+class CrossEntropy(NamedTuple):
+    """One cross-entropy of classes that a loss has computed: a mean without class weights.
+
+    Attributes:
+        classes: how many there are; the same logit for each gives ln(classes).
+        value: what it came to.
+    """
+
+    classes: int
+    value: float
+
+
+class RunOutcome(NamedTuple):
+    """What a run came to.
+
+    Attributes:
+        losses: the loss, one for each batch or rank that was merged; () without a loss.
+        cross_entropies: those that the loss has computed.
+        source: where the first non-finite values begin that do harm; None where there are none,
+            or nobody looked.
+    """
+
+    losses: tuple[float, ...] = ()
+    cross_entropies: tuple[CrossEntropy, ...] = ()
+    source: NonfiniteSource | None = None
+
+    @property
+    def loss(self) -> float | None:
+        """The mean of the losses; None without any."""
+        return sum(self.losses) / len(self.losses) if self.losses else None
+
+    def merge(self, other: RunOutcome) -> RunOutcome:
+        """The facts of both runs, of one net."""
+        return RunOutcome(
+            self.losses + other.losses,
+            self.cross_entropies + other.cross_entropies,
+            self.source or other.source,
+        )
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> RunOutcome:
+        """The facts whose attributes were made plain, directly or through JSON."""
+        source = data.get("source")
+        return cls(
+            tuple(map(float, data.get("losses", ()))),
+            tuple(CrossEntropy(n, float(x)) for n, x in data.get("cross_entropies", ())),
+            None if source is None else NonfiniteSource.from_dict(source),
+        )
+
+
+NO_OUTCOME = RunOutcome()
