@@ -21,7 +21,7 @@
         copied = document.execCommand("copy");
       }
       button.textContent = copied ? "Copied" : "Selected: press Ctrl+C";
-      setTimeout(() => { button.textContent = "Copy the code"; }, 2000);
+      setTimeout(() => { button.textContent = "Copy the code"; }, 5000);
     });
   }
 
