@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from itertools import takewhile
-from statistics import median_low
 from textwrap import wrap
 from typing import Any, NamedTuple
 
@@ -171,7 +170,7 @@ class _Text:
         self._columns = list(columns)
         longest = width // 2 - 2
         layers = [printable(row.name) for row in rows if row.layer is not None]
-        long = bool(layers) and median_low(map(len, layers)) > longest
+        long = 2 * sum(len(name) > longest for name in layers) > len(layers)
         self._prefix = _common_path(layers) if long else ""
         names = [self._name(row) for row in rows]
         self._name_width = _widest(["layer", *names], longest)
