@@ -19,6 +19,7 @@ from initfast.nets.pytree import tensors
 from initfast.profiling.arguments import ProfilerArguments
 from initfast.profiling.compiled import NOTE, is_compiled, run_eagerly
 from initfast.profiling.data_parallel import local
+from initfast.profiling.first_bad_call import FirstBadCall
 from initfast.profiling.forward import MeasuredForward
 from initfast.recording.gradients import Gradients
 from initfast.recording.recorder import Recorder
@@ -83,6 +84,7 @@ class Profiler:
         self._arguments = replace(arguments, net=self._net)
         self._merged: Report | None = None  # of the calls before the recent ones
         self._recent: deque[_MeasuredCall] = deque()  # their backwards may still come
+        self._first_bad = FirstBadCall()
         self._running = False
         self._is_compiled = False
         self._log: UndoLog | None = None  # of the context that is active
@@ -129,7 +131,10 @@ class Profiler:
         known = [] if self._merged is None else [self._merged]
         reports = known + [call.report() for call in self._recent]
         if reports:
-            return reduce(Report.merge, reports)
+            report = reduce(Report.merge, reports)
+            note = self._first_bad.note
+            report.notes += [note] if note and note not in report.notes else []
+            return report
         return Report([], notes=[] if self.calls else [NEVER_CALLED], root=self._root)
 
     def _call(self, ours: _ProfilerCall, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -144,7 +149,7 @@ class Profiler:
 
     def _measure(self, args: tuple[Any, ...], kwargs: dict[str, Any], log: UndoLog) -> Any:
         """What the net returns; the call is kept if it returns."""
-        call = _MeasuredCall(self._arguments, self._root, self._is_compiled)
+        call = _MeasuredCall(self._arguments, self._root, self._is_compiled, self.calls)
         log.add(self._release_unless_kept, call)
         log.add(setattr, self, "_running", False)
         self._running = True
@@ -162,6 +167,7 @@ class Profiler:
         while recent and (len(recent) > most or not recent[0].awaits_backward()):
             recent[0].release()
             report = recent[0].report()
+            self._first_bad.add(recent[0].number, report)
             merged = report if self._merged is None else self._merged.merge(report)
             self._merged = merged
             recent.popleft()
@@ -199,7 +205,10 @@ class _ProfilerCall(ReplacedCall):
 class _MeasuredCall:
     """One measured call of a net, and the backwards through its graph."""
 
-    def __init__(self, arguments: ProfilerArguments, root: str, is_compiled: bool) -> None:
+    def __init__(
+        self, arguments: ProfilerArguments, root: str, is_compiled: bool, number: int
+    ) -> None:
+        self.number = number  # the net's first call is 1
         self._gradients = Gradients(fuse=False, scaler=arguments.scaler)
         self._gradients.armed = True
         recorder = Recorder(gradients=self._gradients)
