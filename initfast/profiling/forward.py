@@ -121,7 +121,7 @@ class MeasuredForward:
     def report(self) -> Report:
         """What was measured so far, copied from the devices."""
         names = self._names
-        recording = self._recorder.read(names.paths(), names.modules)
+        recording = self._recorder.read(names.paths(), names.modules, names.own_weights())
         notes, skipped = [*self._notes, *self._outputs.notes], list(self._outputs.skipped)
         if not recording.copies.nonfinite():
             return Report(recording.read, skipped=skipped, notes=notes, root=self._root)
