@@ -6,7 +6,6 @@ import itertools
 from collections.abc import Sequence
 
 from initfast.diagnosis import topology
-from initfast.diagnosis.advice import activation_in
 from initfast.stats.layer import Layer
 
 
@@ -19,8 +18,9 @@ def fed(layers: Sequence[Layer]) -> set[int]:
     """The layers whose output goes into a norm, which rescales it."""
     takes = zip(topology.parents(layers), layers, strict=True)
     found = {before for before, x in takes if before is not None and is_norm(x)}
+    # One with a forward of its own is seen by what runs last in it.
     pairs = enumerate(itertools.pairwise(layers))
-    return found | {i for i, (_, x) in pairs if is_norm(x) and _runs_inside(x)}
+    return found | {i for i, (_, x) in pairs if is_norm(x) and "Norm" not in x.op}
 
 
 def idle(layers: Sequence[Layer]) -> int | None:
@@ -38,11 +38,6 @@ def idle(layers: Sequence[Layer]) -> int | None:
         if abs(after.std / before.std - 1) < 1e-3 and abs(before.std - 1) > 0.05:
             return i
     return None
-
-
-def _runs_inside(layer: Layer) -> bool:
-    """Whether it is the activation with which a norm's own forward ends."""
-    return layer.op == activation_in(layer.op)
 
 
 def _batch_norm(layer: Layer) -> str | None:
