@@ -152,6 +152,11 @@ class Net:
         """The layers whose output no other takes as it is: heads, gates."""
         return set(range(len(self.layers))) - set(topology.parents(self.layers))
 
+    @cached_property
+    def after_constant(self) -> set[int]:
+        """The layers that take what a layer of constant output has made, or follow such."""
+        return topology.after_constant(self.layers)
+
     def source(self, i: int) -> int | None:
         """The layer whose output layer i takes; None where none does as it is."""
         return topology.parents(self.layers[: i + 1])[i]

@@ -23,6 +23,18 @@ def parents(layers: Sequence[Layer]) -> list[int | None]:
     return found
 
 
+def after_constant(layers: Sequence[Layer]) -> set[int]:
+    """The layers that take what a layer of constant output has made, or follow such."""
+    found: set[int] = set()
+    for i, before in enumerate(parents(layers)):
+        if before is None:
+            continue
+        post = layers[before].post
+        if before in found or (post.finite > 1 and not post.m2):
+            found.add(i)
+    return found
+
+
 def fingerprint(m: Moments) -> tuple[float, ...]:
     """What tells tensors apart and stays the same where one is reshaped."""
     return (m.count, m.nonfinite, m.zero, m.min, m.max, float(f"{m.std:.6g}"))

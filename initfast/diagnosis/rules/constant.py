@@ -63,17 +63,18 @@ def _constant_norms(net: Net) -> Iterator[Finding]:
 
 def _is_all_that_passes(net: Net, i: int) -> bool:
     """Whether a layer with weights, or the caller of the net, takes a layer's output alone."""
-    output = fingerprint(net.layers[i].post)
+    output, is_pooled = fingerprint(net.layers[i].post), False
     if net.layers[i].is_returned:
         return True
     for layer in net.sound[i + 1 :]:
         if layer.op.startswith("add") or layer.input is None:
             continue
         if fingerprint(layer.input) == output:
-            if dense(layer) or layer.is_returned:
+            if layer.is_returned or (dense(layer) and not is_pooled):
                 return True
-            if layer.post.count != layer.input.count:
-                return False  # pooled: a gate's way, as in squeeze and excite
+            if dense(layer):
+                return False  # a gate's way, as in squeeze and excite
+            is_pooled |= layer.post.count != layer.input.count
             output = fingerprint(layer.post)
     return False
 

@@ -77,7 +77,7 @@ def dead_units(net: Net) -> Outcome:
         n, dead = layer.units or 0, layer.dead_units or 0
         samples = layer.post.count // (n or 1)
         limit = n * net.limits["dead_units"]
-        if not _may_die(layer) or not samples or dead <= limit:
+        if not _may_die(layer) or not samples or dead <= limit or i in net.after_constant:
             continue
         active = _least_active(layer)
         if active > net.limits["unit_activity"]:
@@ -161,7 +161,7 @@ def collapse(net: Net) -> Outcome:
     for i, layer in enumerate(net.sound):
         post = layer.post
         act = activation_in(layer.op)
-        if not (dense(layer) or act) or post.finite < 8:
+        if not (dense(layer) or act) or post.finite < 8 or i in net.after_constant:
             continue
         if act in GATES:
             continue  # a gate is a constant 1/2 where its input is small, and loses nothing
