@@ -16,6 +16,8 @@ class Threshold(NamedTuple):
 
 _OWN = "initfast's labelled nets (tests/nets/labelled.py)"
 
+_HEALTHY = "initfast's healthy nets (tests/nets/healthy.py, healthy_libraries.py)"
+
 THRESHOLDS: dict[str, Threshold] = {
     "nonfinite": Threshold(
         0.0, "the share of NaN and infinity", "AUTOTRAINER (2021); SageMaker Debugger"
@@ -50,11 +52,27 @@ THRESHOLDS: dict[str, Threshold] = {
     "severe_variance_ratio": Threshold(
         1e6, "the ratio of variances from which explosion and vanishing are errors", _OWN
     ),
+    "overall_growth": Threshold(
+        300.0,
+        "the root mean square of any output over that of the net's input, or over 1 if that is "
+        "less; from its square on an error. Healthy nets of three libraries reach 36",
+        _HEALTHY,
+    ),
+    "overall_decay": Threshold(
+        1e-4,
+        "the std of what the net returns over that of its input, or over 1 if that is more; under "
+        "its square an error. Healthy nets stay above 0.009",
+        _HEALTHY,
+    ),
+    "input_rms": Threshold(
+        30.0, "the root mean square of the net's input: bytes from 0 to 255 have 147", _HEALTHY
+    ),
     "gradient_explosion": Threshold(
         70.0,
         "the norm of the first layer's gradient over that of the last; from its square on an error",
         "AUTOTRAINER (2021)",
     ),
+    "no_gradient": Threshold(0.0, "the norm of a layer's gradient", "exactly zero"),
     "gradient_vanishing": Threshold(1e-3, "the same ratio, from below", "AUTOTRAINER (2021)"),
     "saturation_early": Threshold(
         0.25,
@@ -81,6 +99,29 @@ THRESHOLDS: dict[str, Threshold] = {
     ),
     "collapse": Threshold(
         1e-3, "the std over the mean: less is lost in bfloat16's 8 bits", "bfloat16's resolution"
+    ),
+    "constant_norm": Threshold(
+        1e-5, "the std of what a norm puts out: it should be that of its weight", _HEALTHY
+    ),
+    "eps": Threshold(
+        1e-3, "the std of a norm's input: its square is under torch's eps of 1e-5", "torch.nn"
+    ),
+    "constant_output": Threshold(
+        1e-3,
+        "the std over the samples, averaged over the units, over that of the first layer",
+        _HEALTHY,
+    ),
+    "correlation": Threshold(
+        0.98, "the correlation of two samples at the end of a plain net", "Poole et al. 2016"
+    ),
+    "correlation_before": Threshold(
+        0.9, "the same at its first layer: samples that are alike stay so", _HEALTHY
+    ),
+    "spectral_radius": Threshold(
+        3.0,
+        "that of a recurrent weight: torch's default has 0.58, an orthogonal one 1; from its "
+        "square on an error",
+        _HEALTHY,
     ),
     "mean_shift": Threshold(
         1.0, "the mean over the std, before the activation", "Brock, De & Smith 2021, mean shift"
@@ -116,6 +157,9 @@ THRESHOLDS: dict[str, Threshold] = {
         "fan_in × Var(w) of a weight that no usual initialiser made, over what holds the scale, "
         "where no norm follows",
         _OWN,
+    ),
+    "weight_lost": Threshold(
+        1e-5, "the same from below, where other layers take the output", _HEALTHY
     ),
 }
 """Every threshold, by its name."""

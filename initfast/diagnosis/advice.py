@@ -6,6 +6,9 @@ import math
 from functools import cache, lru_cache
 from typing import NamedTuple
 
+import torch
+
+from initfast.errors import ArgumentError
 from initfast.ops.activations import ACTIVATIONS
 from initfast.stats.layer import Layer
 from initfast.theory.mesh import Mesh, mesh
@@ -44,8 +47,12 @@ def squared_slope(act: Act, mean: float, std: float) -> float:
         (0.5, 1.0)
     """
     shrink = _FAR / max(abs(mean), std, _FAR)  # far out every activation is straight
-    slope = Expectations(_mesh(act, "slope"), mean * shrink, max(std * shrink, _TINY))
-    return slope.second
+    try:
+        slope = Expectations(_mesh(act, "slope"), mean * shrink, max(std * shrink, _TINY))
+        return slope.second
+    except ArgumentError:  # all that is not zero lies in the tail
+        at = torch.tensor(mean * shrink, dtype=torch.float64)
+        return float(ACTIVATIONS[act.name].slope(at, act.alpha, act.beta)) ** 2
 
 
 @cache

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from initfast.diagnosis.advice import Act, activation_of, behaviour, call, needed, steady_std
-from initfast.diagnosis.net import Net, dense, is_constant
+from initfast.diagnosis.facts import dense, is_constant
+from initfast.diagnosis.net import Net
 from initfast.ops.activations import GATES
 
 RIGHT = 1.25
@@ -99,7 +100,7 @@ def _whole_run(net: Net, weighted: Sequence[int], act: Act | None, scale: float)
 
 def _refill(net: Net, span: tuple[int, int], act: Act | None, cause: str) -> Cause:
     code = net.refill(*span, act)
-    init = (code.splitlines()[-1].strip() if code else call(act)).removeprefix("initfast.init.")
+    init = (code.splitlines()[3].strip() if code else call(act)).removeprefix("initfast.init.")
     what = init.replace("(w, ", "(").replace("(w", "(")
     advice = f"use {what} on layers {span[0]} to {span[1]}"
     if not code and any(net.layers[i].type for i in span):

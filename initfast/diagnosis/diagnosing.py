@@ -7,7 +7,18 @@ from typing import NamedTuple, Protocol
 
 from initfast.diagnosis.findings import SEVERITIES, Finding, SkippedCheck
 from initfast.diagnosis.net import Net, Rule
-from initfast.diagnosis.rules import depth, dtype_range, gradients, layers, loss, nonfinite, weights
+from initfast.diagnosis.rules import (
+    constant,
+    depth,
+    dtype_range,
+    gradients,
+    layers,
+    loss,
+    nonfinite,
+    recurrent,
+    weights,
+    whole_net,
+)
 from initfast.stats.layer import Layer
 from initfast.stats.moments import Moments
 from initfast.stats.outcome import RunOutcome
@@ -20,13 +31,18 @@ RULES: dict[str, Rule] = {
         loss.initial_loss,
         depth.explosion,
         depth.vanishing,
+        gradients.no_gradient,
         gradients.gradient_explosion,
         gradients.gradient_vanishing,
+        whole_net.input_scale,
         weights.symmetric_units,
+        constant.constant_output,
         layers.collapse,
         layers.dead_units,
         layers.saturation,
         dtype_range.dtype_range,
+        recurrent.recurrent,
+        constant.one_direction,
         layers.mean_drift,
         weights.weight_scale,
         layers.unit_variance,

@@ -29,6 +29,7 @@ def candidates(fan_in: int, fan_out: int, act: Act | str | None, blocks: int) ->
     act = Act.named(act) if isinstance(act, str) else act
     name_of_act = None if act is None else act.name
     yield Known("torch's default, kaiming_uniform_(a=√5)", 1 / (3 * fan_in))
+    yield Known("uniform in ±1/√fan_out", 1 / (3 * fan_out))
     gains = {"": 1.0, 'nonlinearity="relu"': 2.0, 'nonlinearity="tanh"': 25 / 9}
     if act is not None and act.name in ("selu", "leaky_relu"):
         gains[f'nonlinearity="{act.name}"'] = calculate_gain(act.name, act.alpha) ** 2

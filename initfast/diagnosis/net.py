@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import textwrap
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import NamedTuple
 
-from initfast.diagnosis import advice, topology
-from initfast.diagnosis.advice import Act, activation_of
+from initfast.diagnosis import advice, norms, topology
+from initfast.diagnosis.advice import Act, activation_in, activation_of
+from initfast.diagnosis.facts import dense, is_constant, is_passage, nonfinite
 from initfast.diagnosis.findings import Finding, Severity, SkippedCheck
 from initfast.diagnosis.initialisers import initialiser_of
 from initfast.diagnosis.masks import harmless
@@ -59,6 +62,12 @@ class Net:
         self.limits = limits
 
     @cached_property
+    def reference(self) -> float:
+        """The root mean square of the net's input; of its first layer's output where it has ids."""
+        given = [m.rms for m in self.inputs if m.finite and m.rms > 0]
+        return max(given or [x.rms for x in self.layers[:1]], default=0.0)
+
+    @cached_property
     def masks(self) -> set[int]:
         """The layers whose non-finite values are a mask's, or NaN that no layer passes on."""
         return harmless(self.layers, self.inputs)
@@ -106,16 +115,55 @@ class Net:
         return [run for run in found if len(run) >= LEAST_POINTS]
 
     @cached_property
+    def passages(self) -> list[list[int]]:
+        """Runs as in :attr:`runs`, which other functions of one tensor between do not end.
+
+        A norm does: it may give the differences back.
+        """
+        found: list[list[int]] = []
+        for chain in topology.chains(self.sound):
+            run: list[int] = []
+            for i in chain:
+                layer = self.sound[i]
+                if is_constant(layer) or norms.is_norm(layer) or not layer.post.std > 0:
+                    found.append(run)
+                    run = []
+                elif dense(layer) or is_passage(layer):
+                    run.append(i)
+                else:
+                    found.append(run)
+                    run = []
+            found.append(run)
+        return [r for r in found if sum(dense(self.layers[i]) for i in r) >= LEAST_POINTS]
+
+    @cached_property
     def normed(self) -> set[int]:
         """Linear layers and convolutions whose output goes into a norm, which rescales it."""
-        takes = zip(topology.parents(self.layers), self.layers, strict=True)
-        into_norms = {before for before, x in takes if before is not None and "Norm" in x.op}
-        return {i for i in into_norms if dense(self.layers[i])}
+        return {i for i in norms.fed(self.layers) if dense(self.layers[i])}
+
+    @cached_property
+    def rescaled(self) -> set[int]:
+        """Linear layers whose module multiplies the product by a number before it returns it."""
+        found = set()
+        for i, (x, after) in enumerate(itertools.pairwise(self.layers)):
+            is_inner = dense(x) and not x.is_output and x.name == after.name and after.is_output
+            if is_inner and not 0.8 < after.std / max(x.std, 1e-300) < 1.25:
+                found.add(i)
+        return found
 
     @cached_property
     def untaken(self) -> set[int]:
         """The layers whose output no other takes as it is: heads, gates."""
         return set(range(len(self.layers))) - set(topology.parents(self.layers))
+
+    @cached_property
+    def after_constant(self) -> set[int]:
+        """The layers that take what a layer of constant output has made, or follow such."""
+        return topology.after_constant(self.layers)
+
+    def source(self, i: int) -> int | None:
+        """The layer whose output layer i takes; None where none does as it is."""
+        return topology.parents(self.layers[: i + 1])[i]
 
     def is_prior(self, i: int) -> bool:
         """Whether layer i is a head or a gate that its bias holds at one value.
@@ -124,7 +172,7 @@ class Net:
         """
         layer = self.layers[i]
         z = layer.pre or layer.post
-        act = advice.activation_in(layer.op)
+        act = activation_in(layer.op)
         far = abs(z.mean) > self.limits["mean_drift"] * z.std
         return act in (None, "sigmoid") and i in self.untaken and far and z.std <= 1
 
@@ -145,13 +193,16 @@ class Net:
     @cached_property
     def idle_norm(self) -> int | None:
         """The first batch norm that passes its input on: running statistics never updated."""
-        for i, layer in enumerate(self.layers):
-            before, after = layer.input, layer.pre or layer.post
-            if "BatchNorm" not in layer.op or before is None or not before.std > 0:
-                continue
-            if abs(after.std / before.std - 1) < 1e-3 and abs(before.std - 1) > 0.05:
-                return i
-        return None
+        return norms.idle(self.layers)
+
+    def idle(self, rule: str) -> SkippedCheck:
+        """That a check of the scale was not made, for the sake of :attr:`idle_norm`."""
+        i = self.idle_norm or 0
+        return SkippedCheck(
+            rule,
+            f"layer {i} ({self.layers[i].name!r}) is a batch norm in evaluation mode that has seen "
+            "no data and passes its input on: profile the net after net.train()",
+        )
 
     def activation(self, i: int) -> Act | None:
         """The activation that layer i ends in, or that takes its output next."""
@@ -190,10 +241,35 @@ class Net:
             f"        {advice.call(act, by_fan, std)}"
         )
         if std == 1:
-            return code
+            return code + self._refill_others(first, last, act, by_fan)
+        return f"{code}\n{self.refill_for_input(first, std)}"
+
+    def _refill_others(self, first: int, last: int, act: Act | None, by_fan: bool) -> str:
+        """The same for those of them that another activation follows, by what that needs."""
+        at = [i for i in range(first, last + 1) if dense(self.layers[i])]
+        acts, code = {i: self.activation(i) for i in at}, ""
+        for other in dict.fromkeys(a for a in acts.values() if a != act):
+            places = ", ".join(str(i) for i, a in acts.items() if a == other) + ","
+            pad = "    "
+            code += (
+                "\nfor i in (\n"
+                + textwrap.fill(places, 80, initial_indent=pad, subsequent_indent=pad)
+                + f"\n):\n    layer = report.layers[i]\n"
+                f"    w = {self.root}.get_parameter(layer.parameter)\n"
+                f"    {advice.call(other, by_fan)}"
+            )
+        return code
+
+    def refill_for_input(self, i: int, std: float = 1.0) -> str:
+        """Code that fills layer i's weight so that its pre-activations have that std as it is fed.
+
+        Empty where that cannot be done.
+        """
+        layer = self.layers[i]
+        if not (self.root and layer.parameter):
+            return ""
         return (
-            f"{code}\n"
-            f"layer = report.layers[{first}]\n"
+            f"layer = report.layers[{i}]\n"
             f"std = {std:g} / (layer.input.rms * layer.weight.fan_in**0.5)\n"
             f"initfast.init.normal_({self.root}.get_parameter(layer.parameter), 0.0, std)"
         )
@@ -226,45 +302,3 @@ class Net:
             advice=advice,
             code=code,
         )
-
-
-def nonfinite(layer: Layer) -> float:
-    """The share of NaN and infinity in its output, or before its activation if that is more."""
-    found = [layer.post] if layer.pre is None else [layer.post, layer.pre]
-    return max(m.nonfinite_share for m in found)
-
-
-def dense(layer: Layer) -> bool:
-    """Whether a layer is a linear layer or a convolution whose weight is known."""
-    return layer.weight is not None and layer.op.lower().startswith(("linear", "conv"))
-
-
-def units_of(layer: Layer) -> int:
-    """How many units a layer has: channels of a convolution, else entries of the last dimension."""
-    spatial = re.match(r"Conv(?:Transpose)?(\d)d", layer.op)
-    at = -1 - (int(spatial[1]) if spatial else 0)
-    return layer.units or (layer.shape[at] if len(layer.shape) >= -at else 1)
-
-
-def is_constant(layer: Layer) -> bool:
-    """Whether all weights of a layer are one number."""
-    weight = layer.weight
-    return weight is not None and weight.moments.count > 1 and weight.moments.m2 == 0
-
-
-def spans(indices: Iterable[int]) -> Iterator[tuple[int, int]]:
-    """The first and last of each group of neighbouring places, at most two apart."""
-    first = last = -9
-    for i in sorted(indices):
-        if i - last > 2:
-            if first >= 0:
-                yield first, last
-            first = i
-        last = i
-    if first >= 0:
-        yield first, last
-
-
-def largest(m: Moments) -> float:
-    """The largest finite magnitude; 0 where there is none."""
-    return max(abs(m.min), abs(m.max)) if m.finite else 0.0

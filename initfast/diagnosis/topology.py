@@ -23,6 +23,18 @@ def parents(layers: Sequence[Layer]) -> list[int | None]:
     return found
 
 
+def after_constant(layers: Sequence[Layer]) -> set[int]:
+    """The layers that take what a layer of constant output has made, or follow such."""
+    found: set[int] = set()
+    for i, before in enumerate(parents(layers)):
+        if before is None:
+            continue
+        post = layers[before].post
+        if before in found or (post.finite > 1 and not post.m2):
+            found.add(i)
+    return found
+
+
 def fingerprint(m: Moments) -> tuple[float, ...]:
     """What tells tensors apart and stays the same where one is reshaped."""
     return (m.count, m.nonfinite, m.zero, m.min, m.max, float(f"{m.std:.6g}"))
@@ -49,16 +61,54 @@ def chains(layers: Sequence[Layer]) -> list[list[int]]:
 
 
 def roles(layers: Sequence[Layer]) -> list[list[int]]:
-    """Layers that play one role: their names differ only in numbers, and they run the same.
+    """Layers that play one role along the depth: blocks of one stack have them, and run the same.
+
+    The names of what is stacked are numbers. A number that is part of a name, as in norm1 and norm2
+    of one block, tells roles apart; but plain code that calls its own weights fc1, fc2 stacks them.
+    A list within a block is a stack of its own only where each part takes what the last has made.
 
     Their fans must agree, or the shapes of their outputs where they have no weight: a net that
     grows wider, or pools more, from stage to stage changes the scale by that alone.
     """
     found: dict[tuple[object, ...], list[int]] = defaultdict(list)
+    stacks = _stacks(layers)
     for i, layer in enumerate(layers):
         if "parametrizations." in layer.name:
             continue  # makes a weight, and is no part of the signal's way
         weight = layer.weight
         size = layer.shape if weight is None else (weight.fan_in, weight.fan_out)
-        found[re.sub(r"\d+", "#", layer.name), layer.op, size].append(i)
+        found[_role(layer, stacks), layer.op, size].append(i)
     return [members for members in found.values() if len(members) >= LEAST_POINTS]
+
+
+def _role(layer: Layer, stacks: set[str]) -> str:
+    """A layer's name with the numbers left out that count its blocks."""
+    parts = layer.name.split(".")
+    numbers = [p for p, part in enumerate(parts) if part.isdigit()]
+    for p in numbers:
+        is_deeper = p + 1 < len(parts) and ".".join(layer.name.split(".")[:p]) in stacks
+        if p == numbers[0] or is_deeper:
+            parts[p] = "#"
+    if layer.weight is not None or len(parts) > 1:
+        parts[0] = re.sub(r"\d+", "#", parts[0])
+    return ".".join(parts)
+
+
+def _stacks(layers: Sequence[Layer]) -> set[str]:
+    """The paths of the lists whose parts take, one after the other, what the last has made."""
+    made: dict[tuple[float, ...], set[tuple[str, int]]] = defaultdict(set)
+    found: set[str] = set()
+    for layer in layers:
+        if layer.input is not None:
+            before, parts = made[fingerprint(layer.input)], _parts(layer.name)
+            found.update(path for path, part in parts if (path, part - 1) in before)
+        if layer.post.finite > 1:
+            ends = {end for name in layer.names for end in _parts(name)}
+            made[fingerprint(layer.post)] = ends
+    return found
+
+
+def _parts(name: str) -> list[tuple[str, int]]:
+    """For each number in a path what comes before it, and the number."""
+    parts = name.split(".")
+    return [(".".join(parts[:p]), int(x)) for p, x in enumerate(parts) if x.isdigit()]

@@ -153,7 +153,7 @@ class Fusion(TorchFunctionMode):
                 x = input.link if waits else input.resolve()
             name = self.names.of(weight)
             if name is None:
-                name = self.running.name()
+                name = self.names.of_user(weight, self.running.name())
             kind = None if watched else _kind(x, weight, bias)
             if kind is not None:
                 return self.queue.linear(LinearCall.of(x, weight, bias, name, kind))

@@ -22,6 +22,7 @@ class NetNames:
     Attributes:
         modules: all of them, each once.
         is_callable: whether the net is a plain callable.
+        computed: the paths of the modules that gave a linear layer a weight that they computed.
     """
 
     def __init__(self, root: nn.Module | Mapping[str, nn.Module]) -> None:
@@ -29,6 +30,7 @@ class NetNames:
         self._names: dict[int, str] = {}
         self._weights: dict[int, tuple[Tensor, str] | None] = {}
         self._nameless = 0
+        self.computed: set[str] = set()
         self.is_callable = not isinstance(root, nn.Module)
         roots = {"": root} if isinstance(root, nn.Module) else root
         for name, module in roots.items():
@@ -72,6 +74,21 @@ class NetNames:
         """The path of the module that owns a weight; None where several do, or none."""
         entry = self._weights.get(id(weight))
         return entry[1] if entry is not None and entry[0] is weight else None
+
+    def of_user(self, weight: Tensor, name: str) -> str:
+        """The name of the module that uses a weight whose owner :meth:`of` does not tell.
+
+        Such a weight is tied, or computed: which modules compute theirs is remembered.
+        """
+        if id(weight) not in self._weights:
+            self.computed.add(name)
+        return name
+
+    def own_weights(self) -> list[bool]:
+        """Whether each module's parameter called weight is the weight that it uses."""
+        computed, paths = self.computed, self.paths()
+        owners = ("weight" in module._parameters for module in self.modules)
+        return [own and path not in computed for own, path in zip(owners, paths, strict=True)]
 
     def number(self) -> str:
         """The name of an operator that no module runs: its position among such."""

@@ -150,7 +150,7 @@ class MeasuredForward:
     def report(self) -> Report:
         """What was measured so far, copied from the devices."""
         names = self.names
-        recording = self._recorder.read(names.paths(), names.modules)
+        recording = self._recorder.read(names.paths(), names.modules, names.own_weights())
         device = "" if self._run_facts is None else self._run_facts.device
         notes = [*self._notes, *self._outputs.notes, *missing_kernels(load(), device)]
         outcome = NO_OUTCOME if self.loss is None else _outcome(self.loss, self.cross_entropies)

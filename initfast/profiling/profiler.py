@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
@@ -20,6 +21,7 @@ from initfast.nets.shards import runs_for_shapes
 from initfast.profiling.arguments import ProfilerArguments
 from initfast.profiling.compiled import NOTE, is_compiled, run_eagerly
 from initfast.profiling.data_parallel import local
+from initfast.profiling.first_bad_call import FirstBadCall, has_nonfinite
 from initfast.profiling.forward import MeasuredForward
 from initfast.recording.gradients import Gradients
 from initfast.recording.recorder import Recorder
@@ -87,9 +89,9 @@ class Profiler:
         self._arguments = replace(arguments, net=self._net)
         self._earlier: Report | None = None  # of the calls before the last window's end
         self._window: Report | None = None  # of those since, but for the recent ones
-        self._first_nonfinite_call: int | None = None
         self._was_entered = False
         self._recent: deque[_MeasuredCall] = deque()  # their backwards may still come
+        self._first_bad = FirstBadCall()
         self._running = False
         self._is_compiled = False
         self._log: UndoLog | None = None  # of the context that is active
@@ -165,21 +167,25 @@ class Profiler:
 
         In an output, a pre-activation or a gradient; None where all were finite so far.
         """
-        if self._first_nonfinite_call is None:
-            bad = (call.number for call in self._recent if _has_nonfinite(call.report()))
-            return next(bad, None)
-        return self._first_nonfinite_call
+        return self._bad_so_far().call
 
     def _whole(self, reports: list[Report]) -> Report:
         """The report of all of these as one, with what a reader must know of the loop."""
         if reports:
             report = reduce(Report.merge, reports)
-            call = self.first_nonfinite_call if _has_nonfinite(report) else None
-            notes = [] if call is None else [FIRST_BAD.format(call)]
+            note = self._bad_so_far().note if has_nonfinite(report) else ""
+            notes = [note] if note else []
         else:
             report = Report([], root=self._root)
             notes = [NO_CALL if self.calls else NEVER_CALLED if self._was_entered else NO_WITH]
         return report.replaced(notes=[*report.notes, *notes])
+
+    def _bad_so_far(self) -> FirstBadCall:
+        """What is known of the first bad call, those included whose backwards may still come."""
+        found = copy.deepcopy(self._first_bad)
+        for call in self._recent:
+            found.add(call.number, call.report())
+        return found
 
     def _call(self, ours: _ProfilerCall, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Call the net, measured if it is its turn."""
@@ -211,8 +217,7 @@ class Profiler:
         while recent and (len(recent) > most or not recent[0].awaits_backward()):
             recent[0].release()
             report = recent[0].report()
-            if self._first_nonfinite_call is None and _has_nonfinite(report):
-                self._first_nonfinite_call = recent[0].number
+            self._first_bad.add(recent[0].number, report)
             merged = report if self._window is None else self._window.merge(report)
             self._window = merged
             recent.popleft()
@@ -229,7 +234,6 @@ NO_WITH = (
     "within `with initfast.Profiler(net) as p:`."
 )
 NO_CALL = "No call was measured meanwhile; those that await their backward are in the next window."
-FIRST_BAD = "The first call of the net that was measured with a NaN or an infinity: number {}."
 
 _MOST_RECENT = 8
 """How many measured calls wait for their backwards at a time."""
@@ -260,7 +264,7 @@ class _MeasuredCall:
     def __init__(
         self, arguments: ProfilerArguments, root: str, is_compiled: bool, number: int
     ) -> None:
-        self.number = number
+        self.number = number  # the net's first call is 1
         self._gradients = Gradients(fuse=False, scaler=arguments.scaler)
         self._gradients.armed = True
         recorder = Recorder(gradients=self._gradients)
@@ -286,8 +290,3 @@ class _MeasuredCall:
     def release(self) -> None:
         """Measure no further backward."""
         self._gradients.release()
-
-
-def _has_nonfinite(report: Report) -> bool:
-    """Whether a NaN or an infinity is in it, gradients included."""
-    return any(x.has_nonfinite or (x.grad is not None and x.grad.nonfinite > 0) for x in report)

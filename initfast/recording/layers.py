@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from functools import reduce
+from functools import cache, reduce
 from itertools import compress
 from typing import Any, NamedTuple
 
 import numpy as np
+from torch import nn
 
 from initfast.nets.activation_calls import Call
 from initfast.nets.module_facts import SEEN_INSIDE
@@ -28,7 +29,7 @@ class Recording(NamedTuple):
         marks: of the outputs.
         names: of the net's modules.
         types: of each.
-        own_weight: whether it has a parameter called weight.
+        own_weight: whether its parameter called weight is the weight that it uses.
         gradients: by the address of a tensor, those of its gradients, and of what they are scaled
             by if they are.
     """
@@ -90,6 +91,7 @@ class _Reader:
             dtype=event.dtype,
             post=self.moments(pre),
             type=types[0],
+            bases=tuple(_base(self._types.get(name)) for name in names),
             also=tuple(names[1:]),
             also_types=tuple(types[1:]),
             is_returned=pre in self._marks.returned,
@@ -136,6 +138,7 @@ class _Reader:
         is_all = module is None or _runs(module, source.kind)
         return {
             "type": _spelled(module),
+            "bases": tuple(map(_base, (module, *map(self._types.get, also)))),
             "also": also,
             "also_types": tuple(_spelled(self._types.get(other)) for other in also),
             "is_output": not was_replaced and (name in others or is_all),
@@ -189,6 +192,14 @@ def _runs(module: type, kind: str) -> bool:
     Of a module that returns several tensors the kind says which.
     """
     return module in SEEN_INSIDE or kind.partition("[")[0].partition(".")[0] == module.__name__
+
+
+@cache
+def _base(kind: type | None) -> str:
+    """The class of torch.nn that a module's type is or derives from."""
+    of_torch = (k for k in getattr(kind, "__mro__", ()) if k.__module__.startswith("torch.nn."))
+    base = next(of_torch, None)
+    return "" if base in (None, nn.Module) else _spelled(base)
 
 
 def _spelled(kind: type | None) -> str:

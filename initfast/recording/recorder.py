@@ -282,7 +282,7 @@ class Recorder(KnownTensors):
 
     # ---- reading ----
 
-    def read(self, names: Sequence[str], modules: Sequence[nn.Module]) -> Recording:
+    def read(self, names: list[str], modules: list[nn.Module], own: list[bool]) -> Recording:
         """Copy everything from the devices.
 
         Making the layers takes ten times as long as copying their numbers, so it waits until
@@ -291,10 +291,10 @@ class Recorder(KnownTensors):
         Args:
             names: of the net's modules.
             modules: likewise.
+            own: for each, whether its parameter called weight is the weight that it uses.
         """
         gradients = {} if self.gradients is None else self.gradients.addresses(self._rows)
         events, copies = self._events[: self._stopping.end], self._rows.read()
         types = [type(module) for module in modules]
-        own_weight = ["weight" in module._parameters for module in modules]
         head = events, copies, self._net_inputs, self._marks
-        return Recording(*head, names, types, own_weight, gradients)
+        return Recording(*head, names, types, own, gradients)

@@ -62,6 +62,7 @@ class Layer:
         weight_grad: the moments of the loss's gradient at its weight, which all calls of that
             weight share; likewise.
         type: the type of the module of that name; "" without one.
+        bases: the class of torch.nn that each module of `names` is or derives from, or "".
         also: the paths of the modules whose output this is too, as of a block that ends with it.
         also_types: the types of these modules.
         is_output: whether it is the output of the module of that name; False for what a function
@@ -96,6 +97,7 @@ class Layer:
     grad: Moments | None = None
     weight_grad: Moments | None = None
     type: str = ""
+    bases: tuple[str, ...] = ()
     also: tuple[str, ...] = ()
     also_types: tuple[str, ...] = ()
     is_output: bool = True
@@ -258,6 +260,7 @@ _KEPT = (
     *("type", "also", "also_types", "is_output", "is_returned", "has_nan"),
     *("further_inputs", "nonfinite_parameters", "weights", "weight_grads"),
     *("alpha", "beta", "parameter"),
+    "bases",
 )
 """What :meth:`Layer.to_dict` writes, in this order."""
 
@@ -278,7 +281,9 @@ def _weight(data: Mapping[str, Any]) -> Weight:
 
 
 _READERS: dict[str, Callable[[Any], Any]] = {
-    **dict.fromkeys(("input_shape", "shape", "also", "also_types", "nonfinite_parameters"), tuple),
+    **dict.fromkeys(
+        ("input_shape", "shape", "also", "also_types", "bases", "nonfinite_parameters"), tuple
+    ),
     **dict.fromkeys(("post", "pre", "input", "grad", "weight_grad"), moments_from_dict),
     **dict.fromkeys(("alpha", "beta"), float),  # through JSON an infinity is a string
     "dtype": lambda name: getattr(torch, name),

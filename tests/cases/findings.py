@@ -28,3 +28,13 @@ def layer(op="linear", name="0", post=None, shape=(100, 100), dtype=torch.float3
 def said(*layers, rule, thresholds=None):
     found = diagnose(Report(list(layers)), thresholds).findings
     return [f for f in found if f.rule == rule]
+
+
+class Measured:
+    """A layer with the numbers over samples that a report may have."""
+
+    def __init__(self, numbers, **more):
+        self._numbers, self._layer = numbers, layer(**more)
+
+    def __getattr__(self, name):
+        return self._numbers[name] if name in self._numbers else getattr(self._layer, name)

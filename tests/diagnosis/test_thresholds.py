@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from cases.findings import report_of, said
+from cases.findings import Measured, report_of, said
 from nets.labelled import BATCH, WIDTH, Log, changed, he, kill, mlp, normal, torch_default
 from torch import nn
 
@@ -78,6 +78,14 @@ def test_each_line_changes_what_is_said(unsound):
     more += [profile(he()(), torch.randn(2, WIDTH))]
     classes, loss = torch.zeros(64, dtype=torch.long), nn.CrossEntropyLoss()
     more += [profile(small, torch.randn(64, 32), loss=loss, targets=classes)]
+    normed = nn.Sequential(nn.Linear(8, 16), nn.BatchNorm1d(16), nn.Linear(16, 2))
+    nn.init.constant_(normed[1].weight, 0.3)
+    more += [profile(normed, torch.randn(64, 8)), profile(nn.RNN(8, 16), torch.randn(5, 4, 8))]
+    numbers = [{"batch_std": 1.0, "correlation": 0.5}, {"batch_std": 0.01, "correlation": 0.97}]
+    measured = [Measured(n, is_returned=True, name=str(i)) for i, n in enumerate(numbers)]
+    more += [Report(measured)]
+    alike = [Measured({"batch_std": 1.0, "correlation": c}, name=str(c)) for c in (0.95, 0.99)]
+    more += [Report(alike)]
     reports = [*more, *unsound]
     usual = [said_by(report) for report in reports]
 

@@ -72,6 +72,7 @@ case(
     "tanh 3x150, inputs of std 30",
     mlp(nn.Tanh, normal(1.0), 3, 150, n_in=150),
     "saturation",
+    "input_scale",
     x=lambda: 30 * torch.randn(48, 150),
 )
 

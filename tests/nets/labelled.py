@@ -181,7 +181,7 @@ case("relu 20, batch of 4", he(20), x=lambda: torch.randn(4, WIDTH))
 case(
     "tanh, pixels of 0 to 255",
     mlp(nn.Tanh, nn.init.xavier_uniform_, 3),
-    "saturation",
+    "saturation input_scale",
     x=lambda: 255 * torch.rand(BATCH, WIDTH),
 )
 case("tanh, thrice the std", mlp(nn.Tanh, normal(9.0), 4), "saturation")

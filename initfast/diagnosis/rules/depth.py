@@ -8,8 +8,10 @@ from typing import NamedTuple
 
 from initfast.diagnosis.advice import activation_of, squared_slope
 from initfast.diagnosis.causes import cause_and_cure
+from initfast.diagnosis.facts import dense
 from initfast.diagnosis.findings import Severity, SkippedCheck
-from initfast.diagnosis.net import Net, Outcome, dense
+from initfast.diagnosis.net import Net, Outcome
+from initfast.diagnosis.rules.whole_net import whole_decay, whole_growth
 from initfast.diagnosis.trends import LEAST_POINTS, MOST_IN_ONE_STEP, Trend, trends
 from initfast.stats.layer import Layer
 from initfast.stats.text import number
@@ -45,6 +47,8 @@ def vanishing(net: Net) -> Outcome:
 def _scale(net: Net, rule: str, sign: int) -> Outcome:
     if (unfit := without_trend(net, rule)) is not None:
         yield unfit
+        if net.idle_norm is None:
+            yield from whole_growth(net) if sign > 0 else whole_decay(net)
         return
     least = net.log_limit("variance_ratio") / 2
     graded = [
@@ -56,18 +60,15 @@ def _scale(net: Net, rule: str, sign: int) -> Outcome:
     yield from _trending(net, rule, [(g, s) for g, s in graded if g not in (None, "info")], taken)
     if sign < 0:
         yield from _lost_differences(net, taken)
+    if not taken:
+        yield from whole_growth(net) if sign > 0 else whole_decay(net)
     yield from _trending(net, rule, [(g, s) for g, s in graded if g == "info"], taken)
 
 
 def without_trend(net: Net, rule: str) -> SkippedCheck | None:
     """Why no trend can be looked for in a net; None where one can."""
     if net.idle_norm is not None:
-        return SkippedCheck(
-            rule,
-            f"layer {net.idle_norm} ({net.layers[net.idle_norm].name!r}) is a batch norm in "
-            "evaluation mode that has seen no data and passes its input on: profile the net after "
-            "net.train()",
-        )
+        return net.idle(rule)
     if not net.sequences:
         return SkippedCheck(rule, f"no {LEAST_POINTS} layers of one kind follow one another")
     return None
@@ -139,7 +140,7 @@ def overlaps(span: tuple[int, int], taken: Sequence[tuple[int, int]]) -> bool:
 
 
 def _lost_differences(net: Net, taken: list[tuple[int, int]]) -> Outcome:
-    for run in net.runs:
+    for run in net.passages:
         logs = [log_slope(net.layers[i]) for i in run[1:]]
         log_ratio = sum(logs) / 2
         is_jump = min(logs) < MOST_IN_ONE_STEP * sum(logs)  # a dead layer: no matter of the depth
@@ -163,8 +164,10 @@ def _lost_differences(net: Net, taken: list[tuple[int, int]]) -> Outcome:
 
 def log_slope(layer: Layer) -> float:
     """The logarithm of fan_in Var(w) E[act'(z)^2], z normal with the moments measured."""
-    if layer.weight is None:
-        return 0.0
+    if layer.weight is None or not dense(layer):
+        if layer.input is None or not layer.input.std > 0 or not layer.post.std > 0:
+            return 0.0
+        return 2 * math.log(layer.post.std / layer.input.std)  # as of one slope all over
     square = 1.0
     act = activation_of(layer)
     if act is not None and layer.pre is not None and layer.pre.finite > 1:

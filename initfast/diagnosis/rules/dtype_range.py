@@ -7,8 +7,9 @@ from collections.abc import Iterator
 
 import torch
 
+from initfast.diagnosis.facts import largest
 from initfast.diagnosis.findings import Finding
-from initfast.diagnosis.net import Net, Outcome, largest
+from initfast.diagnosis.net import Net, Outcome
 from initfast.stats.layer import Layer
 from initfast.stats.moments import Moments
 from initfast.stats.text import dtype_name, number, share

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 
 from initfast.diagnosis.causes import batch_norms, cause_and_cure
+from initfast.diagnosis.facts import dense, is_constant, spans
 from initfast.diagnosis.findings import Finding, SkippedCheck
-from initfast.diagnosis.net import Net, Outcome, dense, spans
+from initfast.diagnosis.net import Net, Outcome
 from initfast.diagnosis.rules.depth import (
     explosion,
     log_slope,
@@ -62,6 +63,58 @@ def _gradients(net: Net, rule: str, sign: int) -> Outcome:
             f"{number(first)}",
             *(batch_norms() if by_norms else cause_and_cure(net, stretch.members, sign)),
         )
+
+
+def no_gradient(net: Net) -> Outcome:
+    """The loss's gradient is exactly zero at some layers: nothing that they change changes it."""
+    known = [i for i, x in enumerate(net.sound) if x.grad is not None and x.grad.finite]
+    zero = [i for i in known if _gradient_norm(net.layers[i]) <= net.limits["no_gradient"]]
+    if not zero:
+        return
+    if len(zero) == len(known):
+        yield _no_gradient(net, zero, None)
+        return
+    for cut in sorted({next((j for j in known if j > i and j not in set(zero)), -1) for i in zero}):
+        before = [i for i in zero if i < cut] if cut >= 0 else zero
+        if not before or _is_told(net, cut):
+            continue
+        yield _no_gradient(net, before, cut if cut >= 0 else None)
+        return
+
+
+def _is_told(net: Net, cut: int) -> bool:
+    """Whether the layer behind the last without a gradient is of constant output.
+
+    Zero weights are the usual start of a residual branch's last layer, of its last norm and of a
+    head: these learn first. All else that makes a layer constant has a finding of its own.
+    """
+    layer = net.layers[cut]
+    is_zero = is_constant(layer) and layer.weight is not None and not layer.weight.moments.mean
+    return cut >= 0 and (not layer.post.m2 or is_zero)
+
+
+def _no_gradient(net: Net, zero: list[int], cut: int | None) -> Finding:
+    ends = [repr(net.layers[i].name) for i in (zero[0], zero[-1])]
+    which = f"at {len(zero)} layers, {' to '.join(ends)}" if len(zero) > 1 else f"at {ends[0]}"
+    where = "at every layer" if cut is None else f"{which}, and not at layer {cut}"
+    between = (
+        "the loss does not depend on what the net returns, or only where it is flat"
+        if cut is None
+        else f"between layer {zero[-1]} and layer {cut} ({net.layers[cut].name!r}) something has a "
+        "slope of zero: round, sign, argmax, a clamp beyond its range, a comparison, a product "
+        "with zero"
+    )
+    return net.finding(
+        "no_gradient",
+        "error",
+        (zero[0], zero[-1]),
+        "no_gradient",
+        0.0,
+        f"the gradient is exactly zero {where}",
+        between,
+        "let the gradient pass there, as by a straight-through estimator (Bengio, Léonard & "
+        "Courville 2013): y = x + (f(x) - x).detach()",
+    )
 
 
 def _without_gradient(net: Net, rule: str) -> Outcome:

@@ -5,16 +5,9 @@ from __future__ import annotations
 import math
 
 from initfast.diagnosis.advice import activation_in, activation_of, needed
+from initfast.diagnosis.facts import dense, is_constant, spans, units_of
 from initfast.diagnosis.findings import SkippedCheck
-from initfast.diagnosis.net import (
-    DEVIATIONS,
-    Net,
-    Outcome,
-    dense,
-    is_constant,
-    spans,
-    units_of,
-)
+from initfast.diagnosis.net import DEVIATIONS, Net, Outcome
 from initfast.ops.activations import CLAMPS, GATES, RECTIFIERS
 from initfast.stats.layer import Layer, Weight
 from initfast.stats.moments import Moments
@@ -25,6 +18,9 @@ CONFIDENCE = 0.95
 
 def saturation(net: Net) -> Outcome:
     """An activation works where it is flat and passes no gradient."""
+    if net.idle_norm is not None:
+        yield net.idle("saturation")
+        return
     for act in dict.fromkeys(activation_in(layer.op) for layer in net.sound):
         if act is None:
             continue
@@ -81,7 +77,7 @@ def dead_units(net: Net) -> Outcome:
         n, dead = layer.units or 0, layer.dead_units or 0
         samples = layer.post.count // (n or 1)
         limit = n * net.limits["dead_units"]
-        if not _may_die(layer) or not samples or dead <= limit:
+        if not _may_die(layer) or not samples or dead <= limit or i in net.after_constant:
             continue
         active = _least_active(layer)
         if active > net.limits["unit_activity"]:
@@ -134,16 +130,23 @@ def _least_active(layer: Layer) -> float:
 
 
 def _start_anew(net: Net, i: int) -> str:
-    """Code that fills a layer's weight anew and makes its bias, if it has one, zero."""
-    code, layer = net.refill(i, i, activation_of(net.layers[i])), net.layers[i]
+    """Code that fills a layer's weight anew and makes its bias, if it has one, zero.
+
+    Few units may be dead again at once. At the net's end their rectifier is left out, and the bias
+    moved to where half of the pre-activations that were measured are positive.
+    """
+    layer = net.layers[i]
+    code = net.refill(i, i, activation_of(layer))
     if not code or not layer.type:
         return code
-    return (
-        f"{code}\n"
-        f'bias = getattr({net.root}.get_submodule({layer.name!r}), "bias", None)\n'
-        "if bias is not None:\n"
-        "    initfast.init.zeros_(bias)"
-    )
+    bias = f'bias = getattr({net.root}.get_submodule({layer.name!r}), "bias", None)\n'
+    if layer.is_returned and units_of(layer) < net.limits["few_units"] and layer.pre:
+        types = zip(layer.also, layer.also_types, strict=False)
+        act = next((name for name, kind in types if "LU" in kind), "")
+        identity = "torch.nn.Identity()"
+        drop = f"import torch\n{net.root}.set_submodule({act!r}, {identity})\n" if act else ""
+        return f"{drop}{bias}if bias is not None:\n    bias.data.sub_(report.layers[{i}].pre.mean)"
+    return f"{code}\n{bias}if bias is not None:\n    initfast.init.zeros_(bias)"
 
 
 def _why_dead(layer: Layer) -> str:
@@ -158,7 +161,7 @@ def collapse(net: Net) -> Outcome:
     for i, layer in enumerate(net.sound):
         post = layer.post
         act = activation_in(layer.op)
-        if not (dense(layer) or act) or post.finite < 8:
+        if not (dense(layer) or act) or post.finite < 8 or i in net.after_constant:
             continue
         if act in GATES:
             continue  # a gate is a constant 1/2 where its input is small, and loses nothing
@@ -185,7 +188,7 @@ def collapse(net: Net) -> Outcome:
             f"the output is {number(post.mean)} with a std of {number(post.std)} only",
             _why_dead(layer),
             "start the bias at zero and the weight with the right variance",
-            net.refill(i, i, activation_of(layer)),
+            _start_anew(net, i),
         )
 
 

@@ -6,8 +6,9 @@ import math
 
 import torch
 
+from initfast.diagnosis.facts import dense, spans
 from initfast.diagnosis.masks import HEADROOM, reach
-from initfast.diagnosis.net import DEVIATIONS, Net, Outcome, dense, spans
+from initfast.diagnosis.net import DEVIATIONS, Net, Outcome
 from initfast.diagnosis.origin import described, explains, origin
 from initfast.stats.layer import Layer
 from initfast.stats.moments import Moments

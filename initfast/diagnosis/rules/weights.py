@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from initfast.diagnosis.advice import call, needed
+from initfast.diagnosis.facts import dense, is_constant, spans
 from initfast.diagnosis.findings import Finding
-from initfast.diagnosis.net import Net, Outcome, dense, is_constant, spans
+from initfast.diagnosis.net import Net, Outcome
 from initfast.diagnosis.topology import parents
 from initfast.ops.activations import RECTIFIERS
 from initfast.stats.layer import Layer
 from initfast.stats.text import number
+
+EPS = 1e-7
+"""A hundredth of the eps that torch's norms add to the variance."""
 
 
 def symmetric_units(net: Net) -> Outcome:
@@ -57,11 +61,11 @@ def _cut(net: Net, i: int) -> Finding:
 
 def weight_scale(net: Net) -> Outcome:
     """The variance of a weight is that of no usual initialiser."""
-    odd, large = [], {}
+    odd, large, lost = [], {}, {}
     for i, layer in enumerate(net.layers):
         if not dense(layer) or layer.weight is None or not layer.weight.std > 0:
             continue
-        if net.initialiser(i) is not None:
+        if net.initialiser(i) is not None or i in net.rescaled:
             continue
         scale = layer.weight.scale * (layer.weight.moments.rms / layer.weight.std) ** 2
         off = scale / needed(net.activation(i))
@@ -69,8 +73,11 @@ def weight_scale(net: Net) -> Outcome:
         is_wide = reach > net.limits["unit_factor"]  # else its input is scaled down to fit it
         if off > net.limits["weight_variance"] and is_wide and i not in net.normed:
             large[i] = off
+        elif off < net.limits["weight_lost"] and _is_on_the_way(net, i):
+            lost[i] = off
         else:
             odd.append(i)
+    yield from _lost(net, lost)
     for first, last in spans(large):
         worst = max((i for i in large if first <= i <= last), key=large.__getitem__)
         act = net.activation(worst)
@@ -95,6 +102,37 @@ def weight_scale(net: Net) -> Outcome:
             float(len(odd)),
             f"the weights of {len(odd)} layers have the variance of no usual initialiser for "
             "their activation",
+        )
+
+
+def _is_on_the_way(net: Net, i: int) -> bool:
+    """Whether what follows takes a layer's output alone: no residual sum, no head."""
+    layer = net.layers[i]
+    if layer.is_returned or layer.weight is None:
+        return False
+    if i in net.normed:  # less than its eps, or than a bias: nothing for it to normalise
+        rms = layer.input.rms if layer.input else 1.0
+        return layer.weight.scale * rms**2 < EPS
+    if not any(dense(x) for x in net.layers[i + 1 :]):
+        return False
+    return i not in net.untaken or not any(x.op.startswith("add") for x in net.layers)
+
+
+def _lost(net: Net, lost: dict[int, float]) -> Outcome:
+    for first, last in spans(lost):
+        worst = min((i for i in lost if first <= i <= last), key=lost.__getitem__)
+        act = net.activation(worst)
+        yield net.finding(
+            "weight_scale",
+            "warning",
+            (first, last),
+            "weight_lost",
+            lost[worst],
+            f"at layer {worst} fan_in × {_square(net.layers[worst])} is {lost[worst]:.3g} times "
+            f"the {needed(act):.3g} at which {act.name if act else 'a linear layer'} holds its "
+            "scale: next to nothing of the signal, or of a gradient, passes",
+            advice=f"use {call(act).removeprefix('initfast.init.')}",
+            code=net.refill(first, last, act),
         )
 
 

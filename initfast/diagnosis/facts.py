@@ -1,0 +1,57 @@
+"""What the numbers of one layer tell of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+
+from initfast.stats.layer import Layer
+from initfast.stats.moments import Moments
+
+
+def nonfinite(layer: Layer) -> float:
+    """The share of NaN and infinity in its output, or before its activation if that is more."""
+    found = [layer.post] if layer.pre is None else [layer.post, layer.pre]
+    return max(m.nonfinite_share for m in found)
+
+
+def dense(layer: Layer) -> bool:
+    """Whether a layer is a linear layer or a convolution whose weight is known."""
+    return layer.weight is not None and layer.op.lower().startswith(("linear", "conv"))
+
+
+def units_of(layer: Layer) -> int:
+    """How many units a layer has: channels of a convolution, else entries of the last dimension."""
+    spatial = re.match(r"Conv(?:Transpose)?(\d)d", layer.op)
+    at = -1 - (int(spatial[1]) if spatial else 0)
+    return layer.units or (layer.shape[at] if len(layer.shape) >= -at else 1)
+
+
+def is_passage(layer: Layer) -> bool:
+    """Whether a layer is a function of the one tensor that it takes, without weights."""
+    is_one = layer.input is not None and layer.input.std > 0 and not layer.further_inputs
+    return is_one and layer.weight is None and not layer.weights and not layer.op.startswith("add")
+
+
+def is_constant(layer: Layer) -> bool:
+    """Whether all weights of a layer are one number."""
+    weight = layer.weight
+    return weight is not None and weight.moments.count > 1 and weight.moments.m2 == 0
+
+
+def spans(indices: Iterable[int]) -> Iterator[tuple[int, int]]:
+    """The first and last of each group of neighbouring places, at most two apart."""
+    first = last = -9
+    for i in sorted(indices):
+        if i - last > 2:
+            if first >= 0:
+                yield first, last
+            first = i
+        last = i
+    if first >= 0:
+        yield first, last
+
+
+def largest(m: Moments) -> float:
+    """The largest finite magnitude; 0 where there is none."""
+    return max(abs(m.min), abs(m.max)) if m.finite else 0.0

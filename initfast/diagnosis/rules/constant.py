@@ -1,0 +1,170 @@
+"""Checks of what is the same for every input: constant norms, constant outputs, one direction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from initfast.diagnosis.advice import activation_in
+from initfast.diagnosis.facts import dense, is_constant
+from initfast.diagnosis.findings import Finding
+from initfast.diagnosis.net import Net, Outcome
+from initfast.diagnosis.norms import is_norm
+from initfast.diagnosis.topology import fingerprint
+from initfast.ops.activations import RECTIFIERS
+from initfast.stats.layer import Layer
+from initfast.stats.text import number
+
+
+def constant_output(net: Net) -> Outcome:
+    """The output, of a norm or of the net, is the same for every input."""
+    if net.idle_norm is not None:
+        yield net.idle("constant_output")
+        return
+    yield from _constant_norms(net)
+    yield from _under_eps(net)
+    yield from _same_for_every_input(net)
+
+
+def _constant_norms(net: Net) -> Iterator[Finding]:
+    for i, layer in enumerate(net.sound):
+        z = layer.pre or layer.post
+        if not is_norm(layer) or z.finite < 8 or not z.std <= net.limits["constant_norm"]:
+            continue
+        fed_by_constant = layer.input is not None and not layer.input.m2
+        is_dead = activation_in(layer.op) in RECTIFIERS and not layer.post.rms
+        if fed_by_constant or is_dead or not _is_all_that_passes(net, i):
+            continue  # constant before; dead_units speaks of it; a branch that starts at zero
+        if any(activation_in(x.op) and not x.post.m2 for x in net.sound[:i]):
+            return  # an activation before it is constant, and has a finding
+        alone = layer.shape[-1:] == (1,) or z.m2 > 0
+        name, module = layer.name, f"{net.root}.get_submodule({layer.name!r})"
+        yield net.finding(
+            "constant_output",
+            "error",
+            (i, i),
+            "constant_norm",
+            z.std,
+            f"the norm's output has a std of {number(z.std)} around {number(z.mean)}: nothing of "
+            "the input passes",
+            "each value is normalised by itself, so that what is left of it is zero"
+            if alone
+            else "its weight is zero, or the mean square of its input exceeds its dtype",
+            "leave the norm out, or normalise over more than one value"
+            if alone
+            else "fill its weight with ones, and let it compute in float32",
+            ""
+            if not net.root or not layer.type
+            else f"import torch\n{net.root}.set_submodule({name!r}, torch.nn.Identity())"
+            if alone
+            else f"initfast.init.ones_({module}.weight)",
+        )
+        return
+
+
+def _is_all_that_passes(net: Net, i: int) -> bool:
+    """Whether a layer with weights, or the caller of the net, takes a layer's output alone."""
+    output, is_pooled = fingerprint(net.layers[i].post), False
+    if net.layers[i].is_returned:
+        return True
+    for layer in net.sound[i + 1 :]:
+        if layer.op.startswith("add") or layer.input is None:
+            continue
+        if fingerprint(layer.input) == output:
+            if layer.is_returned or (dense(layer) and not is_pooled):
+                return True
+            if dense(layer):
+                return False  # a gate's way, as in squeeze and excite
+            is_pooled |= layer.post.count != layer.input.count
+            output = fingerprint(layer.post)
+    return False
+
+
+def _under_eps(net: Net) -> Iterator[Finding]:
+    found = [i for i, x in enumerate(net.sound) if is_norm(x) and _eps_prevails(net, x)]
+    if not found:
+        return
+    i, more = found[0], len(found) - 1
+    layer, before = net.layers[i], net.source(found[0])
+    first = before if before is not None and dense(net.layers[before]) else i
+    act = net.activation(first)
+    std = layer.input.std if layer.input else 0.0
+    yield net.finding(
+        "constant_output",
+        "warning",
+        (first, i),
+        "eps",
+        std,
+        f"the norm's input has a std of {number(std)} only, so that its output has "
+        f"{number((layer.pre or layer.post).std)} in place of 1"
+        + (f"; so it is at {more} norms after it" if more else ""),
+        "a norm's eps, 1e-5 in torch, is more than the variance: it no longer normalises",
+        "draw the weights before it larger",
+        "" if first == i else net.refill(first, found[-1], act),
+    )
+
+
+def _eps_prevails(net: Net, layer: Layer) -> bool:
+    z, x = layer.pre or layer.post, layer.input
+    if x is None or not z.std > net.limits["constant_norm"]:
+        return False
+    return z.std < 0.5 and 0 < x.std < net.limits["eps"]
+
+
+def spread(layer: Layer) -> float | None:
+    """The std over the samples, None where it was not measured."""
+    return getattr(layer, "batch_std", None)
+
+
+def correlation(layer: Layer) -> float | None:
+    """The mean inner product of two samples, over their mean square; None where not measured."""
+    return getattr(layer, "correlation", None)
+
+
+def _same_for_every_input(net: Net) -> Iterator[Finding]:
+    known = {i: s for i, x in enumerate(net.sound) if (s := spread(x)) is not None}
+    start = next((s for s in known.values() if s > 0), 0.0)
+    line = net.limits["constant_output"]
+    for i, s in known.items():
+        layer = net.layers[i]
+        if not layer.is_returned or is_constant(layer) or not s < line * start:
+            continue
+        if not layer.std > 0 or s > layer.std / 20:
+            continue  # small, and not beside what is constant: vanishing speaks of it
+        first = next(j for j in known if j <= i and known[j] < line**0.5 * start)
+        yield net.finding(
+            "constant_output",
+            "error",
+            (first, i),
+            "constant_output",
+            s / start,
+            f"the output is the same for every input: over the samples its std is {number(s)}, "
+            f"over all values {number(layer.std)}",
+            "what depends on the input has faded on the way; what is left comes from the biases",
+            "draw the weights of these layers larger, or put norms between",
+            net.refill(first, i, net.activation(first)),
+        )
+        return
+
+
+def one_direction(net: Net) -> Outcome:
+    """All samples end up pointing in one direction, in a net without residual sums."""
+    if any(x.op.startswith("add") for x in net.layers) or net.idle_norm is not None:
+        return
+    known = [(i, c) for i, x in enumerate(net.sound) if (c := correlation(x)) is not None]
+    known = [(i, c) for i, c in known if net.layers[i].is_output]
+    if len(known) < 2:
+        return
+    (first, begin), (last, end) = known[0], known[-1]
+    if not (end > net.limits["correlation"] and begin < net.limits["correlation_before"]):
+        return
+    yield net.finding(
+        "one_direction",
+        "warning",
+        (first, last),
+        "correlation",
+        end,
+        f"the correlation of two samples grows from {begin:.3f} to {end:.4f}: the net tells them "
+        "apart less and less",
+        "a plain stack brings samples together at every layer (Poole et al. 2016)",
+        "add residual connections or batch norms",
+    )

@@ -1,0 +1,94 @@
+"""Checks of torch's recurrent modules, from their weights: the steps run inside one call."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from initfast.diagnosis.findings import Finding, SkippedCheck
+from initfast.diagnosis.net import Net, Outcome
+from initfast.stats.layer import Layer
+from initfast.stats.text import number
+
+GATES = {"RNN": 1, "LSTM": 4, "GRU": 3}
+"""How many square matrices a recurrent weight holds."""
+
+
+def recurrent(net: Net) -> Outcome:
+    """A recurrent weight makes the state saturate, or lets nothing of the input in."""
+    seen: set[str] = set()
+    for i, layer in enumerate(net.sound):
+        kind = kind_of(layer)
+        if kind is None or not layer.weights or layer.name in seen:
+            continue
+        seen.add(layer.name)
+        yield from _wide(net, i, kind)
+        yield from _closed(net, i)
+        yield SkippedCheck(
+            "recurrent",
+            f"what happens from step to step inside {layer.name!r} ({kind}) is not measured, nor "
+            "how gradients fade over the steps: its weights alone are judged",
+        )
+
+
+def kind_of(layer: Layer) -> str | None:
+    """RNN, LSTM or GRU; None of any other module."""
+    return next((base for base in (*layer.bases, layer.type) if base in GATES), None)
+
+
+def radius(layer: Layer) -> dict[str, float]:
+    """Of each recurrent weight the spectral radius that random entries have (Girko 1985)."""
+    found = {n: w for n, w in layer.weights.items() if n.startswith("weight_hh")}
+    return {n: w.std * math.sqrt(w.fan_in) for n, w in found.items()}
+
+
+def _wide(net: Net, i: int, kind: str) -> Iterator[Finding]:
+    layer = net.layers[i]
+    radii = {n: r for n, r in radius(layer).items() if r > net.limits["spectral_radius"]}
+    if not radii:
+        return
+    most = max(radii.values())
+    path = f"{layer.name}." if layer.name else ""
+    code = "".join(
+        f"for part in {net.root}.get_parameter({path + name!r}).data.chunk({GATES[kind]}):\n"
+        "    initfast.init.orthogonal_(part)\n"
+        for name in radii
+    )
+    yield net.finding(
+        "recurrent",
+        "error" if most > net.limits["spectral_radius"] ** 2 else "warning",
+        (i, i),
+        "spectral_radius",
+        most,
+        f"the recurrent weight of {kind} {layer.name!r} has a spectral radius of about {most:.3g}",
+        "at every step it multiplies the state by as much: the state saturates or grows, and so "
+        "do gradients",
+        "start it orthogonal (Saxe et al. 2014): a spectral radius of 1",
+        code.rstrip() if net.root else "",
+    )
+
+
+def _closed(net: Net, i: int) -> Iterator[Finding]:
+    layer = net.layers[i]
+    inner = {n: w for n, w in layer.weights.items() if n.startswith("weight_ih")}
+    small = {n: w for n, w in inner.items() if 0 < w.scale < net.limits["weight_lost"] ** 0.5}
+    if not small:
+        return
+    path = f"{layer.name}." if layer.name else ""
+    least = min(w.scale for w in small.values())
+    code = "".join(
+        f"w = {net.root}.get_parameter({path + name!r})\ninitfast.init.xavier_uniform_(w)\n"
+        for name in small
+    )
+    yield net.finding(
+        "recurrent",
+        "warning",
+        (i, i),
+        "weight_lost",
+        least,
+        f"fan_in × Var(w) of the input's weights of {layer.name!r} is {number(least)}: next to "
+        "nothing of the input reaches the state",
+        "",
+        "draw them anew",
+        code.rstrip() if net.root else "",
+    )
