@@ -12,7 +12,13 @@ from torch import nn
 
 from initfast.collectives import together
 from initfast.diagnosis.findings import SEVERITIES, Finding, summary, summary_html
-from initfast.repair import faults_of_scale, faults_of_values, remarks
+from initfast.repair import (
+    faults_of_fans,
+    faults_of_scale,
+    faults_of_ties,
+    faults_of_values,
+    remarks,
+)
 from initfast.repair.audit_table import table
 from initfast.repair.examined import Check, Examined
 from initfast.repair.faults_across_ranks import compare_ranks
@@ -29,8 +35,8 @@ CHECKS: dict[str, Check] = {
         faults_of_values.same_bits,
         faults_of_scale.off_scheme,
         faults_of_scale.depth_scale,
-        faults_of_scale.wrong_fan,
-        faults_of_scale.tied_scale,
+        faults_of_fans.wrong_fan,
+        faults_of_ties.tied_scale,
         faults_of_values.padding_row,
         faults_of_values.norm_like_a_matrix,
     )
