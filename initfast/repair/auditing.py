@@ -22,7 +22,8 @@ from initfast.repair import (
 from initfast.repair.audit_table import table
 from initfast.repair.examined import Check, Examined
 from initfast.repair.faults_across_ranks import compare_ranks
-from initfast.repair.laws_of_weights import SCHEMES, Fit, fit, law_in_words, places
+from initfast.repair.fitting_schemes import Fit, fit
+from initfast.repair.laws_of_weights import SCHEMES, law_in_words, places
 from initfast.repair.parameter_facts import ParameterFacts, facts_of, owned
 from initfast.stats.as_dict import json_text
 from initfast.stats.text import WIDTH, escape, shown
