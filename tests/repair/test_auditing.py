@@ -1,11 +1,11 @@
 """audit(): what it says of nets that are well, and of every kind of fault, injected."""
 
 import itertools
-import json
 import math
 
 import pytest
 import torch
+from repair.small_transformers import Decoder, mlp
 from torch import nn
 
 import initfast
@@ -23,55 +23,6 @@ def serious(net):
 
 def named(net):
     return [(f.rule, f.names[0]) for f in serious(net)]
-
-
-def mlp(count=6, width=64):
-    layers = [m for _ in range(count) for m in (nn.Linear(width, width), nn.ReLU())]
-    return nn.Sequential(*layers)
-
-
-class Attention(nn.Module):
-    def __init__(self, d):
-        super().__init__()
-        self.wq, self.wk, self.wv, self.wo = (nn.Linear(d, d, bias=False) for _ in range(4))
-
-
-class FeedForward(nn.Module):
-    def __init__(self, d):
-        super().__init__()
-        self.w1, self.w3 = (nn.Linear(d, 2 * d, bias=False) for _ in range(2))
-        self.w2 = nn.Linear(2 * d, d, bias=False)
-
-
-class Block(nn.Module):
-    def __init__(self, d):
-        super().__init__()
-        self.attention, self.feed_forward = Attention(d), FeedForward(d)
-        self.norm = nn.RMSNorm(d)
-
-
-class Decoder(nn.Module):
-    """Everything normal of std 0.02, the head tied to the embedding."""
-
-    def __init__(self, depth=6, d=64, vocabulary=500, tied=True):
-        super().__init__()
-        self.embedding = nn.Embedding(vocabulary, d)
-        self.positions = nn.Embedding(50, d)
-        self.layers = nn.ModuleList(Block(d) for _ in range(depth))
-        self.lm_head = nn.Linear(d, vocabulary, bias=False)
-        for module in self.modules():
-            if isinstance(module, (nn.Linear, nn.Embedding)):
-                nn.init.normal_(module.weight, std=0.02)
-        if tied:
-            self.lm_head.weight = self.embedding.weight
-
-    def scaled(self, *names):
-        """These weights of every block scaled by 1 / √(2 (l + 1))."""
-        for depth, block in enumerate(self.layers):
-            for name in names:
-                std = 0.02 / math.sqrt(2 * (depth + 1))
-                nn.init.normal_(block.get_parameter(f"{name}.weight"), std=std)
-        return self
 
 
 # ---- each kind of fault, and the same net without it ----
@@ -245,81 +196,3 @@ def test_a_head_that_should_be_tied_and_is_not():
     assert serious(net) == []
     nn.init.normal_(net.lm_head.weight, std=0.125)
     assert [f.rule for f in serious(net)] == ["tied_scale"]
-
-
-# ---- facts ----
-
-
-def test_schemes_that_fit():
-    assert audit(mlp()).schemes == ("torch",)
-    assert audit(Decoder()).schemes == ("hf",)
-    found = audit(Decoder().scaled("attention.wo"))
-    assert found.schemes == () and "gpt2" in found.schemes_by_kind["embedding"]
-    net = Decoder()
-    for name, w in net.named_parameters():
-        if name.endswith(("wo.weight", "w2.weight")):
-            nn.init.normal_(w, std=0.02 / math.sqrt(12))
-    assert audit(net).schemes == ("gpt2",)
-
-
-def test_torchtitans_llama3_is_told_as_it_is():
-    net = Decoder(tied=False).scaled("attention.wo", "feed_forward.w2", "feed_forward.w3")
-    net.positions = None
-    nn.init.normal_(net.embedding.weight)
-    s = 64**-0.5
-    nn.init.trunc_normal_(net.lm_head.weight, std=s, a=-3 * s, b=3 * s)
-    nn.init.trunc_normal_(net.layers[0].attention.wq.weight, std=0.02)
-    found = audit(net)
-    assert found.schemes == ("torchtitan",)
-    assert "cut at 3 sigma" in str(found["lm_head.weight"].family)
-    assert "never cut" in str(found["layers.0.attention.wq.weight"].family)
-    text = " ".join(str(found).split())
-    assert text.count("scaled by 1/√(2 (l + 1))") == 2
-    assert "w1 has std 0.0" in text and "w3 0.01" in text
-
-
-def test_what_is_always_told():
-    net = Decoder()
-    nn.init.zeros_(net.layers[5].norm.weight)
-    found = audit(net)
-    assert found["embedding.weight"].tied == ("lm_head.weight",)
-    assert found["lm_head.weight"] is found["embedding.weight"]
-    text = " ".join(str(found).split())
-    assert "Tied: 'embedding.weight', 'lm_head.weight' are one tensor." in text
-    assert "not scaled by depth" in text and "Starts at zero: 'layers.#.norm.weight'." in text
-    assert all(len(line) <= 100 for line in str(found).splitlines())
-    with pytest.raises(KeyError, match="no parameter is named 'nothing'"):
-        _ = found["nothing"]
-
-
-def test_a_memory_that_is_shared_is_tied():
-    net = nn.ModuleList([nn.Linear(9, 9), nn.Linear(9, 9)])
-    net[1].weight.data = net[0].weight.data
-    assert audit(net)["1.weight"].name == "0.weight"
-    assert serious(net) == []
-
-
-def test_as_json():
-    net = mlp(2)
-    net[0].weight.data[0, 0] = math.nan
-    found = audit(net)
-    plain = json.loads(found.to_json())
-    assert [f["name"] for f in plain["facts"]] == [n for n, _ in net.named_parameters()]
-    assert plain["findings"][0]["rule"] == "unfilled_memory"
-    assert plain["facts"][0]["family"]["name"] == found.facts[0].family.name
-    assert len(found) == 4 and found._repr_html_().startswith("<pre>#.weight")
-
-
-def test_names_as_a_terminal_may_show_them():
-    net = nn.Module()
-    net.register_parameter("a\x1b[31m", nn.Parameter(torch.randn(30)))
-    assert "\x1b" not in str(audit(net))
-
-
-def test_nothing_is_changed():
-    net = Decoder()
-    state, versions = torch.get_rng_state(), [p._version for p in net.parameters()]
-    audit(net)
-    assert torch.equal(state, torch.get_rng_state()) and net.training
-    assert versions == [p._version for p in net.parameters()]
-    assert all(p.grad is None for p in net.parameters())
