@@ -77,7 +77,7 @@ class Recorder(KnownTensors):
         acts, alphas, betas, _ = zip(*calls, strict=True)
         x_row = self.row(x, kernels)
         y, rows, live = LINEAR_ACT_CHAIN(kernels, x, weights, biases, acts, alphas, betas)
-        first = self._rows.add(rows.view(-1, 8), 3 * len(layers))
+        first = self._rows.add(rows.flatten(0, 1), 3 * len(layers))
         widths = [weight.shape[0] for weight in weights]
         mask = self._rows.add_mask(live, widths)
         self._add_linears(layers, widths, x, x_row, first, range(mask, mask + len(layers)))
@@ -253,9 +253,6 @@ class Recorder(KnownTensors):
     ) -> None:
         """Add the event of an operator that has made y."""
         self._events.append(new_event(source, call, y.shape, y.dtype, pre, post, live))
-        if call is None and source.weight is None and "Norm" not in source.kind:
-            # Here infinities may be an attention mask's.
-            self._marks.look_for_nan(post, y, self._rows)
         if self.gradients is not None:
             self.gradients.output(post, y)
         self._look(post if pre is None else pre, 1 if pre is None else 2)

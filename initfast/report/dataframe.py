@@ -31,7 +31,10 @@ def frame_of(layers: Sequence[Layer]) -> pandas.DataFrame:
 
 
 _OWN = ("name", "op", "type", "input_shape", "shape", "dtype")
-_OUTPUT = ("mean", "std", "rms", "min", "max", "zeros", "saturated", "nonfinite")
+_OUTPUT = (
+    *("mean", "std", "rms", "min", "max", "zeros", "saturated", "nonfinite", "nan", "inf"),
+    *("skew", "kurtosis", "smallest", "dynamic_range", "crest"),
+)
 _DERIVED = ("dead_units", "gain", "grad_to_weight")
 _COLUMNS = (
     *_OWN,
