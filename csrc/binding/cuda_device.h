@@ -81,7 +81,7 @@ class Statistics {
     if (partial_.numel() < bytes) partial_ = new_tensor({bytes}, ScalarType::Byte, partial_);
     return {static_cast<Moments*>(partial_.mutable_data_ptr()),
             reinterpret_cast<unsigned*>(live_flags(ticket_place(units_))),
-            static_cast<double*>(moments_.mutable_data_ptr()) + 8 * row};
+            static_cast<double*>(moments_.mutable_data_ptr()) + kColumns * row};
   }
 
  private:

@@ -3,13 +3,11 @@
 
 #include "binding/moment_rows.h"
 
-// Writes the moments of `count` numbers at `data`, one after the other, to the eight columns of `row`;
-// returns how many are non-finite. `dtype` counts as dtype.h does; the caller has seen to it that
-// there are kernels and memory.
-extern "C" __attribute__((visibility("default"))) int64_t initfast_measure(const void* data,
-                                                                           int64_t count, int dtype,
-                                                                           double* row) {
+// Writes the moments of `count` numbers at `data`, one after the other, to the columns of `row`.
+// `dtype` counts as dtype.h does; the caller has seen to it that there are kernels and memory.
+extern "C" __attribute__((visibility("default"))) void initfast_measure(const void* data,
+                                                                        int64_t count, int dtype,
+                                                                        double* row) {
   const auto moments = initfast::measure(data, count, static_cast<initfast::Dtype>(dtype));
-  initfast::write_moments(moments, row);
-  return moments.nonfinite;
+  initfast::generic::write_row(moments, row);
 }

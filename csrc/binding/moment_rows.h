@@ -8,13 +8,6 @@
 
 namespace initfast {
 
-// A row of eight columns.
-inline void write_moments(const Moments& m, double* row) {
-  const double columns[] = {double(m.count), double(m.nonfinite), double(m.zero),
-                            double(m.saturated), m.mean, m.m2, m.min, m.max};
-  for (double column : columns) *row++ = column;
-}
-
 // Every step-th of `count` slots, merged in order.
 inline Moments merged(const Moments* slots, int64_t count, int64_t step = 1) {
   Moments total = generic::no_moments();
@@ -28,14 +21,14 @@ inline std::array<Moments, 2> merged_pair(const std::vector<Moments>& slots, int
   return {merged(slots.data(), count, 2), merged(slots.data() + 1, count - 1, 2)};
 }
 
-// A row of eight columns for each, on the device of `like`; a single one has no dimension of rows.
+// A row for each, on the device of `like`; a single one has no dimension of rows.
 template <size_t kRows>
 Tensor moment_rows(const std::array<Moments, kRows>& rows, const Tensor& like) {
-  std::vector<int64_t> sizes{int64_t(kRows), 8};
+  std::vector<int64_t> sizes{int64_t(kRows), kColumns};
   if (kRows == 1) sizes.erase(sizes.begin());
   Tensor out = new_tensor(sizes, ScalarType::Double, like);
   double* data = static_cast<double*>(out.mutable_data_ptr());
-  for (size_t row = 0; row < kRows; ++row) write_moments(rows[row], data + 8 * row);
+  for (size_t row = 0; row < kRows; ++row) generic::write_row(rows[row], data + kColumns * row);
   return out;
 }
 

@@ -131,12 +131,12 @@ std::tuple<Tensor, Tensor, Tensor> linear_act_chain(Tensor x, std::vector<Tensor
   const Dtype dtype = dtype_of(x, "linear_act_chain", "x");
   const size_t n = weights.size();
   const int64_t units = units_of_chain(weights, biases.size(), names.size(), alphas.size(), betas.size());
-  Tensor moments = new_tensor({int64_t(n), 3, 8}, ScalarType::Double, x);
+  Tensor moments = new_tensor({int64_t(n), 3, kColumns}, ScalarType::Double, x);
   Tensor live = no_units_live(units, x);
   double* row = static_cast<double*>(moments.mutable_data_ptr());
   uint8_t* flags = static_cast<uint8_t*>(live.mutable_data_ptr());
   const auto write = [&](const LinearMoments& layer) {
-    for (const Moments& m : layer) write_moments(m, std::exchange(row, row + 8));
+    for (const Moments& m : layer) generic::write_row(m, std::exchange(row, row + kColumns));
   };
   TileChain tiles;
   std::vector<LinearOperands> operands;  // alive until the tiles have run

@@ -44,7 +44,7 @@ class CpuChain {
   CpuChain(const std::vector<ChainLayer>& layers, Dtype dtype, const Tensor& like)
       : layers_(layers),
         dtype_(dtype),
-        moments_(new_tensor({int64_t(layers.size()), 2, 8}, ScalarType::Double, like)) {}
+        moments_(new_tensor({int64_t(layers.size()), 2, kColumns}, ScalarType::Double, like)) {}
 
   Tensor moments() const { return moments_; }
 
@@ -53,12 +53,12 @@ class CpuChain {
     if (!at_z_) {
       const ActBackwardOperands in{dtype_, layer.act, grad, layer.z};
       grad = layer.room_for_grad_z();
-      write_moments(through_activation(in, grad)[1], result_row(i));
+      generic::write_row(through_activation(in, grad)[1], result_row(i));
     }
     at_z_ = false;
     if (fits_tiles(layer, dtype_)) return backward_by_tiles(i, grad, further, found);
     return backward_by_products(layer, grad, further, found, [&](const Tensor& weight) {
-      write_moments(measure(weight, dtype_), weight_row(i));
+      generic::write_row(measure(weight, dtype_), weight_row(i));
     });
   }
 
@@ -93,17 +93,19 @@ class CpuChain {
     if (layer.wants_weight_moments) args.grad_weight_partial = slots.data() + x_slots;
     run_tiles(kernels().linear_act_backward, args,
               product_grain(2 * in.rows * in.cols * in.depth, args.tiles()));
-    if (at_z_) write_moments(merged(slots.data(), x_slots), result_row(i - 1));
-    write_moments(merged(slots.data() + x_slots, weight_slots), weight_row(i));
+    if (at_z_) generic::write_row(merged(slots.data(), x_slots), result_row(i - 1));
+    generic::write_row(merged(slots.data() + x_slots, weight_slots), weight_row(i));
     return grad_x;
   }
 
-  double* result_row(size_t i) { return static_cast<double*>(moments_.mutable_data_ptr()) + 16 * i; }
-  double* weight_row(size_t i) { return result_row(i) + 8; }
+  double* result_row(size_t i) {
+    return static_cast<double*>(moments_.mutable_data_ptr()) + 2 * kColumns * i;
+  }
+  double* weight_row(size_t i) { return result_row(i) + kColumns; }
 
   const std::vector<ChainLayer>& layers_;
   Dtype dtype_;
-  Tensor moments_;  // of the gradients at each layer's result and weight, [layers, 2, 8]
+  Tensor moments_;  // of the gradients at each layer's result and weight, [layers, 2, columns]
   bool at_z_ = false;  // whether the gradient is at z already, and measured: the layer above saw to it
 };
 

@@ -64,7 +64,7 @@ void launch_moments(const Device& device, Tensor x, Dtype dtype, const cuda::Red
 Tensor moments(Tensor x) {
   const Dtype dtype = dtype_of(x, "moments", "x");
   const Device device(x, "moments", "x");
-  Statistics statistics(device, x, 0, {8});
+  Statistics statistics(device, x, 0, {kColumns});
   launch_moments(device, x, dtype, statistics.reduction(1));
   return statistics.moments();
 }
@@ -72,7 +72,7 @@ Tensor moments(Tensor x) {
 // z, read as the layout says, activated into the dense y, which may be z.
 std::tuple<Tensor, Tensor> act_into(const Device& device, const ActOperands& in, const Tensor& z,
                                     const cuda::Layout& layout, const Tensor& y) {
-  Statistics statistics(device, z, in.units, {2, 8});
+  Statistics statistics(device, z, in.units, {2, kColumns});
   const cuda::ActArgs args{in.work(z, y, statistics.live_flags()), layout, nullptr, nullptr,
                            statistics.reduction(2)};
   device.check(cuda::act(args, device.stream()), "the launch of act");
@@ -175,7 +175,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> linear_act(Tensor x, Tensor weight,
   Tensor z = new_tensor(save_z ? sizes : std::vector<int64_t>{0}, x.scalar_type(), x);
   const Tensor y_rows = in.as_rows(y);
   const Tensor z_rows = save_z ? in.as_rows(z) : z;
-  Statistics statistics(device, x, in.cols, {3, 8});
+  Statistics statistics(device, x, in.cols, {3, kColumns});
   linear_act_rows(device, in, dtype, activation, y_rows, save_z ? &z_rows : nullptr,
                   {statistics, 0, 0});
   return {y, z, statistics.moments(), statistics.live()};
@@ -191,7 +191,7 @@ std::tuple<Tensor, Tensor, Tensor> linear_act_chain(Tensor x, std::vector<Tensor
   const Dtype dtype = dtype_of(x, "linear_act_chain", "x");
   const int64_t units = units_of_chain(weights, biases.size(), names.size(), alphas.size(), betas.size());
   const Device device(x, "linear_act_chain", "x");
-  Statistics statistics(device, x, units, {int64_t(weights.size()), 3, 8});
+  Statistics statistics(device, x, units, {int64_t(weights.size()), 3, kColumns});
   int64_t unit = 0;
   for (size_t i = 0; i < weights.size(); ++i) {
     const Activation activation = parse_activation(names[i], alphas[i], betas[i]);

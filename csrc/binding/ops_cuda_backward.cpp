@@ -25,7 +25,7 @@ std::tuple<Tensor, Tensor> act_backward(Tensor grad_y, Tensor z, std::string nam
   ActBackwardOperands in = act_backward_operands(grad_y, z, name, alpha, beta);
   const Device device(z, "act_backward", "z");
   const Tensor grad_z = in.lay_out();
-  Statistics statistics(device, z, 0, {2, 8});
+  Statistics statistics(device, z, 0, {2, kColumns});
   through_activation(device, in, grad_z, statistics.reduction(2));
   return {grad_z, statistics.moments()};
 }
@@ -37,8 +37,8 @@ class CudaChain {
       : layers_(layers),
         dtype_(dtype),
         device_(grad_y, "linear_act_chain_backward", "grad_y"),
-        at_z_and_y_(device_, grad_y, 0, {int64_t(layers.size()), 2, 8}),
-        at_y_and_weight_(device_, grad_y, 0, {int64_t(layers.size()), 2, 8}) {}
+        at_z_and_y_(device_, grad_y, 0, {int64_t(layers.size()), 2, kColumns}),
+        at_y_and_weight_(device_, grad_y, 0, {int64_t(layers.size()), 2, kColumns}) {}
 
   Tensor backward(size_t i, const Tensor& grad, bool further, LayerGradients found) {
     const ChainLayer& layer = layers_[i];

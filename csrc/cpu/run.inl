@@ -34,14 +34,16 @@ INITFAST_INLINE auto reduce(V v, Combine combine) {
   }
 }
 
-// Lanes summed in float64.
-INITFAST_INLINE double sum_lanes(F64 v) {
-  return reduce(v, [](auto a, auto b) { return a + b; });
-}
-INITFAST_INLINE double sum_lanes(F32 v) {
-  return sum_lanes(halve(v, [](auto a, auto b) {
+// Lanes in float64: a float's upper half is added to the lower.
+INITFAST_INLINE F64 wide_lanes(F64 v) { return v; }
+INITFAST_INLINE F64 wide_lanes(F32 v) {
+  return halve(v, [](auto a, auto b) {
     return __builtin_convertvector(a, F64) + __builtin_convertvector(b, F64);
-  }));
+  });
+}
+template <class V>
+INITFAST_INLINE double sum_lanes(V v) {
+  return reduce(wide_lanes(v), [](auto a, auto b) { return a + b; });
 }
 
 // Counters of a run, too short a one for their sum to overflow a lane.
@@ -62,29 +64,34 @@ struct NoPrefetch {
   INITFAST_INLINE void operator()(int64_t) const {}
 };
 
-// Four independent chains hide the latency of the additions; the numbers that do not fill a
-// vector go through the same templates one at a time.
-template <template <class, bool> class Pass, bool kAllFinite, class V>
+// Two independent chains hide the latency of the additions, as long as what they sum stays in sixteen
+// registers: where zeros are counted, one does. The numbers that do not fill a vector go through the
+// same templates one at a time.
+template <template <class, Values> class Pass, Values kValues>
+constexpr int kChains = 2;
+template <>
+constexpr int kChains<Extent, Values::kFinite> = 1;
+
+template <template <class, Values> class Pass, Values kValues, class V>
 struct Chains {
   using S = ScalarOf<V>;
-  Pass<V, kAllFinite> lanes;
-  Pass<S, kAllFinite> rest;
+  Pass<V, kValues> lanes;
+  Pass<S, kValues> rest;
 
   template <class Fetch, class... Args>
   INITFAST_INLINE Chains(const S* x, int64_t begin, int64_t end, Fetch fetch, Args... args) {
     constexpr int kWidth = Lane<V>::kLanes;
     constexpr int kLine = 64 / sizeof(S);
-    Pass<V, kAllFinite> chain[4];
+    constexpr int kOwn = kChains<Pass, kValues>;
+    Pass<V, kValues> chain[kOwn];
     int64_t i = begin;
     for (; i + 4 * kWidth <= end; i += 4 * kWidth) {
       for (int ahead = 0; ahead < 4 * kWidth; ahead += 2 * kLine) fetch(i + ahead);
-      for (int c = 0; c < 4; ++c) chain[c].add(load<V>(x + i + c * kWidth), splat<V>(args)...);
+      for (int v = 0; v < 4; ++v) chain[v % kOwn].add(load<V>(x + i + v * kWidth), splat<V>(args)...);
     }
     for (; i + kWidth <= end; i += kWidth) chain[0].add(load<V>(x + i), splat<V>(args)...);
     for (; i < end; ++i) rest.add(x[i], args...);
-    chain[0].join(chain[1]);
-    chain[2].join(chain[3]);
-    chain[0].join(chain[2]);
+    if constexpr (kOwn == 2) chain[0].join(chain[1]);
     lanes = chain[0];
   }
 };
@@ -98,37 +105,85 @@ INITFAST_INLINE S scaled_sum_of_finite(const S* x, int64_t n, S scale) {
   return S(sum);
 }
 
-template <bool kAllFinite, class S, class E, class Fetch>
-INITFAST_INLINE Moments finish_run(const S* x, int64_t n, const E& extent, Fetch fetch) {
+// The extent of a run in single numbers.
+template <class S>
+struct RunExtent {
+  S low, high, smallest;
+  double sum;
+  int64_t zero, nonfinite, nan;
+
+  template <Values kValues, class V>
+  INITFAST_INLINE explicit RunExtent(const Chains<Extent, kValues, V>& of)
+      : low(min(reduce(of.lanes.low, [](auto a, auto b) { return min(a, b); }), of.rest.low)),
+        high(max(reduce(of.lanes.high, [](auto a, auto b) { return max(a, b); }), of.rest.high)),
+        smallest(min(reduce(of.lanes.smallest, [](auto a, auto b) { return min(a, b); }),
+                     of.rest.smallest)),
+        sum(sum_lanes(of.lanes.sum) + double(of.rest.sum)),
+        zero(count_lanes(of.lanes.zero) + of.rest.zero),
+        nonfinite(count_lanes(of.lanes.nonfinite) + of.rest.nonfinite),
+        nan(count_lanes(of.lanes.nan) + of.rest.nan) {}
+};
+
+// The sums of the run's deviations, in float64.
+template <Values kValues, class S, class Fetch>
+INITFAST_INLINE Deviation<double, Values::kFinite> sum_deviations(const S* x, int64_t n, S scale,
+                                                                  S centre, Fetch fetch) {
   using V = typename VectorOf<S>::Type;
-  Moments m = no_moments();
-  m.count = n;
-  m.zero = count_lanes(extent.lanes.zero) + extent.rest.zero;
-  m.nonfinite = count_lanes(extent.lanes.nonfinite) + extent.rest.nonfinite;
-  const double finite = double(n - m.nonfinite);
-  if (finite == 0) return m;
-  S low = reduce(extent.lanes.low, [](auto a, auto b) { return select(a < b, a, b); });
-  S high = reduce(extent.lanes.high, [](auto a, auto b) { return select(a > b, a, b); });
-  low = extent.rest.low < low ? extent.rest.low : low;
-  high = extent.rest.high > high ? extent.rest.high : high;
-  m.min = double(low);
-  m.max = double(high);
-  const S scale = power_of_two_scale(abs(low) > abs(high) ? abs(low) : abs(high));
-  const S total = kAllFinite ? S((sum_lanes(extent.lanes.sum) + double(extent.rest.sum)) * double(scale))
-                             : scaled_sum_of_finite(x, n, scale);
-  const S centre = total / S(finite);
   // A chain of k additions in float32 is off by up to k 2^-24 of the sum, and is where deviations
-  // are alike (two values, say): stretches of 32 keep std within 1e-6 whatever the numbers.
-  constexpr int64_t kStretch = 32 * 4 * Lane<V>::kLanes;
-  double first = 0, second = 0;
+  // are alike (two values, say): chains of 32 keep std within 1e-6 whatever the numbers.
+  constexpr int64_t kStretch = 32 * kChains<Deviation, kValues> * Lane<V>::kLanes;
+  Deviation<F64, Values::kFinite> lanes;
+  Deviation<double, Values::kFinite> sums;
   for (int64_t begin = 0; begin < n; begin += kStretch) {
     const int64_t end = n - begin < kStretch ? n : begin + kStretch;
-    const Chains<Deviation, kAllFinite, V> deviation(x, begin, end, fetch, scale, centre);
-    first += sum_lanes(deviation.lanes.first) + double(deviation.rest.first);
-    second += sum_lanes(deviation.lanes.second) + double(deviation.rest.second);
+    const Chains<Deviation, kValues, V> part(x, begin, end, fetch, scale, centre);
+    lanes.first += wide_lanes(part.lanes.first);
+    lanes.second += wide_lanes(part.lanes.second);
+    lanes.third += wide_lanes(part.lanes.third);
+    lanes.fourth += wide_lanes(part.lanes.fourth);
+    sums.first += double(part.rest.first);
+    sums.second += double(part.rest.second);
+    sums.third += double(part.rest.third);
+    sums.fourth += double(part.rest.fourth);
   }
-  set_mean_and_m2(m, finite, double(scale), double(centre), first, second);
+  sums.first += sum_lanes(lanes.first);
+  sums.second += sum_lanes(lanes.second);
+  sums.third += sum_lanes(lanes.third);
+  sums.fourth += sum_lanes(lanes.fourth);
+  return sums;
+}
+
+template <Values kValues, class S, class Fetch>
+INITFAST_INLINE Moments finish_run(const S* x, int64_t n, const RunExtent<S>& extent, Fetch fetch) {
+  Moments m = no_moments();
+  m.count = n;
+  m.zero = extent.zero;
+  m.nonfinite = extent.nonfinite;
+  m.nan = extent.nan;
+  const double finite = double(n - m.nonfinite);
+  if (finite == 0) return m;
+  m.min = double(extent.low);
+  m.max = double(extent.high);
+  m.smallest = double(extent.smallest);
+  const S largest = abs(extent.low) > abs(extent.high) ? abs(extent.low) : abs(extent.high);
+  const S scale = power_of_two_scale(largest);
+  const S total = kValues == Values::kAny ? scaled_sum_of_finite(x, n, scale)
+                                          : S(extent.sum * double(scale));
+  const S centre = total / S(finite);
+  set_central_moments(m, finite, double(scale), double(centre),
+                      sum_deviations<kValues>(x, n, scale, centre, fetch));
   return m;
+}
+
+// Whether zeros are to be expected in a run: some of its first numbers are.
+template <class S>
+INITFAST_INLINE bool begins_with_zeros(const S* x, int64_t n) {
+  using V = typename VectorOf<S>::Type;
+  IntOf<V> zero{};
+  for (int64_t i = 0; i < 4 * Lane<V>::kLanes && i + Lane<V>::kLanes <= n; i += Lane<V>::kLanes) {
+    tally(zero, load<V>(x + i) == splat<V>(0));
+  }
+  return count_lanes(zero) > 0;
 }
 
 // kStreaming: the run lies in memory and the next one follows it.
@@ -136,11 +191,17 @@ template <bool kStreaming, class S>
 Moments run_moments(const S* x, int64_t n) {
   using V = typename VectorOf<S>::Type;
   using Fetch = std::conditional_t<kStreaming, Prefetch<S>, NoPrefetch>;
-  const Chains<Extent, true, V> extent(x, 0, n, Fetch{x + n});
-  const double sum = sum_lanes(extent.lanes.sum) + double(extent.rest.sum);
-  const Fetch second_half{x + n + n / 2};
-  if (is_finite(sum)) return finish_run<true>(x, n, extent, second_half);
-  return finish_run<false>(x, n, Chains<Extent, false, V>(x, 0, n, NoPrefetch{}), second_half);
+  const Fetch first_half{x + n}, second_half{x + n + n / 2};
+  if (!begins_with_zeros(x, n)) {
+    const RunExtent<S> extent(Chains<Extent, Values::kNoZero, V>(x, 0, n, first_half));
+    if (is_finite(extent.sum) && extent.smallest > S(0)) {
+      return finish_run<Values::kFinite>(x, n, extent, second_half);
+    }
+  }
+  const RunExtent<S> extent(Chains<Extent, Values::kFinite, V>(x, 0, n, first_half));
+  if (is_finite(extent.sum)) return finish_run<Values::kFinite>(x, n, extent, second_half);
+  const RunExtent<S> any(Chains<Extent, Values::kAny, V>(x, 0, n, NoPrefetch{}));
+  return finish_run<Values::kAny>(x, n, any, second_half);
 }
 
 // ---- activation of a run ----

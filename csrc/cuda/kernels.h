@@ -32,7 +32,7 @@ constexpr int64_t kMaxBlocks = INITFAST_CUDA_MAX_BLOCKS;
 struct Reduction {
   Moments* partial;  // kMaxBlocks (linear_act: its blocks) for each row of moments
   unsigned* ticket;  // 0 before the first launch; a launch leaves 0 behind
-  double* moments;   // rows of eight, as initfast/ops/functions.py describes a row
+  double* moments;   // rows of kColumns
 };
 
 struct MomentsArgs : MomentsWork {

@@ -1,4 +1,4 @@
-// moments: one read of any tensor, and eight numbers.
+// moments: one read of any tensor, and a row of numbers.
 
 #include "elements.cuh"
 #include "warp_moments.cuh"

@@ -17,8 +17,9 @@ namespace initfast::cuda {
 
 template <class S>
 struct RunSums {
-  S scale, centre, first, second, low, high;
-  int32_t count, nonfinite, zero, saturated;
+  S scale, centre, low, high, smallest;
+  Deviation<S, Values::kFinite> sums;
+  int32_t count, nonfinite, nan, zero, saturated;
 };
 
 template <class Pass>
@@ -42,36 +43,40 @@ __device__ __forceinline__ void for_present(uint32_t present, F f) {
   }
 }
 
-template <bool kAllFinite, class S, int N>
-__device__ __forceinline__ Extent<S, kAllFinite> measure_extent(const S (&x)[N], uint32_t present) {
-  Extent<S, kAllFinite> extent;
+template <Values kValues, class S, int N>
+__device__ __forceinline__ Extent<S, kValues> measure_extent(const S (&x)[N], uint32_t present) {
+  Extent<S, kValues> extent;
   for_present<N>(present, [&](int i) { extent.add(x[i]); });
   return join_warp(extent);
 }
 
-template <bool kAllFinite, class S, int N>
-__device__ __forceinline__ void finish_run(RunSums<S>& run, const Extent<S, kAllFinite>& extent,
+template <Values kValues, class S, int N>
+__device__ __forceinline__ void finish_run(RunSums<S>& run, const Extent<S, kValues>& extent,
                                            const S (&x)[N], uint32_t present) {
   run.zero = int32_t(extent.zero);
   run.nonfinite = int32_t(extent.nonfinite);
+  run.nan = int32_t(extent.nan);
   run.low = extent.low;
   run.high = extent.high;
+  run.smallest = extent.smallest;
   const S finite = S(run.count - run.nonfinite);
   if (finite == S(0)) return;
   const S largest = abs(run.low) > abs(run.high) ? abs(run.low) : abs(run.high);
   run.scale = power_of_two_scale(largest);
   S total = extent.sum * run.scale;
-  if constexpr (!kAllFinite) {
+  if constexpr (kValues == Values::kAny) {
     total = S(0);
     for_present<N>(present, [&](int i) { total += is_finite(x[i]) ? x[i] * run.scale : S(0); });
     total = warp_sum(total);
   }
   run.centre = total / finite;
-  Deviation<S, kAllFinite> deviation;
+  Deviation<S, kValues> deviation;
   for_present<N>(present, [&](int i) { deviation.add(x[i], run.scale, run.centre); });
   deviation = join_warp(deviation);
-  run.first = deviation.first;
-  run.second = deviation.second;
+  run.sums.first = deviation.first;
+  run.sums.second = deviation.second;
+  run.sums.third = deviation.third;
+  run.sums.fourth = deviation.fourth;
 }
 
 // The sums of the warp's run, the same in every lane.
@@ -81,11 +86,11 @@ __device__ __forceinline__ RunSums<S> measure_run(const S (&x)[N], uint32_t pres
   RunSums<S> run{};
   run.count = count;
   run.saturated = saturated;
-  const auto extent = measure_extent<true>(x, present);
+  const auto extent = measure_extent<Values::kFinite>(x, present);
   if (is_finite(extent.sum)) {
     finish_run(run, extent, x, present);
   } else {
-    finish_run(run, measure_extent<false>(x, present), x, present);
+    finish_run(run, measure_extent<Values::kAny>(x, present), x, present);
   }
   return run;
 }
@@ -95,13 +100,20 @@ __device__ __forceinline__ Moments to_moments(const RunSums<S>& run) {
   Moments m = no_moments();
   m.count = run.count;
   m.nonfinite = run.nonfinite;
+  m.nan = run.nan;
   m.zero = run.zero;
   m.saturated = run.saturated;
   if (run.count == run.nonfinite) return m;
   m.min = double(run.low);
   m.max = double(run.high);
-  set_mean_and_m2(m, double(run.count - run.nonfinite), double(run.scale), double(run.centre),
-                  double(run.first), double(run.second));
+  m.smallest = double(run.smallest);
+  Deviation<double, Values::kFinite> sums;
+  sums.first = double(run.sums.first);
+  sums.second = double(run.sums.second);
+  sums.third = double(run.sums.third);
+  sums.fourth = double(run.sums.fourth);
+  set_central_moments(m, double(run.count - run.nonfinite), double(run.scale), double(run.centre),
+                      sums);
   return m;
 }
 
@@ -159,17 +171,6 @@ __device__ __forceinline__ bool is_last_block(unsigned* ticket) {
   return last[0];
 }
 
-__device__ __forceinline__ void write_row(const Moments& m, double* row) {
-  row[0] = double(m.count);
-  row[1] = double(m.nonfinite);
-  row[2] = double(m.zero);
-  row[3] = double(m.saturated);
-  row[4] = m.mean;
-  row[5] = m.m2;
-  row[6] = m.min;
-  row[7] = m.max;
-}
-
 // The warps share the rows of moments, and a row's blocks where there are more warps than rows: a lane
 // of them takes every 32nd block of its warp's share.
 template <int kRows>
@@ -191,7 +192,7 @@ __device__ __forceinline__ void merge_blocks(const Reduction& out) {
   if (row >= kRows) return;
   Moments m = merged[row * kShares];
   for (int share = 1; share < kShares; ++share) merge(m, merged[row * kShares + share]);
-  write_row(m, out.moments + 8 * row);
+  write_row(m, out.moments + kColumns * row);
 }
 
 // The end of a kernel: warp_total[row][warp] of every block to out.moments.

@@ -49,14 +49,18 @@ def _keep_moments(ctx: Any, inputs: Any, output: Tensor) -> None:
 
 
 def _moments_gradient(ctx: Any, grad: Tensor) -> Tensor:
-    """Of mean and m2 by calculus; of an extreme, shared by the elements that attain it."""
+    """Of the central moments by calculus; of an extreme, shared by the elements that attain it."""
     x, row = ctx.saved_tensors
-    count, nonfinite, _, _, mean, _, low, high = row.unbind()
-    _, _, _, _, grad_mean, grad_m2, grad_low, grad_high = grad.unbind()
-    wide = x.double()
-    lowest, highest = wide == low, wide == high
-    slope = grad_mean / (count - nonfinite) + 2 * grad_m2 * (wide - mean)
-    slope = slope + lowest * (grad_low / lowest.sum()) + highest * (grad_high / highest.sum())
+    count, nonfinite, _, _, mean, m2, low, high, _, m3, _, least = row.unbind()
+    _, _, _, _, *into, to_low, to_high, _, to_m3, to_m4, to_least = grad.unbind()
+    n, wide = count - nonfinite, x.double()
+    d = wide - mean
+    slope = into[0] / n + into[1] * 2 * d
+    slope = slope + to_m3 * 3 * (d**2 - m2 / n) + to_m4 * 4 * (d**3 - m3 / n)
+    for gradient, attained in ((to_low, wide == low), (to_high, wide == high)):
+        slope = slope + attained * (gradient / attained.sum())
+    nearest = wide.abs() == least
+    slope = slope + torch.where(nearest, wide.sign() * (to_least / nearest.sum()), 0.0)
     return torch.where(torch.isfinite(x), slope, 0.0).to(x.dtype)
 
 

@@ -2,8 +2,9 @@
 
 Every operator works under ``torch.compile``; :mod:`initfast.ops.schemas` registers them.
 
-The moments that the operators return are float64: one row of eight columns (``count, nonfinite,
-zero, saturated, mean, m2, min, max``) for each tensor measured; see :class:`initfast.Moments`.
+The moments that the operators return are float64: one row of twelve columns (``count, nonfinite,
+zero, saturated, mean, m2, min, max, nan, m3, m4, smallest``) for each tensor measured; see
+:class:`initfast.Moments`.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ def linear_act(
         beta: its second (softplus' ``threshold``; hardtanh's ``max_val``); likewise.
 
     Returns:
-        ``(y, moments, live)``: y ``[..., out_features]`` of x's dtype; moments ``[3, 8]`` float64,
+        ``(y, moments, live)``: y ``[..., out_features]`` of x's dtype; moments ``[3, 12]`` float64,
         of the pre-activation, of y and of weight; live ``[out_features]`` bool, True where a unit
         is not zero over the whole batch. Gradients flow through y.
 
@@ -95,7 +96,7 @@ def act(
             convolution.
 
     Returns:
-        ``(y, moments, live)``: y like z; moments ``[2, 8]`` float64, of z and of y; live
+        ``(y, moments, live)``: y like z; moments ``[2, 12]`` float64, of z and of y; live
         ``[z.shape[unit_dim]]`` bool. Gradients flow through y.
 
     Raises:
@@ -146,15 +147,17 @@ def act_(
 
 
 def moments(x: Tensor) -> Tensor:
-    """Count, mean, spread and extremes of any tensor, in one read.
+    """Counts, mean, central moments and extremes of any tensor, in one read.
 
     Args:
         x: any shape and strides; float32, float64, bfloat16 or float16.
 
     Returns:
-        ``[8]`` float64: count, nonfinite, zero, saturated (0 here), mean, m2, min, max; wrap it in
-        :class:`initfast.Moments` for std and the rest. Gradients flow through mean, m2 and the
-        extremes.
+        ``[12]`` float64: count, nonfinite, zero, saturated (0 here), mean, m2, min, max, nan, m3,
+        m4, smallest; wrap it in :class:`initfast.Moments` for std and the rest. Against exact
+        arithmetic std is within 1e-6 of itself, kurtosis within 2e-6, and skewness within 2e-6 of
+        E|d|**3 / std**3, for magnitudes from 1e-37 to 1e37 and subnormal ones. Gradients flow
+        through the mean, the central moments and the extremes.
 
     Raises:
         RuntimeError: an unsupported dtype.

@@ -89,20 +89,19 @@ def load() -> LibraryInfo:
     return _reference(facts["reason"])
 
 
-def measure_function() -> Callable[[int, int, int, int], int] | None:
+def measure_function() -> Callable[[int, int, int, int], None] | None:
     """The function of csrc/binding/measure.cpp; None where the reference runs.
 
     It takes where numbers lie one after the other, how many, their dtype's place in
-    :data:`initfast.ops.checks.DTYPES`, and where to write their row of moments; it returns how many
-    are non-finite.
+    :data:`initfast.ops.checks.DTYPES`, and where to write their row of moments.
     """
     if load().backend == "reference":
         return None
     package, _ = _find_build()
     measure = ctypes.CDLL(str(package / LIBRARY_FILE)).initfast_measure
     measure.argtypes = (ctypes.c_void_p, ctypes.c_int64, ctypes.c_int, ctypes.c_void_p)
-    measure.restype = ctypes.c_int64
-    found: Callable[[int, int, int, int], int] = measure
+    measure.restype = None
+    found: Callable[[int, int, int, int], None] = measure
     return found
 
 

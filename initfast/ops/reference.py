@@ -24,6 +24,7 @@ from initfast.ops.checks import (
     check_dtype,
     check_linear,
 )
+from initfast.ops.reference_moments import row_of
 from initfast.torch_state import torchs_linear
 
 
@@ -39,42 +40,10 @@ def _laid_out_like(z: Tensor, result: Tensor) -> Tensor:
     return result if result.stride() == like.stride() else like.copy_(result)
 
 
-def _row(x: Tensor, saturated: Tensor | None = None) -> Tensor:
-    """The eight columns of one row of moments."""
-    x = x.detach()
-    columns = x.new_zeros(8, dtype=torch.float64)
-    columns[6], columns[7] = math.inf, -math.inf
-    if x.numel() == 0:
-        return columns
-    finite = torch.isfinite(x)
-    value = torch.where(finite, x, torch.zeros_like(x)).double()
-    count = finite.sum()
-    low = torch.where(finite, value, math.inf).amin()
-    high = torch.where(finite, value, -math.inf).amax()
-    mean = value.sum() / count.clamp(min=1)
-    mean = torch.minimum(torch.maximum(mean, low), high).where(count > 0, 0.0)
-    deviation = torch.where(finite, value - mean, 0.0)
-    m2 = deviation.square().sum()
-    m2 = torch.where(low < high, m2, 0.0)
-    none = count.new_zeros(())
-    return torch.stack(
-        [
-            torch.full_like(mean, x.numel()),
-            (~finite).sum().double(),
-            (x == 0).sum().double(),
-            (none if saturated is None else saturated.sum()).double(),
-            mean,
-            m2,
-            low,
-            high,
-        ]
-    )
-
-
 def moments(x: Tensor) -> Tensor:
-    """The moments of x as one row of eight float64 columns."""
+    """The moments of x as one row of float64 columns."""
     check_dtype(x, "moments", "x")
-    return _row(x)
+    return row_of(x)
 
 
 def act(
@@ -88,7 +57,7 @@ def act(
     y = _laid_out_like(z, exact.to(z.dtype))
     nonzero = (y != 0).movedim(unit_dim, 0) if y.dim() > 0 else (y != 0)[None]
     live = nonzero.flatten(1).any(1) if nonzero.dim() > 1 else nonzero.clone()
-    return y, torch.stack([_row(z), _row(y, saturated)]), live
+    return y, torch.stack([row_of(z), row_of(y, saturated)]), live
 
 
 def act_(z: Tensor, act: str, alpha: float, beta: float, unit_dim: int) -> tuple[Tensor, Tensor]:
@@ -112,7 +81,7 @@ def act_backward(
 def _times_slope(grad_y: Tensor, z: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
     """Their product, laid out like z, and the moments of it and of grad_y."""
     grad_z = _laid_out_like(z, (_wide(grad_y) * slope).to(z.dtype))
-    return grad_z, torch.stack([_row(grad_z), _row(grad_y)])
+    return grad_z, torch.stack([row_of(grad_z), row_of(grad_y)])
 
 
 def linear_act(
@@ -130,7 +99,7 @@ def linear_act(
     with torch.autocast(x.device.type, enabled=False):  # every operator keeps its inputs' dtype
         z = torchs_linear(x.detach(), weight.detach(), None if bias is None else bias.detach())
     y, pair, live = globals()["act"](z, act, alpha, beta, -1)
-    moments = torch.cat([pair, _row(weight)[None]])
+    moments = torch.cat([pair, row_of(weight)[None]])
     return y, z if save_z else z.new_empty(0), moments, live
 
 
@@ -175,7 +144,7 @@ def linear_act_chain_backward(*arguments: Any) -> ChainGradients:
 
     Its arguments are those of :class:`initfast.ops.checks.ChainBackward`. It returns the gradients
     of x, of the weights and of the biases, each empty where it is not wanted, and the moments of
-    the gradient at each layer's result and at its weight, ``[layers, 2, 8]``.
+    the gradient at each layer's result and at its weight, ``[layers, 2, columns]``.
     """
     chain = ChainBackward(*arguments).checked()
     grad, empty = chain.grad_y, chain.grad_y.new_empty

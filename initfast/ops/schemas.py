@@ -24,6 +24,7 @@ from initfast.ops.checks import (
     check_linear,
 )
 from initfast.ops.library import load
+from initfast.ops.reference_moments import COLUMNS
 
 LIBRARY = load()
 """What is loaded; see :func:`initfast.build_info`."""
@@ -72,7 +73,7 @@ def _(
     check_linear(x, weight, bias)
     y = x.new_empty((*x.shape[:-1], weight.shape[0]))
     z = y.new_empty(y.shape if save_z else 0)
-    return y, z, x.new_empty((3, 8), dtype=torch.float64), _live(x, weight.shape[0])
+    return y, z, x.new_empty((3, COLUMNS), dtype=torch.float64), _live(x, weight.shape[0])
 
 
 @torch.library.register_fake("initfast::linear_act_chain", lib=definitions)
@@ -89,7 +90,7 @@ def _(
         check_activation(act, alpha, beta)
         check_linear(x, weight, bias)
         x = x.new_empty((*x.shape[:-1], weight.shape[0]))
-    rows = x.new_empty((len(weights), 3, 8), dtype=torch.float64)
+    rows = x.new_empty((len(weights), 3, COLUMNS), dtype=torch.float64)
     return x, rows, _live(x, sum(weight.shape[0] for weight in weights))
 
 
@@ -100,7 +101,7 @@ def _(
     check_activation(act, alpha, beta)
     check_act(z, unit_dim)
     units = z.shape[unit_dim] if z.dim() else 1
-    return torch.empty_like(z), z.new_empty((2, 8), dtype=torch.float64), _live(z, units)
+    return torch.empty_like(z), z.new_empty((2, COLUMNS), dtype=torch.float64), _live(z, units)
 
 
 @torch.library.register_fake("initfast::act_", lib=definitions)
@@ -108,14 +109,14 @@ def _(z: Tensor, act: str, alpha: float, beta: float, unit_dim: int) -> tuple[Te
     check_activation(act, alpha, beta)
     check_act(z, unit_dim, "act_")
     live = _live(z, z.shape[unit_dim] if z.dim() else 1)
-    return z.new_empty((2, 8), dtype=torch.float64), live
+    return z.new_empty((2, COLUMNS), dtype=torch.float64), live
 
 
 @torch.library.register_fake("initfast::act_backward", lib=definitions)
 def _(grad_y: Tensor, z: Tensor, act: str, alpha: float, beta: float) -> tuple[Tensor, Tensor]:
     check_activation(act, alpha, beta)
     check_act_backward(grad_y, z)
-    return torch.empty_like(z), z.new_empty((2, 8), dtype=torch.float64)
+    return torch.empty_like(z), z.new_empty((2, COLUMNS), dtype=torch.float64)
 
 
 @torch.library.register_fake("initfast::linear_act_chain_backward", lib=definitions)
@@ -130,14 +131,14 @@ def _(*arguments: Any) -> tuple[Tensor, list[Tensor], list[Tensor], Tensor]:
         new(weight.shape[0] if wanted else 0)
         for weight, wanted in zip(chain.weights, chain.biases_wanted, strict=True)
     ]
-    rows = new((len(chain.weights), 2, 8), dtype=torch.float64)
+    rows = new((len(chain.weights), 2, COLUMNS), dtype=torch.float64)
     return new(chain.inputs[0].shape if chain.wants_x else 0), grad_weights, grad_biases, rows
 
 
 @torch.library.register_fake("initfast::moments", lib=definitions)
 def _(x: Tensor) -> Tensor:
     check_dtype(x, "moments", "x")
-    return x.new_empty(8, dtype=torch.float64)
+    return x.new_empty(COLUMNS, dtype=torch.float64)
 
 
 @torch.library.register_fake("initfast::sample_", lib=definitions)

@@ -136,7 +136,7 @@ class Gradients:
                 for i, (address, what) in enumerate(zip(addresses, wanted, strict=True))
                 if what == 1
             ]
-            self.found.append((rows.view(-1, 8), 2 * len(addresses), places))
+            self.found.append((rows.flatten(0, 1), 2 * len(addresses), places))
 
     def measure(self, address: int, grad: Tensor) -> None:
         """Measure the gradient at the tensor of this address."""

@@ -114,14 +114,16 @@ class _Reader:
         }
 
     def _what_was_measured(self, event: Event, has_activation: bool) -> dict[str, Any]:
-        source, is_empty = event.source, 0 in event.shape
+        source, is_empty, post = event.source, 0 in event.shape, self.moments(event.post)
+        # Only there infinities may be an attention mask's.
+        is_plain = event.call is None and source.weight is None and "Norm" not in source.kind
         live = self._masks[event.live] if has_activation and event.live is not None else None
         return {
             "input": self._known(source.input),
             "further_inputs": tuple(map(self.moments, source.further_inputs)),
             "pre": self._known(event.pre) if has_activation else None,
-            "post": self.moments(event.post),
-            "has_nan": self._marks.has_nan(event.post, self._masks),
+            "post": post,
+            "has_nan": bool(post.nan) if post.nonfinite and is_plain else None,
             "live": live,
             "units": None if live is None else live.size,
             "dead_units": None if is_empty or live is None else int(np.count_nonzero(~live)),

@@ -74,7 +74,7 @@ class Recorder(KnownTensors):
         acts, alphas, betas, _ = zip(*calls, strict=True)
         x_row = self.row(x, kernels)
         y, rows, live = LINEAR_ACT_CHAIN(kernels, x, weights, biases, acts, alphas, betas)
-        first = self._rows.add(rows.view(-1, 8), 3 * len(layers))
+        first = self._rows.add(rows.flatten(0, 1), 3 * len(layers))
         widths = [weight.shape[0] for weight in weights]
         mask = self._rows.add_mask(live, widths)
         self._add_linears(layers, widths, x, x_row, first, range(mask, mask + len(layers)))
@@ -251,8 +251,6 @@ class Recorder(KnownTensors):
         """Add the event of an operator that has made y."""
         self._events.append(new_event(source, call, y.shape, y.dtype, pre, post, live))
         may_be_mask = call is None and source.weight is None and "Norm" not in source.kind
-        if may_be_mask:
-            self._marks.look_for_nan(post, y, self._rows)
         if self.gradients is not None:
             self.gradients.output(post, y)
         first, count = (post, 1) if pre is None else (pre, 2)

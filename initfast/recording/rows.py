@@ -1,9 +1,9 @@
 """Rows of moments until all are read, and the masks beside them.
 
-A row is eight float64 columns. A mask tells which units of a layer are not zero over the whole
-batch. What the CPU measures is written to one piece of the host's memory: small tensors that lie
-between large ones would keep the memory of these from being used again. What a card measures stays
-there until all is read, in one copy from each card, whatever the depth.
+A row is one of :mod:`initfast.ops.reference_moments`. A mask tells which units of a layer are not
+zero over the whole batch. What the CPU measures is written to one piece of the host's memory: small
+tensors that lie between large ones would keep the memory of these from being used again. What a
+card measures stays there until all is read, in one copy from each card, whatever the depth.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from torch import Tensor
 
 from initfast.ops.checks import DTYPES
 from initfast.ops.dispatch import MEASURE, MOMENTS
+from initfast.ops.reference_moments import COLUMNS
 
-_COLUMNS = 8
-_BYTES = 8 * _COLUMNS
+_BYTES = 8 * COLUMNS
 _FIRST = 1 << 10  # rows that there is room for at first
 _DTYPES = {dtype: number for number, dtype in enumerate(DTYPES)}  # as csrc/math/dtype.h counts
 
@@ -35,9 +35,8 @@ class Rows:
     def __init__(self) -> None:
         self.count = 0
         self._lock = Lock()  # another thread may ask for the values of a layer that waits
-        self._host = np.empty((0, _COLUMNS))
+        self._host = np.empty((0, COLUMNS))
         self._make_room(_FIRST)
-        self._nonfinite: set[int] = set()  # addresses of the host's rows that count any
         # The rows that are on other devices, by the address of each tensor's first.
         self._elsewhere: dict[int, Tensor] = {}
         # The masks, what each is made of where that is several, the first one's number.
@@ -47,17 +46,13 @@ class Rows:
     def measure(self, t: Tensor, kernels: Any) -> int:
         """Measure a tensor that these kernels take and that has its memory; its row's address."""
         if MEASURE is None or not t.is_cpu or not t.is_contiguous():
-            address = self.add(MOMENTS(kernels, t), 1)
-            if self._host[address, 1]:
-                self._nonfinite.add(address)
-            return address
+            return self.add(MOMENTS(kernels, t), 1)
         with self._lock:
             address = self.count
             if address == self._room:
                 self._make_room(2 * address)
             row = self._begin + _BYTES * address
-            if MEASURE(t.data_ptr(), t.numel(), _DTYPES[t.dtype], row):
-                self._nonfinite.add(address)
+            MEASURE(t.data_ptr(), t.numel(), _DTYPES[t.dtype], row)
             self.count = address + 1
             return address
 
@@ -82,10 +77,10 @@ class Rows:
             self._elsewhere[address] = rows
             return
         with self._lock:
-            self._host[address : address + count] = rows.numpy().reshape(count, _COLUMNS)
+            self._host[address : address + count] = rows.numpy().reshape(count, COLUMNS)
 
     def _make_room(self, rows: int) -> None:
-        room = np.zeros((rows, _COLUMNS))
+        room = np.zeros((rows, COLUMNS))
         room[: len(self._host)] = self._host
         self._host, self._room, self._begin = room, rows, room.ctypes.data
 
@@ -100,16 +95,12 @@ class Rows:
         What makes harm of them is found by its own row.
         """
         rows = self.tensor(address, 1)
-        if not self.may_be_nonfinite(address) or not y.is_floating_point():
+        if not y.is_floating_point() or (rows.is_cpu and not rows[0, 1]):
             return rows
         with torch._C.DisableTorchFunction():
             rows = rows.clone()
             rows[0, 1] -= (y.detach() == -torch.inf).sum()
         return rows
-
-    def may_be_nonfinite(self, address: int) -> bool:
-        """Whether a measured tensor's row counts non-finite values, as far as the host knows."""
-        return address in self._nonfinite or address in self._elsewhere
 
     def add_mask(self, mask: Tensor, lengths: Sequence[int] | None = None) -> int:
         """Keep a mask, or several of these lengths one after the other; the first one's number."""
@@ -140,7 +131,7 @@ class Rows:
         data = torch.cat(parts).cpu().numpy()
         begin = 0
         for (at, _), part in zip(found, parts, strict=False):
-            here = data[begin : begin + part.numel()].view(np.float64).reshape(-1, _COLUMNS)
+            here = data[begin : begin + part.numel()].view(np.float64).reshape(-1, COLUMNS)
             rows[at : at + len(here)] = here
             begin += part.numel()
         for (_, lengths, first), part in zip(own, parts[len(found) :], strict=True):
@@ -159,7 +150,7 @@ def _cut(
 
 
 class Copies(NamedTuple):
-    """What was measured, on the host: the rows ``[count, 8]`` by address, the masks by number."""
+    """What was measured, on the host: the rows by address, the masks by number."""
 
     rows: np.ndarray
     masks: list[np.ndarray]

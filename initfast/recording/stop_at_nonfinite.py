@@ -17,6 +17,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from initfast.ops.reference_moments import COLUMNS
 from initfast.recording.events import Event
 
 
@@ -62,7 +63,7 @@ class Travel:
         return room[:count]
 
 
-_NUMBERS = 1 << 13
+_NUMBERS = COLUMNS << 10
 """1024 rows."""
 
 
@@ -139,7 +140,7 @@ class Stopping:
 
 def _has_nonfinite(rows: Tensor) -> bool:
     """Whether the pre-activation's row or the output's counts any; a weight's comes third."""
-    return bool(rows.numpy().reshape(-1, 8)[:2, 1].any())
+    return bool(rows.numpy().reshape(-1, COLUMNS)[:2, 1].any())
 
 
 def _is_all_of(function: Event, module: Event) -> bool:

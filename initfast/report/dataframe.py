@@ -37,7 +37,10 @@ def flat_rows(layers: Sequence[Layer]) -> tuple[list[str], list[dict[str, Any]]]
 
 
 _OWN = ("name", "op", "type", "input_shape", "shape", "dtype")
-_OUTPUT = ("mean", "std", "rms", "min", "max", "zeros", "saturated", "nonfinite")
+_OUTPUT = (
+    *("mean", "std", "rms", "min", "max", "zeros", "saturated", "nonfinite", "nan", "inf"),
+    *("skew", "kurtosis", "smallest", "dynamic_range", "crest"),
+)
 _DERIVED = ("dead_units", "gain", "grad_to_weight")
 _COLUMNS = (
     *_OWN,

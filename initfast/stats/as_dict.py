@@ -14,13 +14,15 @@ from initfast.stats.moments import Moments
 from initfast.stats.text import dtype_name
 
 _NOTHING = Moments()
+_DERIVED = ("std", "inf", "skew", "kurtosis", "dynamic_range", "crest")
 
 
 def as_plain(value: Any) -> Any:
-    """A value, and what is in it: dataclasses as dicts, moments with their std."""
+    """A value, and what is in it: dataclasses as dicts, moments with what follows from them."""
     if is_dataclass(value):
         plain = {f.name: as_plain(getattr(value, f.name)) for f in fields(value)}
-        return plain | {"std": value.std} if isinstance(value, Moments) else plain
+        derived = _DERIVED if isinstance(value, Moments) else ()
+        return plain | {name: getattr(value, name) for name in derived}
     if isinstance(value, Mapping):
         return {name: as_plain(item) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -29,9 +31,16 @@ def as_plain(value: Any) -> Any:
 
 
 def moments_from_dict(data: Mapping[str, Any]) -> Moments:
-    """The moments that were made plain, directly or through JSON."""
+    """The moments that were made plain, directly or through JSON.
+
+    What an older version did not measure is None.
+    """
+    known = dict.fromkeys(("nan", "m3", "m4", "smallest")) | dict(data)
     kinds = ((f.name, type(getattr(_NOTHING, f.name))) for f in fields(Moments))
-    return Moments(*(kind(data[name]) for name, kind in kinds))
+    values: dict[str, Any] = {
+        name: None if known[name] is None else kind(known[name]) for name, kind in kinds
+    }
+    return Moments(**values)
 
 
 def json_text(plain: Any, indent: int | None = 1) -> str:

@@ -68,8 +68,8 @@ class Layer:
         is_output: whether it is the output of the module of that name; False for what a function
             has made on the way, as a residual sum within a block.
         is_returned: whether it is an output of the net, or one of several.
-        has_nan: whether there is a NaN in the output, beside infinities or without; None where that
-            was not looked at: where a weight, an activation or a norm made it, or all is finite.
+        has_nan: whether there is a NaN in the output, beside infinities or without; None where all
+            is finite, or where a weight, an activation or a norm made it.
         further_inputs: the moments of its other inputs, where it has more than one.
         nonfinite_parameters: the parameters of its module with a NaN or an infinity, and its
             buffers with a NaN; looked for only where the layer has one.
@@ -191,6 +191,41 @@ class Layer:
         return self.post.nonfinite_share
 
     @property
+    def nan(self) -> int | None:
+        """How many NaN are in the output; None in a report of an older version."""
+        return self.post.nan
+
+    @property
+    def inf(self) -> int | None:
+        """How many infinities are in the output; None likewise."""
+        return self.post.inf
+
+    @property
+    def skew(self) -> float | None:
+        """The skewness of the output; see :attr:`initfast.Moments.skew`."""
+        return self.post.skew
+
+    @property
+    def kurtosis(self) -> float | None:
+        """The kurtosis of the output, 3 of a normal; see :attr:`initfast.Moments.kurtosis`."""
+        return self.post.kurtosis
+
+    @property
+    def smallest(self) -> float | None:
+        """The least magnitude but zero in the output; infinity where there is none."""
+        return self.post.smallest
+
+    @property
+    def dynamic_range(self) -> float | None:
+        """By how many powers of two the output's magnitudes, but zero, differ."""
+        return self.post.dynamic_range
+
+    @property
+    def crest(self) -> float:
+        """The largest magnitude of the output over its rms."""
+        return self.post.crest
+
+    @property
     def has_nonfinite(self) -> bool:
         """Whether a NaN or an infinity is in the output or the pre-activation."""
         return self.post.nonfinite > 0 or (self.pre is not None and self.pre.nonfinite > 0)
@@ -199,7 +234,8 @@ class Layer:
         """Numbers, strings and lists only; :meth:`from_dict` makes the layer again.
 
         Returns:
-            The attributes by name, moments with their std, and `gain` and `grad_to_weight`.
+            The attributes by name, moments with what follows from them, and `gain` and
+            `grad_to_weight`.
         """
         return {name: as_plain(getattr(self, name)) for name in _KEPT}
 

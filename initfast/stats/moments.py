@@ -1,11 +1,13 @@
-"""Moments: count, mean, spread and extremes, mergeable exactly."""
+"""Moments: counts, mean, spread, shape and extremes, mergeable exactly."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
+from operator import add, mul
 from typing import Any
 
 import torch
@@ -29,6 +31,12 @@ class Moments:
         m2: the sum of their squared deviations from the mean.
         min: the smallest finite number; infinity where there are none.
         max: the largest; minus infinity where there are none.
+        nan: how many were NaN.
+        m3: the sum of the third powers of the finite numbers' deviations from the mean.
+        m4: the sum of the fourth powers.
+        smallest: the least magnitude of the finite numbers but zero; infinity where there is none.
+
+    The last four are None in a report that an older version wrote.
 
     Example:
         >>> import torch
@@ -44,6 +52,10 @@ class Moments:
     m2: float = 0.0
     min: float = math.inf
     max: float = -math.inf
+    nan: int | None = 0
+    m3: float | None = 0.0
+    m4: float | None = 0.0
+    smallest: float | None = math.inf
 
     @classmethod
     def of(cls, x: Tensor) -> Moments:
@@ -84,21 +96,20 @@ class Moments:
 
     @classmethod
     def from_row(cls, row: Sequence[float]) -> Moments:
-        """From the eight columns that the operators return.
+        """From the columns that the operators return.
 
         Args:
-            row: count, nonfinite, zero, saturated, mean, m2, min, max.
-
-        Returns:
-            The moments; their mean is NaN where nothing is finite.
+            row: count, nonfinite, zero, saturated, mean, m2, min, max, nan, m3, m4, smallest.
 
         Example:
             >>> Moments.from_row(ops.moments(torch.ones(3)).tolist()).mean
             1.0
         """
-        count, nonfinite, zero, saturated, mean, m2, low, high = row
-        n, bad = int(count), int(nonfinite)
-        return cls(n, bad, int(zero), int(saturated), mean if n > bad else math.nan, m2, low, high)
+        count, nonfinite, zero, saturated = map(int, row[:4])
+        mean, m2, low, high, nan, m3, m4, smallest = row[4:]
+        mean = mean if count > nonfinite else math.nan
+        spread = mean, m2, low, high
+        return cls(count, nonfinite, zero, saturated, *spread, int(nan), m3, m4, smallest)
 
     @property
     def finite(self) -> int:
@@ -119,6 +130,57 @@ class Moments:
     def rms(self) -> float:
         """The root of the mean square of the finite numbers; NaN where there are none."""
         return math.hypot(self.mean, math.sqrt(self.m2 / self.finite)) if self.finite else math.nan
+
+    @property
+    def inf(self) -> int | None:
+        """How many numbers were infinite; None where that is not known."""
+        return None if self.nan is None else self.nonfinite - self.nan
+
+    @property
+    def skew(self) -> float | None:
+        """The skewness of the finite numbers, over n: ``sqrt(n) m3 / m2**1.5``.
+
+        0 of what is symmetric, 2 of an exponential distribution. NaN where there is no spread, or
+        its fourth power leaves float64; None where m3 is not known.
+        """
+        if self.m3 is None or self.m4 is None:
+            return None
+        return self.m3 / self.m2 * math.sqrt(self.finite / self.m2) if self._has_shape else math.nan
+
+    @property
+    def kurtosis(self) -> float | None:
+        """The kurtosis of the finite numbers, over n and not the excess: ``n m4 / m2**2``.
+
+        3 of a normal distribution, 1.8 of a uniform, 2.36553671713 of a normal cut at two standard
+        deviations; 1 is the least. NaN and None as of :attr:`skew`.
+        """
+        if self.m4 is None:
+            return None
+        return self.m4 / self.m2 * (self.finite / self.m2) if self._has_shape else math.nan
+
+    @property
+    def _has_shape(self) -> bool:
+        return self.m2 > 0 and sys.float_info.min <= (self.m4 or 0) < math.inf
+
+    @property
+    def largest(self) -> float:
+        """The largest magnitude of the finite numbers; 0 where there are none."""
+        return max(abs(self.min), abs(self.max)) if self.finite else 0.0
+
+    @property
+    def dynamic_range(self) -> float | None:
+        """log2 of the largest magnitude over the smallest but zero; NaN where all is zero.
+
+        None where smallest is not known.
+        """
+        if self.smallest is None:
+            return None
+        return math.log2(self.largest) - math.log2(self.smallest) if self.largest else math.nan
+
+    @property
+    def crest(self) -> float:
+        """The largest magnitude over the rms; NaN where all is zero, or nothing finite."""
+        return self.largest / self.rms if self.largest else math.nan
 
     @property
     def zeros(self) -> float:
@@ -149,19 +211,19 @@ class Moments:
 
         Source:
             Chan, Golub & LeVeque 1979, "Updating formulae and a pairwise algorithm for computing
-            sample variances".
+            sample variances"; m3 and m4: Pébay 2008, "Formulas for robust, one-pass parallel
+            computation of covariances and arbitrary-order statistical moments".
 
         Example:
             >>> a, b = Moments(2, mean=0.0, m2=2.0), Moments(2, mean=3.0, m2=2.0)
             >>> a.merge(b).m2  # 2 + 2 + 3**2 * 2 * 2 / 4
             13.0
         """
-        na, nb = self.finite, other.finite
-        mean, m2 = (self.mean, self.m2) if na else (other.mean, other.m2)
-        if na and nb:
-            delta, share = other.mean - self.mean, nb / (na + nb)
-            mean = self.mean + delta * share
-            m2 = self.m2 + other.m2 + delta * delta * na * share
+        if self.finite and other.finite:
+            mean, m2, m3, m4 = _merged_central(self, other)
+        else:
+            some = self if self.finite else other
+            mean, m2, m3, m4 = some.mean, some.m2, some.m3, some.m4
         return Moments(
             self.count + other.count,
             self.nonfinite + other.nonfinite,
@@ -171,6 +233,10 @@ class Moments:
             m2,
             min(self.min, other.min),
             max(self.max, other.max),
+            _if_known(add, self.nan, other.nan),
+            m3,
+            m4,
+            _if_known(min, self.smallest, other.smallest),
         )
 
     def scaled(self, factor: float) -> Moments:
@@ -192,6 +258,9 @@ class Moments:
             m2=self.m2 * factor * factor,
             min=self.min * factor,
             max=self.max * factor,
+            m3=_if_known(mul, self.m3, factor**3),
+            m4=_if_known(mul, self.m4, factor**4),
+            smallest=_if_known(mul, self.smallest, factor),
         )
 
     def all_reduce(self, group: Any = None) -> Moments:
@@ -211,3 +280,21 @@ class Moments:
             2.0
         """
         return reduce(Moments.merge, gather(self, group))
+
+
+def _if_known(join: Callable[[Any, Any], Any], a: float | None, b: float | None) -> Any:
+    return None if a is None or b is None else join(a, b)
+
+
+def _merged_central(a: Moments, b: Moments) -> tuple[float, float, float | None, float | None]:
+    """The mean, m2, m3 and m4 of both; csrc/math/moments.h has the same for the kernels."""
+    of_b = b.finite / (a.finite + b.finite)
+    of_a, delta = 1 - of_b, b.mean - a.mean
+    between = delta * delta * a.finite * of_b
+    mean, m2 = a.mean + delta * of_b, a.m2 + b.m2 + between
+    if a.m3 is None or a.m4 is None or b.m3 is None or b.m4 is None:
+        return mean, m2, None, None
+    m3 = a.m3 + b.m3 + between * delta * (of_a - of_b) + 3 * delta * (of_a * b.m2 - of_b * a.m2)
+    m4 = a.m4 + b.m4 + between * delta * delta * (of_a * of_a - of_a * of_b + of_b * of_b)
+    m4 += 6 * delta * delta * (of_a * of_a * b.m2 + of_b * of_b * a.m2)
+    return mean, m2, m3, m4 + 4 * delta * (of_a * b.m3 - of_b * a.m3)

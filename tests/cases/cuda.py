@@ -78,7 +78,9 @@ def check_row(row: torch.Tensor, x: torch.Tensor) -> None:
     rms = math.sqrt(expected[4] ** 2 + expected[5] / (expected[0] - expected[1]))
     assert abs(got[4] - expected[4]) <= 1e-6 * rms
     assert got[5] == pytest.approx(expected[5], rel=2e-6)
-    assert got[6:] == expected[6:]
+    assert got[6:9] + got[11:] == expected[6:9] + expected[11:]
+    assert got[10] == pytest.approx(expected[10], rel=4e-6)
+    assert abs(got[9] - expected[9]) <= 4e-6 * math.sqrt(expected[5] * expected[10])
 
 
 def check_values(got: torch.Tensor, exact: torch.Tensor, dtype: torch.dtype) -> None:

@@ -60,16 +60,18 @@ def has_plateau(name: str, alpha: float, beta: float) -> bool:
 def assert_row(row: Tensor, x: Tensor, saturated: int = 0, rtol: float = 1e-6) -> None:
     """Hold one row of moments to x's own in float64.
 
-    The mean may be off by rtol standard deviations, std by rtol of itself; the rest is exact.
+    The mean may be off by rtol standard deviations, std by rtol of itself, m3 and m4 by four
+    times rtol of the sums of the deviations' magnitudes; the rest is exact.
     """
-    assert row.dtype == torch.float64 and row.shape == (8,)
+    assert row.dtype == torch.float64 and row.shape == (12,)
     values = x.detach().double().reshape(-1).numpy().astype(np.longdouble)
     finite = values[np.isfinite(values)]
-    count, nonfinite, zero, counted, mean, m2, low, high = row.tolist()
+    count, nonfinite, zero, counted, mean, m2, low, high, nan, m3, m4, smallest = row.tolist()
     assert (count, nonfinite) == (values.size, values.size - finite.size)
-    assert (zero, counted) == ((values == 0).sum(), saturated)
+    assert (zero, counted, nan) == ((values == 0).sum(), saturated, np.isnan(values).sum())
+    assert smallest == np.abs(finite[finite != 0]).min(initial=math.inf)
     if finite.size == 0:
-        assert (mean, m2, low, high) == (0, 0, math.inf, -math.inf)
+        assert (mean, m2, m3, m4, low, high) == (0, 0, 0, 0, math.inf, -math.inf)
         return
     assert (low, high) == (finite.min(), finite.max())
     assert low <= mean <= high
@@ -79,7 +81,12 @@ def assert_row(row: Tensor, x: Tensor, saturated: int = 0, rtol: float = 1e-6) -
     assert abs(mean - centre) <= rtol * true_std + 1e-15 * abs(centre)
     assert abs(math.sqrt(m2 / finite.size) - true_std) <= rtol * true_std
     if low == high:
-        assert (mean, m2) == (low, 0)
+        assert (mean, m2, m3, m4) == (low, 0, 0, 0)
+        return
+    d = (finite - centre) / true_std
+    third, fourth = (m / finite.size / true_std**k for m, k in ((m3, 3), (m4, 4)))
+    assert abs(third - (d**3).mean()) <= 4 * rtol * (np.abs(d) ** 3).mean()
+    assert abs(fourth - (d**4).mean()) <= 4 * rtol * (d**4).mean()
 
 
 def layouts(shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:

@@ -59,7 +59,7 @@ std::optional<Memory> optional_memory(const std::optional<py::bytes>& contents, 
 struct Workspace {
   Workspace(int64_t blocks, int rows)
       : partial(size_t(blocks * rows) * sizeof(Moments)), ticket(sizeof(unsigned), 0, 0),
-        result(size_t(rows) * 8 * sizeof(double)) {}
+        result(size_t(rows) * initfast::kColumns * sizeof(double)) {}
   Reduction reduction() {
     return {partial.as<Moments>(), ticket.as<unsigned>(), result.as<double>()};
   }

@@ -27,12 +27,13 @@ def numbers(n: int, seed: int = 0, scale: float = 1.0, shift: float = 0.0) -> np
 def check_row(row: np.ndarray, x: np.ndarray, saturated: int = 0) -> None:
     """Hold one row of moments to float64 arithmetic on the very numbers x."""
     finite = x[np.isfinite(x)].astype(np.longdouble)
-    count, nonfinite, zero, saturated_seen, mean, m2, low, high = row
+    count, nonfinite, zero, saturated_seen, mean, m2, low, high, nan, m3, m4, smallest = row
     assert (count, nonfinite) == (x.size, x.size - finite.size)
     assert zero == np.count_nonzero(x == 0)
-    assert saturated_seen == saturated
+    assert (saturated_seen, nan) == (saturated, np.isnan(x).sum())
+    assert smallest == np.abs(finite[finite != 0]).min(initial=np.inf)
     if finite.size == 0:
-        assert (mean, m2, low, high) == (0, 0, np.inf, -np.inf)
+        assert (mean, m2, m3, m4, low, high) == (0, 0, 0, 0, np.inf, -np.inf)
         return
     assert (low, high) == (finite.min(), finite.max())
     scale = max(float(np.abs(finite).max()), 1e-320)
@@ -42,9 +43,15 @@ def check_row(row: np.ndarray, x: np.ndarray, saturated: int = 0) -> None:
         np.sqrt(((finite / scale) ** 2).mean()) * scale
     )
     if low == high:
-        assert m2 == 0
-    else:
-        assert abs(np.sqrt(m2) / scale - np.sqrt(spread)) <= MOMENTS_TOLERANCE * np.sqrt(spread)
+        assert (m2, m3, m4) == (0, 0, 0)
+        return
+    assert abs(np.sqrt(m2) / scale - np.sqrt(spread)) <= MOMENTS_TOLERANCE * np.sqrt(spread)
+    if not 1e-70 < scale < 1e70:  # fourth powers leave float64
+        return
+    d = np.abs((finite - finite.mean()) / scale)
+    third = float((((finite - finite.mean()) / scale) ** 3).sum())
+    assert abs(m3 / scale**3 - third) <= 4 * MOMENTS_TOLERANCE * float((d**3).sum())
+    assert abs(m4 / scale**4 / float((d**4).sum()) - 1) <= 4 * MOMENTS_TOLERANCE
 
 
 def check_moments(device: Device, x: np.ndarray, dtype: str, **how: object) -> np.ndarray:

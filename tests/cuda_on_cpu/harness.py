@@ -204,7 +204,7 @@ def _pad(x: np.ndarray, padding: int) -> np.ndarray:
 
 
 def _rows(data: bytes) -> np.ndarray:
-    return np.frombuffer(data, np.float64).reshape(-1, 8)
+    return np.frombuffer(data, np.float64).reshape(-1, 12)
 
 
 def _as_memory(x: np.ndarray, dtype: str, strided: bool) -> tuple[bytes, list[int], list[int]]:

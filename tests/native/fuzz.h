@@ -123,6 +123,8 @@ void expect_moments(const Moments& got, const std::vector<double>& x) {
   const truth::Moments wanted = truth::moments(x);
   expect(got.count == wanted.count, "count", double(got.count), double(wanted.count));
   expect(got.nonfinite == wanted.nonfinite, "nonfinite", double(got.nonfinite), double(wanted.nonfinite));
+  expect(got.nan == wanted.nan, "nan", double(got.nan), double(wanted.nan));
+  expect(got.smallest == wanted.smallest, "smallest", got.smallest, wanted.smallest);
   expect(got.zero == wanted.zero, "zero", double(got.zero), double(wanted.zero));
   expect(got.min == wanted.min, "min", got.min, wanted.min);
   expect(got.max == wanted.max, "max", got.max, wanted.max);
@@ -133,6 +135,10 @@ void expect_moments(const Moments& got, const std::vector<double>& x) {
   const double got_std = finite ? std::sqrt(got.m2 / finite) : 0;
   // The mean is a rounded number: a spread below its last place is known no better than that.
   expect(std::fabs(got_std - std) <= 1e-6 * std + 1e-16 * std::fabs(mean) + 1e-300, "std", got_std, std);
+  if (std <= 1e-8 * std::fabs(mean) || std < 1e-70 || std > 1e70) return;
+  const double third = double(wanted.third), m3 = double(wanted.m3), m4 = double(wanted.m4);
+  expect(std::fabs(got.m3 - m3) <= 4e-6 * third, "m3", got.m3, m3);
+  expect(std::fabs(got.m4 - m4) <= 4e-6 * m4, "m4", got.m4, m4);
 }
 
 template <class T>

@@ -68,8 +68,8 @@ ChainResult run_chain(const Activation& act, int64_t batch, const std::vector<in
   }
   for (const initfast::LinearMoments& layer : chain.run()) {
     for (const Moments& m : layer) {
-      result.rows.resize(result.rows.size() + 8);
-      initfast::write_moments(m, &result.rows.back() - 7);
+      result.rows.resize(result.rows.size() + initfast::kColumns);
+      initfast::generic::write_row(m, &result.rows.back() - (initfast::kColumns - 1));
     }
   }
   result.y.assign(input, input + batch * widths.back());

@@ -87,9 +87,9 @@ inline int saturated(const Activation& act, double y) {
 }
 
 struct Moments {
-  int64_t count = 0, nonfinite = 0, zero = 0;
-  long double mean = 0, m2 = 0;
-  double min = INFINITY, max = -INFINITY;
+  int64_t count = 0, nonfinite = 0, nan = 0, zero = 0;
+  long double mean = 0, m2 = 0, m3 = 0, m4 = 0, third = 0;  // third: of the deviations' magnitudes
+  double min = INFINITY, max = -INFINITY, smallest = INFINITY;
 };
 
 inline Moments moments(const std::vector<double>& x) {
@@ -100,18 +100,25 @@ inline Moments moments(const std::vector<double>& x) {
     m.zero += v == 0;
     if (!std::isfinite(v)) {
       ++m.nonfinite;
+      m.nan += std::isnan(v);
       continue;
     }
     if (m.min > m.max) origin = v;
     m.mean += v - origin;  // exactly zero where all are equal
     m.min = std::min(m.min, v);
     m.max = std::max(m.max, v);
+    if (v != 0) m.smallest = std::min(m.smallest, std::fabs(v));
   }
   const int64_t finite = m.count - m.nonfinite;
   if (finite == 0) return m;
   m.mean = origin + m.mean / finite;
   for (double v : x) {
-    if (std::isfinite(v)) m.m2 += (v - m.mean) * (v - m.mean);
+    if (!std::isfinite(v)) continue;
+    const long double d = v - m.mean;
+    m.m2 += d * d;
+    m.m3 += d * d * d;
+    m.m4 += d * d * d * d;
+    m.third += std::fabs(d * d * d);
   }
   return m;
 }

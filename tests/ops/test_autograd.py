@@ -113,7 +113,7 @@ def test_gradient_that_lies_otherwise_than_z(memory_format):
 
 def test_moments():
     x = double(4, 5)
-    for columns in (slice(4, 6), slice(4, 8)):
+    for columns in (slice(4, 6), slice(4, 8), slice(9, 12)):
         assert torch.autograd.gradcheck(lambda x, c=columns: OPS.moments(x)[c], x)
     assert torch.autograd.gradcheck(lambda x: OPS.moments(x.t())[4:6], x)
 

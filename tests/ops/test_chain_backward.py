@@ -73,7 +73,7 @@ def check(arguments, wanted):
         assert error <= rtol * (exact if terms is None else terms).norm() + rtol * 1e-3
 
     close(grad_x, expected_x) if wants_x else close(grad_x, torch.empty(0))
-    assert rows.shape == (len(weights), 2, 8)
+    assert rows.shape == (len(weights), 2, 12)
     for i, (grad_y, weight, bias, terms) in enumerate(expected):
         close(grad_weights[i], weight if weights_wanted[i] == 2 else torch.empty(0))
         close(grad_biases[i], *((bias, terms) if biases_wanted[i] else (torch.empty(0),)))

@@ -8,6 +8,7 @@ from cases.operators import DTYPES
 from initfast import ops
 from initfast.ops.dispatch import MEASURE, kernels_of
 from initfast.ops.schemas import LIBRARY
+from initfast.profiling.profile import profile
 from initfast.recording.rows import Rows
 
 
@@ -31,8 +32,8 @@ def test_more_rows_than_there_was_room_for():
     addresses = []
     for i in range(1500):
         addresses.append(rows.measure(x + i, kernels_of(x)))
-        addresses.append(rows.add(torch.full((2, 8), float(i), dtype=torch.float64), 2))
-    chain = rows.add(torch.full((5000, 8), 7.0, dtype=torch.float64), 5000)
+        addresses.append(rows.add(torch.full((2, 12), float(i), dtype=torch.float64), 2))
+    chain = rows.add(torch.full((5000, 12), 7.0, dtype=torch.float64), 5000)
     copies = rows.read()
     assert copies.rows[chain : chain + 5000].min() == 7 == copies.rows[chain : chain + 5000].max()
     assert [copies.rows[a, 4] for a in addresses[::2]] == [i + 1 for i in range(1500)]
@@ -76,19 +77,34 @@ class OnACard(torch.Tensor):
 
 def test_what_lies_elsewhere_is_copied_once():
     rows, x = Rows(), torch.ones(4)
-    card = torch.arange(48.0, dtype=torch.float64).view(6, 8).as_subclass(OnACard)
+    card = torch.arange(72.0, dtype=torch.float64).view(6, 12).as_subclass(OnACard)
     first, here = rows.add(card[:2], 2), rows.measure(x, kernels_of(x))
     second = rows.add(card[2:], 4)
     mask = rows.add_mask(torch.tensor([True, False, True]).as_subclass(OnACard), [1, 2])
     own = rows.add_mask(torch.tensor([False]))
-    assert rows.may_be_nonfinite(first) and not rows.may_be_nonfinite(here)
     copied = rows.read()
     assert OnACard.copies == 1
-    assert copied.rows[first : first + 2].ravel().tolist() == list(range(16))
-    assert copied.rows[second : second + 4].ravel().tolist() == list(range(16, 48))
+    assert copied.rows[first : first + 2].ravel().tolist() == list(range(24))
+    assert copied.rows[second : second + 4].ravel().tolist() == list(range(24, 72))
     assert copied.rows[here, 0] == 4
     assert [copied.masks[i].tolist() for i in (mask, mask + 1, own)] == [
         [True],
         [False, True],
         [False],
     ]
+
+
+class Masked(torch.nn.Module):
+    def forward(self, x):
+        return x.masked_fill(x > 1, -torch.inf)
+
+
+@pytest.mark.parametrize("bad", [False, True])
+def test_nan_is_told_from_infinities_without_another_read(bad):
+    x = torch.tensor([[0.5, 2.0, torch.nan if bad else 0.25]])
+    with torch.profiler.profile() as seen:
+        layer = profile(Masked(), x)[0]
+        assert (layer.nan, layer.inf, layer.has_nan) == (bad, 1, bad)
+    assert "aten::isnan" not in {event.name for event in seen.events()}
+    assert (layer.smallest, layer.crest) == (layer.post.smallest, layer.post.crest)
+    assert (layer.dynamic_range, layer.inf) == (layer.post.dynamic_range, layer.post.inf)

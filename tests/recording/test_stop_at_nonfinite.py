@@ -158,10 +158,10 @@ def test_pinned_memory_is_asked_for_in_large_pieces(monkeypatch):
     class CardRows:
         """Rows that say they are a card's."""
 
-        is_cuda, device, shape = True, "cuda:0", (2, 8)
+        is_cuda, device, shape = True, "cuda:0", (2, 12)
 
         def numel(self):
-            return 16
+            return 24
 
     asked, empty = [], torch.empty
     monkeypatch.setattr(torch.cuda, "Event", lambda: Late.Arrival(None, None, None, 0))

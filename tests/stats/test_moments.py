@@ -28,7 +28,7 @@ def test_moments_of_every_layout(shape, dtype):
     for way, x in layouts(shape, dtype).items():
         row = ops.moments(x)
         assert_row(row, x)
-        assert row.shape == (8,), way
+        assert row.shape == (12,), way
 
 
 @pytest.mark.parametrize(
@@ -103,9 +103,10 @@ def test_subnormal_numbers_are_not_flushed():
 @pytest.mark.parametrize("n", [1, 3, 4096, 10_000])
 def test_constant_tensors_have_exactly_no_spread(n, value, dtype):
     x = torch.full((n,), value, dtype=dtype)
-    count, nonfinite, zero, _, mean, m2, low, high = ops.moments(x).tolist()
+    count, nonfinite, zero, _, mean, m2, low, high, _, m3, m4, smallest = ops.moments(x).tolist()
     stored = x[0].item()
     assert (mean, m2, low, high) == (stored, 0, stored, stored)
+    assert (m3, m4, smallest) == (0, 0, abs(stored) or INF)
     assert (count, nonfinite, zero) == (n, 0, n if stored == 0 else 0)
 
 
@@ -130,8 +131,9 @@ def test_the_finite_part_is_measured_at_the_ends_of_the_range(std):
 
 def test_nothing_finite_and_nothing_at_all():
     for x in (torch.full((300,), NAN), torch.tensor(INF), torch.tensor([-INF, NAN])):
-        assert ops.moments(x).tolist() == [x.numel(), x.numel(), 0, 0, 0, 0, INF, -INF]
-    assert ops.moments(torch.empty(0, 3)).tolist() == [0, 0, 0, 0, 0, 0, INF, -INF]
+        nothing = [x.numel(), x.numel(), 0, 0, 0, 0, INF, -INF, x.isnan().sum().item(), 0, 0, INF]
+        assert ops.moments(x).tolist() == nothing
+    assert ops.moments(torch.empty(0, 3)).tolist() == [0] * 6 + [INF, -INF, 0, 0, 0, INF]
 
 
 def test_views_that_torch_has_yet_to_negate():
@@ -187,12 +189,12 @@ def test_a_merge_adds_the_distance_of_the_means():
 
 
 def close(a, b, tolerance=1e-12):
-    counts = ("count", "nonfinite", "zero", "saturated", "min", "max")
+    counts = ("count", "nonfinite", "nan", "zero", "saturated", "min", "max", "smallest")
     same = all(getattr(a, name) == getattr(b, name) for name in counts)
     std = max(a.std, b.std)
-    return (
-        same and abs(a.mean - b.mean) <= tolerance * std and abs(a.std - b.std) <= tolerance * std
-    )
+    near = abs(a.mean - b.mean) <= tolerance * std and abs(a.std - b.std) <= tolerance * std
+    shape = abs(a.skew - b.skew), abs(a.kurtosis - b.kurtosis)
+    return same and near and max(shape) <= 4 * tolerance * b.kurtosis
 
 
 @pytest.mark.parametrize("scale", [1e-37, 1.0, 1e37])
@@ -225,7 +227,8 @@ def test_nothing_merges_as_nothing():
     some = Moments.of(torch.tensor([1.0, 2.0, INF]))
     assert Moments().merge(some) == some == some.merge(Moments())
     lost = Moments.of(torch.full((4,), NAN))
-    assert lost.merge(some) == Moments(7, 5, 0, 0, 1.5, 0.5, 1.0, 2.0) == some.merge(lost)
+    both = Moments(7, 5, 0, 0, 1.5, 0.5, 1.0, 2.0, nan=4, m3=0.0, m4=0.125, smallest=1.0)
+    assert lost.merge(some) == both == some.merge(lost)
     empty = Moments().merge(Moments())
     assert (empty.count, empty.m2, empty.min, empty.max) == (0, 0, INF, -INF)
     assert math.isnan(empty.mean)
