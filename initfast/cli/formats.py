@@ -7,7 +7,6 @@ import io
 import os
 import re
 import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,14 +17,13 @@ from initfast.cli.outcome import Outcome
 from initfast.report.dataframe import flat_rows
 from initfast.stats.as_dict import json_text
 from initfast.stats.text import printable
+from initfast.whole_file import write_whole
 
 
 def as_text(outcome: Outcome) -> str:
-    """The report as it prints, what has changed since the baseline, and the verdict."""
+    """The report as it prints, and what has changed since the baseline."""
     changes = [] if outcome.comparison is None else ["", str(outcome.comparison)]
-    closed = hasattr(outcome.report, "verdict")  # it ends with its own verdict
-    verdict = [] if closed else ["", outcome.verdict]
-    return "\n".join([str(outcome.report), *changes, *verdict])
+    return "\n".join([str(outcome.report), *changes])
 
 
 def as_json(outcome: Outcome) -> str:
@@ -48,10 +46,7 @@ def as_csv(outcome: Outcome) -> str:
 
 def as_html(outcome: Outcome) -> str:
     """The page that `Report.to_html` makes."""
-    to_html = getattr(outcome.report, "to_html", None)
-    if to_html is None:
-        raise Failure("--format html: this version of initfast writes no HTML yet")
-    return to_html()
+    return outcome.report.to_html()
 
 
 FORMATS: dict[str, Callable[[Outcome], str]] = {
@@ -88,34 +83,10 @@ def write(text: str, path: str | None) -> None:
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return
-    target = Path(path)
     try:
-        write_whole(target, text + "\n")
+        write_whole(path, f"{text}\n".encode())
     except OSError as error:
         raise Failure(f"--output {printable(path)}: {error.strerror or error}") from error
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file beside it first, so that an interrupt leaves the old one or the new one."""
-    if path.exists() and not path.is_file():  # /dev/stdout, a pipe
-        path.write_text(text, encoding="utf-8")
-        return
-    file, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(file, "w", encoding="utf-8") as stream:
-            stream.write(text)
-        mode = path.stat().st_mode if path.exists() else 0o666 & ~_umask()
-        os.chmod(name, mode & 0o777)
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 _COLOURS = {"error": "31;1", "warning": "33;1", "changed": "33", "vanished": "33", "appeared": "33"}

@@ -50,7 +50,7 @@ def add_repair_parser(commands: Any) -> None:
 
 
 def _run_audit(options: argparse.Namespace) -> int:
-    from initfast.repair.auditing import audit  # type: ignore[import-not-found,unused-ignore]
+    from initfast.repair.auditing import audit
 
     check_output(options.output)
     target = target_of(options)
@@ -67,7 +67,7 @@ def _run_audit(options: argparse.Namespace) -> int:
 
 
 def _run_repair(options: argparse.Namespace) -> int:
-    from initfast.repair.repairing import repair_  # type: ignore[import-not-found,unused-ignore]
+    from initfast.repair.repairing import repair_
 
     check_output(options.save)
     target = target_of(options)

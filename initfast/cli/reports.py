@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from initfast.cli.failure import Failure
@@ -22,7 +21,7 @@ def read_report(path: str, what: str) -> Report:
     try:
         if not Path(path).is_file():
             raise Failure(f"{what}: there is no file {path!r}")
-        report = _read(Path(path))
+        report = Report.load(path)
         report.findings  # noqa: B018  (a layer that lacks numbers is found here)
         return report
     except OSError as error:
@@ -30,12 +29,5 @@ def read_report(path: str, what: str) -> Report:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise Failure(
             f"{what} {path} holds no report that this initfast can read; expected what "
-            "--format json writes"
+            "--format json or html writes"
         ) from error
-
-
-def _read(path: Path) -> Report:
-    load = getattr(Report, "load", None)
-    if load is not None:
-        return load(path)
-    return Report.from_dict(json.loads(path.read_text(encoding="utf-8")))

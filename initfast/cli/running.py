@@ -72,7 +72,7 @@ def made(target: Target, options: argparse.Namespace) -> nn.Module:
     except Exception as error:
         raise Failure(f"moving {target.name} raised {one_line(error)}") from error
     if options.scheme is not None:
-        from initfast.repair.initialize import initialize_  # type: ignore[import-not-found,unused-ignore]
+        from initfast.repair.initialize import initialize_
 
         with user_code(f"--scheme {options.scheme}"):
             initialize_(net, scheme=options.scheme, seed=options.seed)

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import re
-import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import resources
@@ -18,6 +16,7 @@ from typing import Any, Protocol
 
 from initfast.diagnosis.findings import SEVERITIES, Finding, SkippedCheck
 from initfast.report.page_chart import chart
+from initfast.report.page_json import embedded
 from initfast.report.page_table import MOST_CHARACTERS, layer_table, name_html
 from initfast.report.page_tree import layer_tree
 from initfast.report.table import remarks
@@ -28,8 +27,6 @@ from initfast.stats.text import dtype_name, escape, number, printable, shorten
 
 _MOST_CARDS = 6
 """So many findings stand open; the others are folded."""
-
-_OPENING = '<script type="text/plain" id="report-json-zlib-base64">'
 
 
 class Shown(Protocol):
@@ -68,7 +65,6 @@ def html_page(report: Shown, beside: Shown | None = None) -> str:
     data = report.to_dict()
     reports = [report] if beside is None else [report, beside]
     read = {name: _resource(f"page.{name}") for name in ("html", "css", "js")}
-    packed = base64.b64encode(zlib.compress(json_text(data, indent=None).encode(), 9)).decode()
     verdicts = " beside ".join(verdict(one.findings) for one in reports)
     net = _line(_net(report))
     return Template(read["html"]).substitute(
@@ -84,26 +80,8 @@ def html_page(report: Shown, beside: Shown | None = None) -> str:
         chart=chart(report, beside),
         tree=layer_tree(report.layers),
         table=layer_table(report.layers, None if beside is None else beside.layers),
-        json=f"{_OPENING}{packed}</script>",
+        json=embedded(json_text(data, indent=None)),
     )
-
-
-def embedded_json(text: str) -> str:
-    """The JSON of the report that is in the text of a page.
-
-    Args:
-        text: of an HTML file that :func:`html_page` made.
-
-    Raises:
-        ValueError: there is none in it, or not all of it.
-    """
-    found = re.search(f"{re.escape(_OPENING)}([^<]*)</script>", text)
-    if found is None:
-        raise ValueError("the file has no report in it; expected one that Report.to_html wrote")
-    try:
-        return zlib.decompress(base64.b64decode(found[1], validate=True)).decode()
-    except (ValueError, zlib.error) as error:
-        raise ValueError(f"the report in the file is damaged: {error}") from None
 
 
 def verdict(findings: Sequence[Finding]) -> str:

@@ -12,30 +12,24 @@ from typing import TYPE_CHECKING, Any
 from initfast.collectives import gather
 from initfast.diagnosis.findings import Finding, Severity, SkippedCheck, summary, summary_html
 from initfast.diagnosis.origin import origin
-from initfast.report.dataframe import frame_of
-from initfast.report.layer_sequence import LayerSequence
+from initfast.report.exports import Exports
 from initfast.report.run_facts import RunFacts
-from initfast.report.saving import as_dict, contents, read
+from initfast.report.saving import contents, read
 from initfast.report.select import Pattern
 from initfast.report.table import Table, remarks
 from initfast.report.tree import tree_lines
 from initfast.report.verdict import check, verdict
-from initfast.stats.as_dict import json_text
 from initfast.stats.layer import Layer, Skipped
 from initfast.stats.merge import merge_layers, pairwise, with_shared_loss
 from initfast.stats.moments import Moments
 from initfast.stats.outcome import NO_OUTCOME, RunOutcome
 from initfast.stats.text import escape, prose_width, shown
-from initfast.whole_file import write_whole
 
 if TYPE_CHECKING:
-    import pandas
-    from matplotlib.figure import Figure
-
     from initfast.diagnosis.diagnosing import Diagnosis
 
 
-class Report(LayerSequence):
+class Report(Exports):
     """The layers of a net, in execution order, with what was measured at each.
 
     Args:
@@ -245,10 +239,6 @@ class Report(LayerSequence):
         end = f"<p><b>{escape(self.verdict)}</b></p>" if self.layers else ""
         return self._table().html() + below + summary_html(self.findings) + end
 
-    def to_dict(self) -> dict[str, Any]:
-        """Everything in the report as numbers, strings, lists and dicts; "schema": their form."""
-        return as_dict(self)
-
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Report:
         """The report that :meth:`to_dict` wrote, directly or through JSON.
@@ -268,26 +258,9 @@ class Report(LayerSequence):
         """
         return cls(**contents(data))
 
-    def to_json(self, path: str | Path | None = None) -> str:
-        """The report as JSON, also written to a file if a path is given; :meth:`load` reads it.
-
-        JSON has no NaN and no infinities: they are the strings "NaN", "Infinity" and "-Infinity",
-        which Python's float() reads, and so does :meth:`from_dict`.
-
-        Args:
-            path: of the file, which is overwritten.
-
-        Raises:
-            OSError: the file cannot be written.
-        """
-        text = json_text(self.to_dict())
-        if path is not None:
-            Path(path).write_text(text + "\n", encoding="utf-8")
-        return text
-
     @classmethod
     def load(cls, path: str | Path) -> Report:
-        """The report that :meth:`to_json` wrote to a file.
+        """The report that :meth:`to_json` or :meth:`to_html` wrote to a file.
 
         Args:
             path: of the file.
@@ -305,72 +278,3 @@ class Report(LayerSequence):
             True
         """
         return cls.from_dict(read(path))
-
-    def to_html(self, path: str | Path | None = None, *, beside: Report | None = None) -> str:
-        """The report as one HTML file, which needs no network and works without scripts.
-
-        The report's JSON is in it, compressed.
-
-        Args:
-            path: of the file, which is overwritten in one step.
-            beside: another report, whose findings, curves and layers are set beside this one's.
-
-        Returns:
-            The text of the file.
-
-        Raises:
-            OSError: the file cannot be written.
-
-        Example:
-            >>> text = initfast.profile(nn.Linear(4, 2), torch.ones(3, 4)).to_html()
-            >>> text[:15], "<h1>" in text
-            ('<!DOCTYPE html>', True)
-        """
-        from initfast.report.page import html_page  # when asked: its templates and digests
-
-        text = html_page(self, beside)
-        if path is not None:
-            write_whole(path, text.encode())
-        return text
-
-    def plot(self, path: str | Path | None = None) -> Figure:
-        """The signal by depth as a figure of matplotlib; :func:`initfast.plots.by_depth` has more.
-
-        Args:
-            path: also write it there, as .svg, .pdf or .png.
-
-        Raises:
-            ImportError: matplotlib is not installed.
-            OSError: the file cannot be written.
-
-        Example:
-            >>> figure = initfast.profile(nn.Linear(4, 2), torch.ones(3, 4)).plot()
-            >>> figure.axes[0].get_yscale()
-            'log'
-        """
-        from initfast.plots import by_depth, save  # when asked
-
-        figure = by_depth(self)
-        if path is not None:
-            save(figure, path)
-        return figure
-
-    def to_dataframe(self) -> pandas.DataFrame:
-        """One row for each layer, the output's statistics in columns.
-
-        The weights of a layer that has several are in columns with their names, as
-        "weight_hh_l0_std" and "weight_hh_l0_grad_std" of an LSTM.
-
-        Raises:
-            ImportError: pandas is not installed.
-        """
-        return frame_of(self.layers)
-
-    def scalars(self, prefix: str = "initfast") -> dict[str, float]:
-        """The numbers by tag, as loggers take them: `{"initfast/activations/0/std": 0.57, ...}`.
-
-        See :func:`initfast.report.scalars.scalars_of`.
-        """
-        from initfast.report.scalars import scalars_of  # in training loops alone
-
-        return scalars_of(self.layers, prefix)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from initfast.report.page_json import embedded_json
 from initfast.report.run_facts import RunFacts
 from initfast.stats.as_dict import as_plain, moments_from_dict
 from initfast.stats.layer import Layer, Skipped
@@ -60,9 +61,9 @@ def read(path: str | Path) -> dict[str, Any]:
     """
     text = Path(path).read_text(encoding="utf-8")
     try:
-        data = json.loads(text)
+        data = json.loads(embedded_json(text) if text.startswith("<!DOCTYPE html>") else text)
     except ValueError as error:
-        raise ValueError(f"{path} is no report as to_json writes it: {error}") from error
+        raise ValueError(f"{path} is no report as to_json or to_html writes it: {error}") from error
     if not isinstance(data, dict) or "layers" not in data:
-        raise ValueError(f"{path} is no report as to_json writes it: it has no layers")
+        raise ValueError(f"{path} is no report as to_json or to_html writes it: it has no layers")
     return data

@@ -39,7 +39,6 @@ def folder(tmp_path, monkeypatch):
 
 
 def test_audit(capsys):
-    pytest.importorskip("initfast.repair.auditing")
     assert main(["audit", "toys.py:sound"]) == 0
     assert "64x64" in capsys.readouterr().out
     assert main(["audit", "toys.py:holed", "--format", "json"]) == 1
@@ -50,7 +49,6 @@ def test_audit(capsys):
 
 
 def test_repair_saves_weights_that_are_healthy(folder, capsys):
-    pytest.importorskip("initfast.repair.repairing")
     load_file = pytest.importorskip("safetensors.torch").load_file
     run = ["--input", "16,64"]
     assert main(["profile", "toys.py:loud", *run]) == 1
@@ -64,7 +62,6 @@ def test_repair_saves_weights_that_are_healthy(folder, capsys):
 
 
 def test_scheme(capsys):
-    pytest.importorskip("initfast.repair.initialize")
     run = ["--input", "16,64", "--format", "json"]
     assert main(["profile", "toys.py:loud", *run, "--scheme", "auto"]) == 0
     layers = json.loads(capsys.readouterr().out)["layers"]
