@@ -17,14 +17,15 @@ SCHEMA = 1
 """The version of what :func:`as_dict` writes: raised where an older initfast would misread it."""
 
 
-_KEPT = ("run", "outcome", "inputs", "skipped", "notes", "root", "findings", "skipped_checks")
+_KEPT = ("run", "inputs", "skipped", "notes", "root", "findings", "skipped_checks")
 
 
 def as_dict(report: Any) -> dict[str, Any]:
     """Everything in a report as numbers, strings, lists and dicts."""
     layers = [layer.to_dict() for layer in report.layers]
     kept = {name: as_plain(getattr(report, name)) for name in _KEPT}
-    return {"schema": SCHEMA, "layers": layers, **kept}
+    outcome = as_plain(report.outcome._asdict())
+    return {"schema": SCHEMA, "layers": layers, "outcome": outcome, **kept}
 
 
 def contents(data: Mapping[str, Any]) -> dict[str, Any]:
