@@ -61,7 +61,7 @@ def _spread(call: FunctionCall) -> Reason:
     return _deviations(call, dims or list(range(call.input.dim())))
 
 
-def _deviations(call: FunctionCall, dims: Sequence[int]) -> Reason:
+def _deviations(call: FunctionCall, dims: list[int]) -> Reason:
     """Of squares of deviations from a mean over some dimensions.
 
     One of two extremes lies at least half their distance off.
