@@ -14,6 +14,7 @@ from initfast.diagnosis.function_calls import (
     WIDER,
     FunctionCall,
     Reason,
+    apart,
     part,
     spelled,
     values,
@@ -77,8 +78,11 @@ def _exponential(call: FunctionCall) -> Reason:
         return Reason()
     top = x[x.abs().argmax()].item()
     limit = _EXPONENTIALS[call.name](torch.finfo(dtype).max)
+    line = apart(limit, abs(top))
+    below = f" and below -{line}" if call.name in ("sinh", "cosh") else ""
     return Reason(
-        f"{call.name} of {number(top)}; {dtype_name(dtype)} overflows above {number(limit)}",
+        f"{call.name} of {apart(top, math.copysign(limit, top))}; {dtype_name(dtype)} overflows "
+        f"above {line}{below}",
         "bound what goes into it: clamp it, or take its maximum off first (as logsumexp does)",
     )
 
@@ -86,10 +90,13 @@ def _exponential(call: FunctionCall) -> Reason:
 def _of_domain(call: FunctionCall) -> Reason:
     pole, outside, words, advice = _DOMAINS[call.name]
     x = call.input
+    if call.name == "logit" and call.args[1:2] not in ((), [], [None], (None,)):
+        return Reason()  # clamped by its eps
     beyond, at = outside(x), pole(x)
     if beyond.any():
         first = x[beyond][0].item()
-        why = f"{call.name} of {number(first)} is NaN: {part(beyond)} of its input are {words}"
+        value = apart(first, float(f"{first:.0f}"))
+        why = f"{call.name} of {value} is NaN: {part(beyond)} of its input are {words}"
         return Reason(why, advice)
     if at.any():
         first = x[at][0].item()
@@ -105,18 +112,19 @@ def _of_domain(call: FunctionCall) -> Reason:
 # ---- functions of two, element by element ----
 
 
+def _operand(call: FunctionCall, i: int) -> Tensor:
+    """One of its operands as wide as the result, in float64."""
+    t = torch.as_tensor(call.operands[i], dtype=torch.double, device=call.output.device)
+    return t.detach().expand(call.output.shape)
+
+
 def _at_bad(call: FunctionCall) -> list[Tensor]:
-    """The two operands where the result is not finite; empty where they do not fit it."""
-    shape, bad = call.output.shape, ~call.output.isfinite()
+    """The two operands where the result is not finite; empty where it has but one."""
     nan = call.output.isnan()
-    bad = nan if nan.any() else bad
-    found = []
-    for operand in call.operands[:2]:
-        t = torch.as_tensor(operand, device=call.output.device).detach().double()
-        if torch.broadcast_shapes(t.shape, shape) != shape:
-            return []
-        found.append(t.expand(shape)[bad])
-    return found if len(found) == 2 else []
+    bad = nan if nan.any() else ~call.output.isfinite()
+    if len(call.operands) < 2:
+        return []
+    return [_operand(call, i)[bad] for i in (0, 1)]
 
 
 def _quotient(call: FunctionCall) -> Reason:
@@ -126,7 +134,7 @@ def _quotient(call: FunctionCall) -> Reason:
     i = int((below.abs().log() - above.abs().log()).nan_to_num(0, 0, -math.inf).argmin())
     a, b = above[i].item(), below[i].item()
     if b == 0:
-        count = int((below == 0).sum())
+        count = int((_operand(call, 1) == 0).sum())
         what = "NaN" if a == 0 else "infinite"
         return Reason(
             f"{number(a)} / 0 is {what}: the divisor is 0 at {count} of "
@@ -146,8 +154,7 @@ def _of_two(symbol: str) -> Callable[[FunctionCall], Reason]:
         if not (found := _at_bad(call)):
             return Reason()
         a, b = found
-        factor = call.args[2] if call.name == "addcmul" else call.kwargs.get("alpha", 1)
-        if factor != 1:
+        if call.kwargs.get("alpha", 1) != 1:
             return Reason()
         i = int((a.abs() + b.abs()).nan_to_num(0, math.inf, -math.inf).argmax())
         x, y = a[i].item(), b[i].item()

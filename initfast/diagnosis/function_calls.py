@@ -60,6 +60,12 @@ def largest(t: Tensor) -> float:
     return t[t.isfinite()].abs().max().item() if t.isfinite().any() else 0.0
 
 
+def apart(x: float, line: float) -> str:
+    """A number, with as many digits as tell it from another one."""
+    digits = range(4, 18)
+    return next((f"{x:#.{n}g}" for n in digits if f"{x:.{n}g}" != f"{line:.{n}g}"), number(x))
+
+
 def spelled(x: float, follows: bool = False) -> str:
     """A number, infinities too; one that follows a sign is in parentheses if negative."""
     text = "inf" if x == math.inf else "-inf" if x == -math.inf else number(x)

@@ -99,10 +99,19 @@ class Net:
         return self.layers[: self.first_nonfinite]
 
     @cached_property
+    def parents(self) -> list[int | None]:
+        """For each layer the one whose output it takes; None where it takes none's as it is."""
+        return topology.parents(self.layers)
+
+    @cached_property
+    def _chains(self) -> list[list[int]]:
+        return topology.chains(self.parents[: self.first_nonfinite])
+
+    @cached_property
     def runs(self) -> list[list[int]]:
         """Runs of linear layers or convolutions, each with its activation, and nothing between."""
         found: list[list[int]] = []
-        for chain in topology.chains(self.sound):
+        for chain in self._chains:
             run: list[int] = []
             for i in chain:
                 layer = self.sound[i]
@@ -121,7 +130,7 @@ class Net:
         A norm does: it may give the differences back.
         """
         found: list[list[int]] = []
-        for chain in topology.chains(self.sound):
+        for chain in self._chains:
             run: list[int] = []
             for i in chain:
                 layer = self.sound[i]
@@ -139,7 +148,7 @@ class Net:
     @cached_property
     def normed(self) -> set[int]:
         """Linear layers and convolutions whose output goes into a norm, which rescales it."""
-        return {i for i in norms.fed(self.layers) if dense(self.layers[i])}
+        return {i for i in norms.fed(self.layers, self.parents) if dense(self.layers[i])}
 
     @cached_property
     def rescaled(self) -> set[int]:
@@ -154,16 +163,12 @@ class Net:
     @cached_property
     def untaken(self) -> set[int]:
         """The layers whose output no other takes as it is: heads, gates."""
-        return set(range(len(self.layers))) - set(topology.parents(self.layers))
+        return set(range(len(self.layers))) - set(self.parents)
 
     @cached_property
     def after_constant(self) -> set[int]:
         """The layers that take what a layer of constant output has made, or follow such."""
-        return topology.after_constant(self.layers)
-
-    def source(self, i: int) -> int | None:
-        """The layer whose output layer i takes; None where none does as it is."""
-        return topology.parents(self.layers[: i + 1])[i]
+        return topology.after_constant(self.layers, self.parents)
 
     def is_prior(self, i: int) -> bool:
         """Whether layer i is a head or a gate that its bias holds at one value.
@@ -182,13 +187,18 @@ class Net:
 
         Before a norm the scale, of signal and gradient, is each weight's own and passed on to none.
         """
-        roles = [[i for i in role if i not in self.normed] for role in topology.roles(self.sound)]
+        sound = self._roles if self.first_nonfinite is None else topology.roles(self.sound)
+        roles = [[i for i in role if i not in self.normed] for role in sound]
         return self.runs + [role for role in roles if len(role) >= LEAST_POINTS]
+
+    @cached_property
+    def _roles(self) -> list[list[int]]:
+        return topology.roles(self.layers)
 
     @cached_property
     def blocks(self) -> dict[int, int]:
         """How many layers play the role of each."""
-        return {i: len(role) for role in topology.roles(self.layers) for i in role}
+        return {i: len(role) for role in self._roles for i in role}
 
     @cached_property
     def idle_norm(self) -> int | None:

@@ -7,6 +7,8 @@ and the mathematics follows. Where a function is not known, or its operands do n
 
 from __future__ import annotations
 
+from torch import Tensor
+
 from initfast.diagnosis.elementwise_reasons import ELEMENTWISE
 from initfast.diagnosis.function_calls import FunctionCall, Reason
 from initfast.diagnosis.sum_reasons import SUMS
@@ -22,7 +24,9 @@ def reason(call: FunctionCall) -> Reason:
         In numbers; empty where they do not tell.
     """
     explain = _REASONS.get(call.name)
-    return Reason() if explain is None else explain(call)
+    if explain is None or any(isinstance(t, Tensor) and t.is_complex() for t in call.args):
+        return Reason()
+    return explain(call)
 
 
 _REASONS = ELEMENTWISE | SUMS

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 
-from initfast.diagnosis import topology
 from initfast.stats.layer import Layer
 
 
@@ -14,9 +13,14 @@ def is_norm(layer: Layer) -> bool:
     return any("Norm" in text for text in (*layer.bases, layer.op))
 
 
-def fed(layers: Sequence[Layer]) -> set[int]:
-    """The layers whose output goes into a norm, which rescales it."""
-    takes = zip(topology.parents(layers), layers, strict=True)
+def fed(layers: Sequence[Layer], source: Sequence[int | None]) -> set[int]:
+    """The layers whose output goes into a norm, which rescales it.
+
+    Args:
+        layers: of a net.
+        source: which of them each takes the output of.
+    """
+    takes = zip(source, layers, strict=True)
     found = {before for before, x in takes if before is not None and is_norm(x)}
     # One with a forward of its own is seen by what runs last in it.
     pairs = enumerate(itertools.pairwise(layers))

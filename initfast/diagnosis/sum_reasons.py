@@ -41,6 +41,12 @@ def _sum(call: FunctionCall) -> Reason:
     return Reason(f"{values(terms)} of up to {number(top)} add up beyond {call.limit}", WIDER)
 
 
+def _largest_sum(dtype: torch.dtype) -> float:
+    """What torch sums squares in holds so much: of float16 and bfloat16 they are float32's."""
+    narrow = dtype.itemsize < torch.float32.itemsize
+    return torch.finfo(torch.float32 if narrow else dtype).max
+
+
 def _spread(call: FunctionCall) -> Reason:
     correction = call.kwargs.get("correction")
     correction = 1 if correction is None else correction
@@ -51,25 +57,34 @@ def _spread(call: FunctionCall) -> Reason:
             f"{number(correction)}",
             "use correction=0 (unbiased=False), or give it more than one value",
         )
-    return _deviations(call)
+    dims = call.args[1] if len(call.args) > 1 else None
+    return _deviations(call, dims or list(range(call.input.dim())))
 
 
-def _deviations(call: FunctionCall) -> Reason:
-    """Of squares of deviations from a mean: one of two extremes lies half their distance off."""
+def _deviations(call: FunctionCall, dims: list[int]) -> Reason:
+    """Of squares of deviations from a mean over some dimensions.
+
+    One of two extremes lies at least half their distance off.
+    """
     x = call.input
-    if not x.isfinite().all() or not x.numel():
+    given = [a for a in call.args if isinstance(a, Tensor)]
+    if not all(t.isfinite().all() for t in given) or not x.numel():
         return Reason()
-    off = (x.max() - x.min()).item() / 2
-    if off**2 <= torch.finfo(call.output.dtype).max:
+    off = (x.amax(dims) - x.amin(dims)).max().item() / 2
+    if off**2 <= _largest_sum(call.output.dtype):
         return Reason()
-    return Reason(f"it squares deviations of up to {number(off)}, beyond {call.limit}", WIDER)
+    limit = number(_largest_sum(call.output.dtype))
+    return Reason(f"it squares deviations of {number(off)} or more, beyond {limit}", WIDER)
 
 
 def _squares(call: FunctionCall) -> Reason:
     top, order = largest(call.input), call.args[1] if len(call.args) > 1 else 2
-    if order != 2 or top**2 * _terms(call) <= torch.finfo(call.output.dtype).max:
+    limit = _largest_sum(call.output.dtype)
+    if order != 2 or top**2 * _terms(call) <= limit:
         return Reason()
-    return Reason(f"it sums squares of values of up to {number(top)}, beyond {call.limit}", WIDER)
+    return Reason(
+        f"it sums squares of values of up to {number(top)}, beyond {number(limit)}", WIDER
+    )
 
 
 def _product(call: FunctionCall) -> Reason:
@@ -80,7 +95,7 @@ def _product(call: FunctionCall) -> Reason:
     bad = _infinities(matrices)
     if bad:
         return Reason(f"{part(bad[0])} of an input are infinite", NO_INFINITY)
-    terms = b[0].numel() if call.name == "convolution" else a.shape[-1]
+    terms = _products_of_convolution(call, b) if call.name == "convolution" else a.shape[-1]
     top = largest(a), largest(b)
     if (
         top[0] * top[1] * terms + (largest(matrices[0]) if added else 0)
@@ -92,6 +107,13 @@ def _product(call: FunctionCall) -> Reason:
         f"beyond {call.limit}",
         WIDER,
     )
+
+
+def _products_of_convolution(call: FunctionCall, weight: Tensor) -> int:
+    """How many products one output is the sum of, at most."""
+    transposed, groups = call.args[6], call.args[8]
+    kernel = weight[0, 0].numel()
+    return kernel * (len(weight) // groups if transposed else weight.shape[1])
 
 
 def _infinities(them: Sequence[Tensor]) -> list[Tensor]:
@@ -112,20 +134,30 @@ def _softmax(call: FunctionCall) -> Reason:
             "finite number",
         )
     if (x == math.inf).any():
-        return Reason(f"{part(x == math.inf)} of its input are +inf, which it takes off", WIDER)
+        return Reason(
+            f"{part(x == math.inf)} of its input are inf: {call.name} takes the largest value off "
+            "first, and inf - inf is NaN",
+            WIDER,
+        )
     return Reason()
 
 
 def _norm(call: FunctionCall) -> Reason:
-    """A layer, batch or group norm."""
-    if call.name == "layer_norm" and len(call.args) > 4 and call.args[4] == 0:
+    """A layer or group norm, or a batch norm in training."""
+    if call.name == "layer_norm":
         rows = call.input.flatten(-len(call.args[1]))
         same = rows.amax(-1) == rows.amin(-1)
-        if same.any():
+        if len(call.args) > 4 and call.args[4] == 0 and same.any():
             return Reason(
                 f"{part(same, 'rows')} are one number all over: 0 / 0", "use an eps over 0"
             )
-    return _deviations(call)
+        return _deviations(call, list(range(-len(call.args[1]), 0)))
+    if call.name == "group_norm":
+        rows = call.input.reshape(call.args[3] * call.args[6], -1)
+        return _deviations(call._replace(args=[rows, *call.args[1:]]), [1])
+    if call.name == "batch_norm" and len(call.args) == 8 and call.args[5] is True:
+        return _deviations(call, [d for d in range(call.input.dim()) if d != 1])
+    return Reason()
 
 
 def _cast(call: FunctionCall) -> Reason:
@@ -141,6 +173,8 @@ def _classes(call: FunctionCall) -> Reason:
     ignored = call.args[4] if len(call.args) > 4 else -100
     if not isinstance(targets, Tensor) or not bool((targets == ignored).all()):
         return Reason()
+    if not targets.numel():
+        return Reason("the mean of no values is NaN", "see why nothing is left to average")
     return Reason(
         f"all {targets.numel()} targets are {ignored}, which is ignored: the mean of nothing is "
         "NaN",
@@ -167,9 +201,9 @@ SUMS: dict[str, Callable[[FunctionCall], Reason]] = {
     "norm": _squares,
     **dict.fromkeys(("mm", "bmm", "mv", "dot", "addmm", "baddbmm", "convolution"), _product),
     **dict.fromkeys(("softmax", "log_softmax"), _softmax),
-    **dict.fromkeys(("layer_norm", "batch_norm", "group_norm", "rms_norm"), _norm),
+    **dict.fromkeys(("layer_norm", "group_norm", "batch_norm"), _norm),
     "to": _cast,
-    "nll_loss": _classes,
+    **dict.fromkeys(("nll_loss", "nll_loss2d"), _classes),
     "mse_loss": _difference,
 }
 """By name what explains each."""

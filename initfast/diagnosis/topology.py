@@ -23,10 +23,15 @@ def parents(layers: Sequence[Layer]) -> list[int | None]:
     return found
 
 
-def after_constant(layers: Sequence[Layer]) -> set[int]:
-    """The layers that take what a layer of constant output has made, or follow such."""
+def after_constant(layers: Sequence[Layer], source: Sequence[int | None]) -> set[int]:
+    """The layers that take what a layer of constant output has made, or follow such.
+
+    Args:
+        layers: of a net.
+        source: their :func:`parents`.
+    """
     found: set[int] = set()
-    for i, before in enumerate(parents(layers)):
+    for i, before in enumerate(source):
         if before is None:
             continue
         post = layers[before].post
@@ -40,15 +45,18 @@ def fingerprint(m: Moments) -> tuple[float, ...]:
     return (m.count, m.nonfinite, m.zero, m.min, m.max, float(f"{m.std:.6g}"))
 
 
-def chains(layers: Sequence[Layer]) -> list[list[int]]:
-    """Runs of layers each of which takes the output of the one before; the longest first."""
-    source = parents(layers)
+def chains(source: Sequence[int | None]) -> list[list[int]]:
+    """Runs of layers each of which takes the output of the one before; the longest first.
+
+    Args:
+        source: the layers' :func:`parents`.
+    """
     depth: list[int] = []
     for before in source:
         depth.append(0 if before is None else depth[before] + 1)
     used: set[int] = set()
     found = []
-    for end in sorted(range(len(layers)), key=lambda i: -depth[i]):
+    for end in sorted(range(len(source)), key=lambda i: -depth[i]):
         chain: list[int] = []
         at: int | None = end
         while at is not None and at not in used:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -101,8 +102,15 @@ def _slope(x: np.ndarray, y: np.ndarray) -> float:
     """Theil (1950) and Sen (1968): the median of the slopes between all pairs of points."""
     step = -(-len(y) // MOST_POINTS)
     x, y = x[::step], y[::step]
-    i, j = np.triu_indices(len(y), 1)
+    i, j = _pairs(len(y))
     return float(np.median((y[j] - y[i]) / (x[j] - x[i])))
+
+
+@lru_cache(maxsize=16)
+def _pairs(count: int) -> tuple[np.ndarray, np.ndarray]:
+    """The places of all pairs of so many points."""
+    i, j = np.triu_indices(count, 1)
+    return i, j
 
 
 def _steepest(gains: np.ndarray) -> tuple[int, int]:

@@ -42,6 +42,8 @@ class CrossEntropies(TorchFunctionMode):
 
     def _keep(self, y: Tensor, **given: Any) -> None:
         logits: Tensor = given["input"]
+        if given["target"].is_floating_point():
+            return  # of labels that need not sum to 1 nothing is known
         is_mean = given.get("reduction", "mean") == "mean" and given.get("reduce") is None
         if is_mean and given.get("weight") is None and given.get("size_average") is None:
             self.found.append((logits.shape[1 if logits.dim() > 1 else 0], y.detach()))

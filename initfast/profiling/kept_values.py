@@ -15,7 +15,8 @@ class KeptValues:
     """Tensors, and the lists, dicts and sets of modules, to be put back as they are now.
 
     Args:
-        modules: those of the net: their parameters, buffers and the tensors that they hold.
+        modules: those of the net: their parameters with their gradients, their buffers, and the
+            tensors that they hold.
         given: further tensors, in any structure.
     """
 
@@ -23,9 +24,11 @@ class KeptValues:
         held = [value for m in modules for name, value in vars(m).items() if name not in _TORCHS]
         own = [(m._parameters, m._buffers) for m in modules]
         self._containers = [(x, x.copy()) for x in held if type(x) in (list, dict, set)]
+        parameters = [p for m in modules for p in m._parameters.values() if p is not None]
+        self._grads = [(p, p.grad) for p in parameters]
         self._copies: list[tuple[Tensor, Tensor]] = []
         self._kept: dict[int, Tensor] = {}  # those without a copy, by where the memory begins
-        for _, t in tensors((own, held, given)):
+        for _, t in tensors((own, self._grads, held, given)):
             with suppress(Exception):  # a tensor without memory
                 self._kept.setdefault(t.untyped_storage().data_ptr(), t)
 
@@ -39,6 +42,8 @@ class KeptValues:
         """Let all be as it was."""
         for t, copy in self._copies:
             t.data.copy_(copy)
+        for p, grad in self._grads:
+            p.grad = grad
         for value, copy in self._containers:
             value.clear()
             value.extend(copy) if isinstance(value, list) else value.update(copy)

@@ -7,6 +7,8 @@ watched. What it changes is put back: the net stays as the first run has left it
 from __future__ import annotations
 
 import math
+import random
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -160,6 +162,10 @@ class _Trace:
         put_back_later(modules, log)
         kept = KeptValues(modules, (self._arguments.x, self._targets))
         log.add(kept.put_back)
+        log.add(random.setstate, random.getstate())
+        if "numpy" in sys.modules:
+            numpy_random = sys.modules["numpy"].random
+            log.add(numpy_random.set_state, numpy_random.get_state())
         log.add(FirstRun(modules).put_back)
         for module, found in self._was.attributes():
             put_attributes_back(module, found)

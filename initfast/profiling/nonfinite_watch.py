@@ -200,7 +200,7 @@ class NonfiniteWatch(TorchDispatchMode):
             module=self._running[-1] if self._running else "",
             at=at,
             code=code,
-            inputs=tuple(map(_moments, read)),
+            inputs=tuple(_moments(t) for t in read if not t.is_complex()),
             **_output(y),
         )
 
@@ -240,6 +240,8 @@ def _plain_name(func: Any) -> str:
     if name == "_to_copy":
         return "to"
     name = _PARTS.sub("", name)
+    if name.startswith("scaled_dot_product"):  # one name for each kernel that computes it
+        return "scaled_dot_product_attention"
     return {"linalg_vector_norm": "norm", "safe_softmax": "softmax"}.get(name, name)
 
 

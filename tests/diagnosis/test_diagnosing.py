@@ -248,6 +248,18 @@ def test_dtypes_that_the_net_does_not_use_share_one_finding():
     assert all(name in found[0].measured for name in ("float16", "float8_e4m3fn", "float8_e5m2"))
 
 
+def test_layers_that_all_leave_their_dtype_s_range_share_one_finding():
+    scales = (2000.0, 5000.0, 1.0, 3000.0)
+    layers = [
+        layer(name=f"b.{i}", post=moments(std=scale), dtype=torch.float16)
+        for i, scale in enumerate(scales)
+    ]
+    found = [f for f in Report(layers).findings if f.rule == "dtype_range"]
+    (own,) = [f for f in found if f.severity == "warning"]
+    assert (own.first, own.last, own.names) == (0, 3, ("b.0", "b.3"))
+    assert own.measured.startswith("worst of 3 layers, at layer 1: the output reaches")
+
+
 @pytest.mark.parametrize("after, alarmed", [((), False), ((nn.Linear(16, 16),), True)])
 def test_a_head_may_start_at_a_prior(after, alarmed):
     head = nn.Linear(WIDTH, 16)

@@ -66,3 +66,61 @@ def test_the_limit_is_that_of_the_dtype(dtype, limit):
     beyond = called("exp", torch.tensor([1.0, 1.01 * top], dtype=dtype))
     assert beyond.output.isinf().tolist() == [False, True]
     assert reason(beyond).why.endswith(f"overflows above {limit}")
+
+
+def of(name, *args):
+    """What is said of a call of one of torch's operators."""
+    return reason(FunctionCall(name, args, {}, getattr(torch.ops.aten, name)(*args))).why
+
+
+@pytest.mark.parametrize(
+    "name, number, says",
+    [
+        ("exp2", 128.0, "exp2 of 128.0000000; float32 overflows above 127.9999999"),
+        ("cosh", -91.0, "cosh of -91.00; float32 overflows above 89.42 and below -89.42"),
+        ("acos", 1.0001, "acos of 1.0001 is NaN: 1 of 2 values of its input are outside -1 to 1"),
+        ("asin", torch.inf, "asin of inf is NaN: 1 of 2 values of its input are outside -1 to 1"),
+    ],
+)
+def test_a_number_at_a_limit_is_told_from_it(name, number, says):
+    assert of(name, torch.tensor([0.0, number])) == says
+
+
+def test_counts_and_scalars_are_those_of_the_operands():
+    # 0 / 0 at one place, and a divisor of 0 at all.
+    assert of("div", torch.arange(4.0), 0.0).endswith("the divisor is 0 at 4 of 4 values")
+    assert of("mul", torch.ones(2), 1e39) == "1.000 × 1.000e+39 is beyond float32's 3.403e+38"
+    assert of("div", torch.ones(2) * 1j, 0.0) == ""
+
+
+def test_squares_are_blamed_only_where_they_overflow():
+    x = torch.tensor([[1e25, 1e25, 3.0], [1e25, 1e25, 4.0]])
+    far = torch.tensor([[0.0, 0.0, 1e20], [0.0, 0.0, -1e20]])
+    assert "deviations of 1.000e+20 or more" in of("var", x + far, [0])
+    # Half as wide squares are summed in float32: it is the scale that takes these beyond.
+    half, scale = torch.randn(2, 512).half() * 300, torch.full((512,), 6e4).half()
+    normed = torch.layer_norm(half, [512], scale, None, 1e-5)
+    call = FunctionCall("layer_norm", [half, [512], scale, None, 1e-5], {}, normed)
+    assert normed.isinf().any() and reason(call).why == ""
+    # Batch norm in evaluation takes no deviations.
+    args = [1e25 * torch.tensor([[1.0], [-1.0]]), None, None, torch.zeros(1), -torch.ones(1)]
+    normed = torch.native_batch_norm(*args, False, 0.1, 1e-5)[0]
+    assert reason(FunctionCall("batch_norm", [*args, False, 0.1, 1e-5], {}, normed)).why == ""
+    args[3:] = [torch.zeros(1), torch.ones(1), True, 0.1, 1e-5]
+    normed = torch.native_batch_norm(*args)[0]
+    call = FunctionCall("batch_norm", args, {}, normed)
+    assert normed.isfinite().all() or "deviations of 1.000e+25" in reason(call).why
+
+
+def test_a_transposed_convolution_sums_over_what_comes_in():
+    x, w = torch.full((1, 4, 3), 1e20), torch.full((4, 8, 2), 1e20)
+    says = of("convolution", x, w, None, [1], [0], [1], True, [0], 1)
+    assert says.startswith("it sums 8 products of")
+
+
+def test_no_targets_are_not_ignored_targets():
+    loss = torch.nn.functional.nll_loss(torch.zeros(0, 3), torch.zeros(0, dtype=torch.long))
+    args = [torch.zeros(0, 3), torch.zeros(0, dtype=torch.long), None, 1, -100]
+    assert reason(FunctionCall("nll_loss", args, {}, loss)).why == "the mean of no values is NaN"
+    image = [torch.zeros(1, 3, 2, 2), torch.full((1, 2, 2), -100), None, 1, -100]
+    assert of("nll_loss2d", *image).startswith("all 4 targets are -100")

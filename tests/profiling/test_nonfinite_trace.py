@@ -1,5 +1,8 @@
 """The second run after a NaN: it leaves the net as the first did, and changes no number."""
 
+import random
+
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -178,3 +181,40 @@ def test_a_classification_loss_at_the_start_is_about_ln_of_the_classes(factor, s
         assert "ln(100) = 4.605" in findings[0].measured
         exec(findings[0].code, {"net": net, "report": report})
         assert not found(loss=nn.CrossEntropyLoss(), targets=targets)[1]
+
+
+class Learning(nn.Module):
+    """Runs a backward of its own within its forward, and draws from Python's and numpy's state."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(4, 4)
+
+    def forward(self, x):
+        with torch.enable_grad():
+            self.linear(x + random.random() + np.random.rand()).sum().backward()
+        return torch.log(-self.linear(x).abs())
+
+
+@pytest.mark.parametrize("graded", [False, True])
+def test_gradients_and_other_random_states_are_as_one_run_leaves_them(graded):
+    found = {}
+    for trace in (False, True):
+        torch.manual_seed(0)
+        np.random.seed(0)
+        random.seed(0)
+        net = Learning()
+        if graded:
+            net.linear.weight.grad = torch.ones(4, 4)
+        report = profile(net, torch.ones(2, 4), trace_nonfinite=trace)
+        assert (report.outcome.source is not None) == trace
+        grads = [p.grad.tolist() for p in net.parameters()]
+        found[trace] = grads, random.random(), np.random.rand()
+    assert found[False] == found[True]
+
+
+def test_a_cross_entropy_of_many_labels_at_once_is_not_judged():
+    labels = torch.zeros(8, 100)
+    labels[:, :20] = 1
+    report = profile(nn.Linear(16, 100), torch.randn(8, 16), loss=F.cross_entropy, targets=labels)
+    assert report.loss > 50 and not report.outcome.cross_entropies

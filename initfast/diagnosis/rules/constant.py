@@ -84,7 +84,7 @@ def _under_eps(net: Net) -> Iterator[Finding]:
     if not found:
         return
     i, more = found[0], len(found) - 1
-    layer, before = net.layers[i], net.source(found[0])
+    layer, before = net.layers[i], net.parents[found[0]]
     first = before if before is not None and dense(net.layers[before]) else i
     act = net.activation(first)
     std = layer.input.std if layer.input else 0.0

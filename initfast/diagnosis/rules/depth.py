@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 from initfast.diagnosis.advice import activation_of, squared_slope
@@ -113,12 +114,20 @@ def _severity(net: Net, trend: Trend) -> Severity | None:
 
 def stretches(net: Net, measure: Callable[[Layer], float], sign: int) -> list[Stretch]:
     """Where the measure grows (sign +1) or falls (-1) along any sequence, the worst first."""
-    found = []
-    for members in net.sequences:
-        for trend in trends([measure(net.layers[i]) for i in members], net.log_limit("least_rate")):
-            if trend.log_ratio * sign > 0:
-                found.append(Stretch(members[trend.first : trend.last + 1], trend))
+    found = [
+        Stretch(members[trend.first : trend.last + 1], trend)
+        for members in net.sequences
+        for trend in _trends(
+            tuple(measure(net.layers[i]) for i in members), net.log_limit("least_rate")
+        )
+        if trend.log_ratio * sign > 0
+    ]
     return sorted(found, key=lambda s: -abs(s.trend.log_ratio) * _preference(net, s))
+
+
+@lru_cache(maxsize=1024)  # asked for growth and for decay, one after the other
+def _trends(values: tuple[float, ...], least_rate: float) -> list[Trend]:
+    return list(trends(values, least_rate))
 
 
 def _preference(net: Net, stretch: Stretch) -> float:

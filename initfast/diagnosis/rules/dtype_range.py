@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 
@@ -20,9 +22,27 @@ RANGES = (torch.float16, torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2)
 def dtype_range(net: Net) -> Outcome:
     """Values beyond the largest, or mostly under the smallest normal, of a dtype."""
     floating = [(i, x) for i, x in enumerate(net.sound) if x.dtype.is_floating_point]
+    told: dict[tuple[torch.dtype, str, str], list[Finding]] = defaultdict(list)
     for i, layer in floating:
-        yield from _own_range(net, i, layer)
+        for what, limit, found in _own_range(net, i, layer):
+            told[layer.dtype, what, limit].append(found)
+    for (_, _, kind), alike in told.items():
+        worst = min if kind == "dtype_headroom" else max
+        yield _as_one(alike, worst(alike, key=lambda f: f.value))
     yield from _other_ranges(net, floating)
+
+
+def _as_one(alike: list[Finding], worst: Finding) -> Finding:
+    """The worst of findings of one kind, over the layers from the first of them to the last."""
+    if len(alike) == 1:
+        return worst
+    return replace(
+        worst,
+        first=alike[0].first,
+        last=alike[-1].last,
+        names=(alike[0].names[0], alike[-1].names[1]),
+        measured=f"worst of {len(alike)} layers, at layer {worst.first}: {worst.measured}",
+    )
 
 
 def _other_ranges(net: Net, floating: list[tuple[int, Layer]]) -> Iterator[Finding]:
@@ -56,7 +76,8 @@ def _other_ranges(net: Net, floating: list[tuple[int, Layer]]) -> Iterator[Findi
         )
 
 
-def _own_range(net: Net, i: int, layer: Layer) -> Iterator[Finding]:
+def _own_range(net: Net, i: int, layer: Layer) -> Iterator[tuple[str, str, Finding]]:
+    """Of what it is, by which threshold, and the finding."""
     finfo, name = torch.finfo(layer.dtype), dtype_name(layer.dtype)
     is_narrow = finfo.max < torch.finfo(torch.bfloat16).max
     wider = "bfloat16 or float32" if is_narrow else "float64"  # bfloat16's range is float32's
@@ -65,7 +86,7 @@ def _own_range(net: Net, i: int, layer: Layer) -> Iterator[Finding]:
             continue
         top, part = largest(moments), _share_under(moments, finfo.smallest_normal)
         if top * net.limits["dtype_headroom"] > finfo.max:
-            yield net.finding(
+            found = net.finding(
                 "dtype_range",
                 "warning",
                 (i, i),
@@ -74,9 +95,10 @@ def _own_range(net: Net, i: int, layer: Layer) -> Iterator[Finding]:
                 f"the {what} reaches {number(top)}: {name} ends at {number(finfo.max)}",
                 advice=f"bring the scale down, or use {wider} here",
             )
+            yield what, "dtype_headroom", found
         if part > net.limits["dtype_lost"]:
             cure = "scale the loss (torch.amp.GradScaler)" if what == "gradient" else "scale it up"
-            yield net.finding(
+            found = net.finding(
                 "dtype_range",
                 "warning",
                 (i, i),
@@ -86,6 +108,7 @@ def _own_range(net: Net, i: int, layer: Layer) -> Iterator[Finding]:
                 f"smallest normal {number(finfo.smallest_normal)}",
                 advice=f"{cure}, or use {wider} here",
             )
+            yield what, "dtype_lost", found
 
 
 def _share_under(m: Moments, line: float) -> float:
