@@ -60,7 +60,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
         if unknown:
             known = ", ".join(EXPERIMENTS)
             parser.error(
-                f"no experiment {unknown[0]!r}; expected one of {known}, or info alone, or theory"
+                f"no experiment {unknown[0]!r}; expected one of {known}, or alone a command: "
+                "profile, compare, audit, repair, theory or info"
             )
         try:
             _run(names, options.seed, options.threads, options.plot)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from initfast.diagnosis.findings import Finding
+from initfast.diagnosis.findings import Finding, counted
 from initfast.errors import ArgumentError
 from initfast.init.keys import derive_key, draw_key
 from initfast.profiling.arguments import NO_TARGETS
@@ -72,7 +72,7 @@ class Repair:
         lines = lines or ["nothing was changed"]
         for word, report in (("before", self.before), ("after", self.after)):
             errors, warnings = score(report)
-            lines.append(f"{word}: {errors} errors, {warnings} warnings")
+            lines.append(f"{word}: {counted(errors, 'error')}, {counted(warnings, 'warning')}")
         lines += [str(f) for f in self.after.findings if f.severity != "info"]
         return shown("\n".join(lines))
 

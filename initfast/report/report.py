@@ -178,7 +178,7 @@ class Report(Exports):
             return self
         whole = reduce(Report.merge, ranks)
         layers = with_shared_loss(whole.layers, [rank.layers for rank in ranks])
-        return Report(layers, whole.inputs, whole.skipped, whole.notes, whole.root, whole.run)
+        return whole.replaced(layers)
 
     def __repr__(self) -> str:
         return f"Report({len(self)} layers, {self.verdict.partition(';')[0]})"
@@ -267,7 +267,7 @@ class Report(Exports):
 
         Raises:
             OSError: the file cannot be read.
-            ValueError: it holds no report, or one of a later initfast.
+            ValueError: it holds no report, a damaged one, or one of a later initfast.
 
         Example:
             >>> import os, tempfile
@@ -277,4 +277,4 @@ class Report(Exports):
             >>> initfast.Report.load(path).layers == report.layers
             True
         """
-        return cls.from_dict(read(path))
+        return cls(**read(path))

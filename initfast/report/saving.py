@@ -16,6 +16,7 @@ from initfast.stats.outcome import RunOutcome
 SCHEMA = 1
 """The version of what :func:`as_dict` writes: raised where an older initfast would misread it."""
 
+_NO_REPORT = "is no report as to_json or to_html writes it"
 
 _KEPT = ("run", "inputs", "skipped", "notes", "root", "findings", "skipped_checks")
 
@@ -46,7 +47,7 @@ def contents(data: Mapping[str, Any]) -> dict[str, Any]:
         "layers": [Layer.from_dict(layer) for layer in data["layers"]],
         "inputs": list(map(moments_from_dict, data.get("inputs", ()))),
         "skipped": [Skipped(*item) for item in data.get("skipped", ())],
-        "notes": data.get("notes", ()),
+        "notes": list(data.get("notes", ())),
         "root": data.get("root", "net"),
         "run": None if run is None else RunFacts(**run),
         "outcome": RunOutcome.from_dict(data.get("outcome", {})),
@@ -54,17 +55,22 @@ def contents(data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read(path: str | Path) -> dict[str, Any]:
-    """The dict that was written to a file.
+    """The arguments of Report from a file.
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: it is no report.
+        ValueError: it is no report, a damaged one, or one of a later initfast.
     """
-    text = Path(path).read_text(encoding="utf-8")
+    file = Path(path).read_bytes()
     try:
+        text = file.decode("utf-8-sig")  # editors of Windows write a byte order mark
         data = json.loads(embedded_json(text) if text.startswith("<!DOCTYPE html>") else text)
-    except ValueError as error:
-        raise ValueError(f"{path} is no report as to_json or to_html writes it: {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} {_NO_REPORT}: {error}") from error
     if not isinstance(data, dict) or "layers" not in data:
-        raise ValueError(f"{path} is no report as to_json or to_html writes it: it has no layers")
-    return data
+        raise ValueError(f"{path} {_NO_REPORT}: it has no layers")
+    try:
+        return contents(data)
+    except (LookupError, TypeError, AttributeError, OverflowError) as error:
+        what = f"{type(error).__name__}: {error}"
+        raise ValueError(f"{path} {_NO_REPORT}: its entries do not fit ({what})") from error

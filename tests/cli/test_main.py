@@ -116,6 +116,7 @@ def test_threads_hold_for_the_run_only(monkeypatch):
         (["gain", "theory"], "no experiment 'theory'"),
         (["nosuch"], "no experiment 'nosuch'; expected one of exploding, steady,"),
         (["gain", "info"], "no experiment 'info'"),
+        (["profle"], "or alone a command: profile, compare, audit, repair, theory or info"),
         (["--seed", "-1"], "'-1' is not an integer from 0 to"),
         (["--seed", "1e3"], "'1e3' is not an integer"),
         (["--seed", str(2**63)], "is not an integer from 0 to 2^63 - 1"),

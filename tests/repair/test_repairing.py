@@ -49,7 +49,7 @@ def test_the_reports_the_steps_and_the_text():
     done = initfast.repair_(net, x)
     assert done.before.findings[0].rule == "vanishing" and done.is_healthy
     assert len(done.steps) == 1 and "0.weight" in done.changed
-    assert "before: 1 errors, 0 warnings\nafter: 0 errors, 0 warnings" in str(done)
+    assert "before: 1 error, 0 warnings\nafter: 0 errors, 0 warnings" in str(done)
     assert not torch.equal(net[0].weight, before[0])
     again = initfast.repair_(net, x)
     assert again.steps == [] and "nothing was changed" in str(again)

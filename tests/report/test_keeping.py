@@ -87,10 +87,25 @@ def test_a_report_is_loaded_with_its_run(report, tmp_path):
 
 def test_what_is_no_report_is_not_loaded(report, tmp_path):
     path = tmp_path / "report.json"
-    for text in ("", "{", "[1]", '{"loss": 1}'):
+    page = report.to_html()
+    damaged = [report.to_dict() | change for change in ({"layers": [{}]}, {"outcome": [1]})]
+    foreign = [
+        "",
+        "{",
+        "[1]",
+        '{"loss": 1}',
+        '{"layers": 5}',
+        "[" * 100_000,
+        page[: len(page) // 2],
+        "\0",
+    ]
+    for text in [*foreign, *map(json_text, damaged)]:
         path.write_text(text)
-        with pytest.raises(ValueError, match=r"report\.json is no report as to_json writes it"):
+        with pytest.raises(ValueError, match=r"report\.json is no report as to_json or to_html"):
             Report.load(path)
+    path.write_bytes(b"PK\x03\x04\x80\xff")  # what torch.save writes
+    with pytest.raises(ValueError, match=r"report\.json is no report as to_json or to_html"):
+        Report.load(path)
     later = report.to_dict() | {"schema": SCHEMA + 1}
     path.write_text(json_text(later))
     with pytest.raises(
@@ -99,6 +114,16 @@ def test_what_is_no_report_is_not_loaded(report, tmp_path):
         Report.load(path)
     with pytest.raises(FileNotFoundError):
         Report.load(tmp_path / "nothing")
+
+
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+def test_a_report_comes_back_with_its_loss_from_json_and_from_a_page(newline, tmp_path):
+    x = torch.randn(8, 4)
+    report = profile(nn.Linear(4, 2), x, loss=nn.functional.mse_loss, targets=x[:, :2])
+    for text in (report.to_json(), report.to_html()):
+        path = tmp_path / "report"
+        path.write_text(text, encoding="utf-8-sig", newline=newline)
+        assert Report.load(path).loss == report.loss
 
 
 def test_a_report_from_before_there_was_a_schema():

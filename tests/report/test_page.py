@@ -13,8 +13,9 @@ from cases.reports import layer, mlp
 from torch import nn
 
 from initfast.profiling.profile import profile
-from initfast.report.page import embedded_json, html_page
+from initfast.report.page import html_page
 from initfast.report.page_chart import chart
+from initfast.report.page_json import embedded_json
 from initfast.report.page_tree import layer_tree
 from initfast.report.report import Report
 from initfast.stats.layer import Skipped, Weight
