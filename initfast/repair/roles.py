@@ -21,7 +21,9 @@ _CONVOLUTIONS = nn.modules.conv._ConvNd
 _TRANSPOSED = nn.modules.conv._ConvTransposeNd
 _EMBEDDINGS = (nn.Embedding, nn.EmbeddingBag)
 _RECURRENT = (nn.RNNBase, nn.RNNCellBase)
-_WRAPPERS = re.compile(r"(?:^|(?<=\.))(?:_orig_mod|module|_fsdp_wrapped_module)\.")
+_WRAPPERS = re.compile(
+    r"(?:^|(?<=\.))(?:_orig_mod|module|_fsdp_wrapped_module|_checkpoint_wrapped_module)\."
+)
 _BIAS = re.compile(r"(.*_)?bias(_[ih]h.*|_[kv])?|beta")
 _OFFSET = re.compile(r"1(\.0?)?\s*\+\s*self\.weight")
 _WIDTHS = ("hidden_size", "hidden_dim", "embed_dim", "d_model", "dim")

@@ -21,14 +21,6 @@ NETS = {
 }
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.mark.parametrize("kind", NETS)
 def test_each_scheme_fits_what_it_has_drawn(kind):
     tried = 0
@@ -91,3 +83,12 @@ def test_spectral_norm_does_not_go_on():
         initfast.initialize_(net, rules={"1.weight": fails})
     assert all(torch.equal(before[name], value) for name, value in net.state_dict().items())
     assert all(module.training for module in net.modules())
+
+
+def test_a_checkpointed_block_draws_what_it_draws_by_itself():
+    plain, wrapped = nn.Sequential(mlp(2)), nn.Sequential(nn.Module())
+    wrapped[0].add_module("_checkpoint_wrapped_module", mlp(2))
+    for net in (plain, wrapped):
+        initfast.initialize_(net, scheme="torch", seed=0)
+    assert all(map(torch.equal, plain.parameters(), wrapped.parameters()))
+    assert "torch" in initfast.audit(wrapped).schemes
