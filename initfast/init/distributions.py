@@ -11,8 +11,9 @@ from torch import Tensor
 from initfast.errors import ArgumentError, TensorError
 from initfast.init import filling
 from initfast.init.drawing import draw
-from initfast.init.laws import Bounds, cut_std
+from initfast.init.laws import Bounds
 from initfast.ops.checks import check_extent
+from initfast.stats.cut_normal import cut_std
 
 
 @filling.initialiser

@@ -87,24 +87,6 @@ class Bounds(NamedTuple):
         return cls(a, b, (a - mean) / std, (b - mean) / std)
 
 
-def cut_std(cut: float) -> float:
-    """The std of a standard normal variable within ±cut, above 0.
-
-    1 - 2 c φ(c) / (2 Φ(c) - 1). Near 0, where that cancels, the variable is uniform but for c²: the
-    series is c²/3 (1 - 2 c²/15 - ...).
-
-    Example:
-        >>> round(cut_std(2.0), 14), round(cut_std(3.0), 14), cut_std(math.inf)
-        (0.87962566103424, 0.98657839255811, 1.0)
-    """
-    if math.isinf(cut):
-        return 1.0
-    if cut < 1e-2:
-        return cut / math.sqrt(3) * (1 - cut * cut / 15)
-    density = math.exp(-cut * cut / 2) / math.sqrt(2 * math.pi)
-    return math.sqrt(1 - 2 * cut * density / math.erf(cut / math.sqrt(2)))
-
-
 @law
 def truncated(shard: Shard, key: int, mean: float, std: float, *bounds: float) -> None:
     """The normal distribution truncated to those Bounds.

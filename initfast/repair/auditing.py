@@ -23,7 +23,7 @@ from initfast.repair.audit_table import table
 from initfast.repair.examined import Check, Examined
 from initfast.repair.faults_across_ranks import compare_ranks
 from initfast.repair.fitting_schemes import Fit, fit
-from initfast.repair.laws_of_weights import SCHEMES, law_in_words, places
+from initfast.repair.laws_of_weights import law_in_words, places
 from initfast.repair.parameter_facts import ParameterFacts, facts_of, owned
 from initfast.stats.as_dict import json_text
 from initfast.stats.text import WIDTH, escape, shown
@@ -57,7 +57,7 @@ class Audit:
             ``facts``.
         remarks: what there is to say of the net as a whole, in sentences: tied tensors, residual
             outputs scaled or not, last layers that start at zero, both factors of gated parts.
-        schemes: the names of all schemes that fit the net as a whole.
+        schemes: the names of :func:`initfast.initialize_`'s schemes that fit the net as a whole.
         schemes_by_kind: for each kind of parameter, those that fit all of that kind.
     """
 
@@ -171,7 +171,7 @@ def audit(net: nn.Module, group: Any = None) -> Audit:
         findings += compare_ranks(examined, group)
     order = [*_ACROSS, *CHECKS]
     findings.sort(key=lambda f: (SEVERITIES.index(f.severity), order.index(f.rule), f.first))
-    fitting = fit(examined.places, SCHEMES)
+    fitting = fit(net, examined.facts)
     return Audit(examined.facts, findings, list(remarks.of(examined)), fitting)
 
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from initfast.diagnosis.findings import Finding, Severity
 from initfast.repair.examined import Examined, fault, several
-from initfast.repair.laws_of_weights import initialisers
+from initfast.repair.laws_of_weights import fits, initialisers
 from initfast.repair.parameter_facts import ParameterFacts
 from initfast.repair.parameter_kinds import (
     DENSE,
@@ -39,7 +39,7 @@ def wrong_fan(net: Examined) -> Iterator[Finding]:
         call = max(blind, key=lambda c: count[c], default="default")
         if "default" in call or 2 * count[call] < len(like) or count[call] <= right:
             continue
-        std = next(c.expected.std for c in initialisers(fans) if c.call == call)
+        std = next(c.law.scale for c in initialisers(fans) if c.call == call)
         found.setdefault((what, call), []).append((i, std))
     for (what, call), wrong in found.items():
         like = followers[_is_conv(net.facts[wrong[0][0]])]
@@ -49,7 +49,7 @@ def wrong_fan(net: Examined) -> Iterator[Finding]:
 
 def _calls(facts: ParameterFacts, fans: tuple[int, int]) -> list[str]:
     """The initialisers, taking these fans, that a weight may be drawn by."""
-    return [c.call for c in initialisers(fans) if facts.family and c.expected.fits(facts.family)]
+    return [c.call for c in initialisers(fans) if facts.family and fits(c.law, facts.family)]
 
 
 def _is_plain(facts: ParameterFacts) -> bool:

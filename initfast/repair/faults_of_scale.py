@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from initfast.diagnosis.findings import Finding
 from initfast.repair.examined import Examined, fault
-from initfast.repair.laws_of_weights import FIXED, Expected, Initialiser, Place, initialisers
+from initfast.repair.laws_of_weights import FIXED, Initialiser, Place, fits, initialisers
 from initfast.repair.parameter_facts import ParameterFacts
 from initfast.repair.parameter_kinds import (
     ATTENTION_OUTPUTS,
@@ -18,6 +18,7 @@ from initfast.repair.parameter_kinds import (
     plain_name,
     torch_fans,
 )
+from initfast.repair.schemes.law import normal
 from initfast.repair.siblings import SHARE, by_pattern, departing, groups
 from initfast.stats.text import number
 
@@ -70,12 +71,12 @@ def _against_law(
     """The members that do not fit the initialiser, by their own fans, that the others share."""
     if facts[members[0]].kind not in DENSE - {"embedding", "position embedding", "recurrent"}:
         return
-    laws = {i: {c.call: c.expected for c in _any_fans(facts[i])} for i in members}
+    laws = {i: {c.call: c.law for c in _any_fans(facts[i])} for i in members}
     fitting = Counter(
         call
         for i in members
-        for call, expected in laws[i].items()
-        if (found := facts[i].family) and expected.fits(found)
+        for call, law in laws[i].items()
+        if (found := facts[i].family) and fits(law, found)
     )
     call, count = max(fitting.items(), key=lambda item: item[1], default=("", 0))
     others = len(members) - count
@@ -84,19 +85,19 @@ def _against_law(
     leaves = facts[members[0]].name.split(".")[-2:-1]
     inner = members if not leaves or not leaves[0].isdigit() else members[1:-1]
     for i in inner:
-        found, expected = facts[i].family, laws[i].get(call)
-        if found is None or expected is None or expected.fits(found) or found.name == "constant":
+        found, law = facts[i].family, laws[i].get(call)
+        if found is None or law is None or fits(law, found) or found.name == "constant":
             continue
-        if abs(math.log(found.std / expected.std)) > NOTICEABLE:
+        if abs(math.log(found.std / law.std())) > NOTICEABLE:
             yield i, call
 
 
 def _any_fans(facts: ParameterFacts) -> Iterator[Initialiser]:
     """The initialisers by the fans of the shape, as torch takes them, and by the true ones."""
-    yield from (Initialiser(f"normal_(std={s:g})", Expected("normal", s)) for s in FIXED)
+    yield from (Initialiser(f"normal_(std={s:g})", normal(s)) for s in FIXED)
     yield from initialisers(torch_fans(facts.shape))
-    for call, expected in initialisers((facts.fan_in, facts.fan_out // facts.fused)):
-        yield Initialiser(f"{call} of its groups", expected)
+    for call, law in initialisers((facts.fan_in, facts.fan_out // facts.fused)):
+        yield Initialiser(f"{call} of its groups", law)
 
 
 # ---- depth ----
@@ -176,7 +177,7 @@ def _outputs(net: Examined) -> Iterator[Finding]:
     even = sum(abs(net.facts[i].std / base - 1) < NOTICEABLE for i in inner) >= SHARE * len(inner)
     smaller = [j if i in larger else i for i, j in pairs]
     by_fan = all(
-        Expected("normal", 1 / math.sqrt(net.facts[i].fan_in)).fits(f)
+        fits(normal(1 / math.sqrt(net.facts[i].fan_in)), f)
         for i in smaller
         if (f := net.facts[i].family)
     )

@@ -11,7 +11,7 @@ from initfast.diagnosis.findings import Finding
 from initfast.repair.examined import Examined, fault, several
 from initfast.repair.families import Family
 from initfast.repair.faults_of_scale import NOTICEABLE
-from initfast.repair.laws_of_weights import FIXED, Expected, Initialiser, initialisers
+from initfast.repair.laws_of_weights import FIXED, Initialiser, as_found, fits, initialisers
 from initfast.repair.siblings import SHARE
 from initfast.stats.text import number
 
@@ -34,9 +34,9 @@ def _drawn_as_head(net: Examined, i: int) -> Iterator[Finding]:
     if found is None or not found.is_random or len(facts.shape) != 2:
         return
     rows, width = facts.shape
-    calls = [c.call for c in initialisers((width, rows)) if _is_heads(c) and c.expected.fits(found)]
+    calls = [c.call for c in initialisers((width, rows)) if _is_heads(c) and fits(c.law, found)]
     shared = _shared_std(net, i)
-    if calls and not any(Expected(found.name, std, found.cut).fits(found) for std in FIXED):
+    if calls and not any(fits(as_found(found, std), found) for std in FIXED):
         said = f"the std {number(found.std)} that {calls[0]} gives a linear layer of its shape"
     elif shared and abs(math.log(found.std / shared)) > 2 * NOTICEABLE:
         said = f"std {number(found.std)}, where the net's other weights have {number(shared)}"

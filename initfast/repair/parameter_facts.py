@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from initfast.init.placement import is_distributed, shard_of
 from initfast.ops.checks import bytes_needed
 from initfast.repair.bit_hash import bit_hash
-from initfast.repair.families import SAMPLE, Family, eps_of, family
+from initfast.repair.families import Family, eps_of, family
 from initfast.repair.parameter_kinds import Kind, has_values, is_fused, kind_of
 from initfast.stats.as_dict import as_plain
 from initfast.stats.moments import Moments
@@ -37,7 +37,6 @@ class ParameterFacts:
         fused: how many matrices are one above the other in it, as q, k and v are; else 1.
         moments: of its elements, those of a complex parameter taken as pairs; None where it has no
             values to read.
-        smallest: the smallest magnitude that is not zero; infinity where there is none.
         family: the family of laws it was drawn from; None where it has no values.
         law: the initialiser that fits family, std and fans, in words; "" where none does.
         hash: 64 bits of its bits; 0 where it has no values.
@@ -55,7 +54,6 @@ class ParameterFacts:
     fan_out: int = 0
     fused: int = 1
     moments: Moments | None = None
-    smallest: float = math.inf
     family: Family | None = None
     law: str = ""
     hash: int = 0
@@ -67,11 +65,20 @@ class ParameterFacts:
         """The standard deviation of its elements; NaN where it has none."""
         return math.nan if self.moments is None else self.moments.std
 
+    @property
+    def smallest(self) -> float:
+        """The smallest magnitude that is not zero; infinity where there is none."""
+        return math.inf if self.moments is None else self.moments.smallest or math.inf
+
     def to_dict(self) -> dict[str, Any]:
         """The attributes as numbers, strings and lists."""
         plain = as_plain(self)
         plain.pop("place")
-        return plain | {"std": self.std, "family_in_words": str(self.family or "")}
+        return plain | {
+            "std": self.std,
+            "smallest": self.smallest,
+            "family_in_words": str(self.family or ""),
+        }
 
 
 @dataclass(frozen=True)
@@ -125,8 +132,7 @@ def facts_of(one: Owned) -> ParameterFacts:
             if values is None:
                 return _unread(one, shape, note)
             moments = Moments.of(values)
-            numbers = moments, kurtosis_of(values, moments), smallest_of(values, moments)
-            found = family(numbers[0], numbers[1], eps_of(values.dtype))
+            found = family(moments, eps_of(values.dtype))
             if found.is_random and is_patterned(values):
                 found = replace(found, name="other")
             hashed = bit_hash(values)
@@ -134,7 +140,7 @@ def facts_of(one: Owned) -> ParameterFacts:
         except (RuntimeError, ValueError, NotImplementedError, TypeError, AttributeError) as error:
             why = f"{type(p).__name__} cannot be read: {str(error).splitlines()[0]}"
             return _unread(one, shape, why)
-    return _unread(one, shape, note, numbers[0], numbers[2], found, hashed, place)
+    return _unread(one, shape, note, moments, found, hashed, place)
 
 
 def _shape(p: Tensor) -> tuple[int, ...]:
@@ -150,7 +156,6 @@ def _unread(
     shape: tuple[int, ...],
     note: str,
     moments: Moments | None = None,
-    smallest: float = math.inf,
     found: Family | None = None,
     hashed: int = 0,
     place: tuple[int, ...] | None = None,
@@ -176,7 +181,6 @@ def _unread(
         fan_out=kind.fan_out,
         fused=is_fused(one.module, one.path, one.key, shape),
         moments=moments,
-        smallest=smallest,
         family=found,
         hash=hashed,
         note="; ".join(notes),
@@ -219,18 +223,6 @@ def readable(p: Tensor) -> tuple[Tensor | None, str]:
     return p, note
 
 
-def kurtosis_of(values: Tensor, m: Moments) -> float:
-    """The fourth central moment over the squared variance; NaN where it is not defined."""
-    if not m.m2 > 0:
-        return math.nan
-    known = getattr(m, "kurtosis", None)
-    if known is not None:
-        return float(known)
-    z = values.reshape(-1)[:: max(values.numel() // SAMPLE, 1)].double()
-    z = (z[torch.isfinite(z)] - m.mean) / math.sqrt(m.var)
-    return float(z.pow(4).mean())
-
-
 def is_patterned(values: Tensor) -> bool:
     """Whether numbers are counted, not drawn: in order, or a few again and again."""
     first = values.reshape(-1)[:256].double()
@@ -238,22 +230,3 @@ def is_patterned(values: Tensor) -> bool:
     if len(first) > 8 and bool((steps >= 0).all() | (steps <= 0).all()):
         return True
     return values.element_size() >= 4 and 2 * len(first.unique()) < len(first)
-
-
-def smallest_of(values: Tensor, m: Moments) -> float:
-    """The smallest magnitude that is not zero; infinity where there is none, or a NaN."""
-    known = getattr(m, "smallest", None)
-    if known is not None:
-        return float(known)
-    if not values.is_floating_point() or m.zero == m.count or m.nonfinite:
-        return math.inf
-    return float(torch.stack([_least(part) for part in values.reshape(-1).split(IN_CACHE)]).min())
-
-
-IN_CACHE = 1 << 18
-"""So many numbers at a time: what is made of them never leaves the cache."""
-
-
-def _least(part: Tensor) -> Tensor:
-    size = (part.float() if part.element_size() == 1 else part).abs()
-    return torch.where(size == 0, math.inf, size).min()

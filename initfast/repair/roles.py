@@ -21,7 +21,9 @@ _CONVOLUTIONS = nn.modules.conv._ConvNd
 _TRANSPOSED = nn.modules.conv._ConvTransposeNd
 _EMBEDDINGS = (nn.Embedding, nn.EmbeddingBag)
 _RECURRENT = (nn.RNNBase, nn.RNNCellBase)
-_WRAPPERS = re.compile(r"(?:^|(?<=\.))(?:_orig_mod|module|_fsdp_wrapped_module)\.")
+_WRAPPERS = re.compile(
+    r"(?:^|(?<=\.))(?:_orig_mod|module|_fsdp_wrapped_module|_checkpoint_wrapped_module)\."
+)
 _BIAS = re.compile(r"(.*_)?bias(_[ih]h.*|_[kv])?|beta")
 _OFFSET = re.compile(r"1(\.0?)?\s*\+\s*self\.weight")
 _WIDTHS = ("hidden_size", "hidden_dim", "embed_dim", "d_model", "dim")
@@ -176,8 +178,22 @@ def _parameters(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
     yield from ((key, p) for key, p in module._parameters.items() if p is not None)
     computed = module._modules.get("parametrizations")
     if isinstance(computed, nn.ModuleDict):
+        for key in computed:
+            yield key, _computed(module, key, computed[key])
+
+
+def _computed(module: nn.Module, key: str, by: nn.Module) -> Tensor:
+    """What a parametrization computes, in evaluation mode: in training, spectral_norm goes on."""
+    training = [m for m in by.modules() if m.training]
+    try:
+        for m in training:
+            m.training = False
         with torch.no_grad():
-            yield from ((key, getattr(module, key)) for key in computed)
+            value: Tensor = getattr(module, key)
+        return value
+    finally:
+        for m in training:
+            m.training = True
 
 
 def _role(name: str, owner: Owner, key: str, tensor: Tensor) -> Role:
@@ -264,7 +280,8 @@ def _use(role: Role, owner: Owner, key: str) -> str:
 
 def _with_fans(role: Role, module: nn.Module, key: str, tensor: Tensor) -> Role:
     if role.part == "bias":
-        weight = getattr(module, key.replace("bias", "weight"), None)
+        of = key.replace("bias", "weight")  # an older weight_norm's is a plain attribute
+        weight = dict(_parameters(module)).get(of, module.__dict__.get(of))
         if not isinstance(weight, Tensor) or weight.dim() < 2:
             return replace(role, gates=GATES.get(_cell(module), 1))
         owner = replace(role, part="weight", shape=tuple(weight.shape))

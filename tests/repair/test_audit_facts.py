@@ -22,14 +22,14 @@ def serious(net):
 
 def test_schemes_that_fit():
     assert audit(mlp()).schemes == ("torch",)
-    assert audit(Decoder()).schemes == ("hf",)
+    assert audit(Decoder()).schemes == ("hf", "olmo_normal", "timm_vit")
     found = audit(Decoder().scaled("attention.wo"))
     assert found.schemes == () and "gpt2" in found.schemes_by_kind["embedding"]
     net = Decoder()
     for name, w in net.named_parameters():
         if name.endswith(("wo.weight", "w2.weight")):
             nn.init.normal_(w, std=0.02 / math.sqrt(12))
-    assert audit(net).schemes == ("gpt2",)
+    assert audit(net).schemes == ("gpt2", "megatron", "nanotron")
 
 
 def test_torchtitans_llama3_is_told_as_it_is():

@@ -8,14 +8,13 @@ from cases.switches import times
 
 from initfast import init
 from initfast.repair.bit_hash import COLUMNS, ROWS, bit_hash
-from initfast.repair.families import eps_of, family, truncated
-from initfast.repair.parameter_facts import kurtosis_of
+from initfast.repair.families import eps_of, family
+from initfast.stats.cut_normal import cut_kurtosis, cut_std
 from initfast.stats.moments import Moments
 
 
 def family_of(w):
-    moments = Moments.of(w)
-    return family(moments, kurtosis_of(w, moments), eps_of(w.dtype))
+    return family(Moments.of(w), eps_of(w.dtype))
 
 
 def drawn(law, shape, key, dtype=torch.float32):
@@ -92,10 +91,9 @@ def test_two_laws_in_one_are_no_family():
 
 
 def test_what_is_left_of_a_cut_normal():
-    std, kurtosis = truncated(2.0)
-    assert math.isclose(std, 0.87962566103424, rel_tol=1e-12)
-    assert math.isclose(kurtosis, 2.36553671713, rel_tol=1e-10)
-    assert math.isclose(truncated(3.0)[0], 0.98657839255811, rel_tol=1e-12)
+    assert math.isclose(cut_std(2.0), 0.87962566103424, rel_tol=1e-12)
+    assert math.isclose(cut_kurtosis(2.0), 2.36553671713, rel_tol=1e-10)
+    assert math.isclose(cut_std(3.0), 0.98657839255811, rel_tol=1e-12)
 
 
 # ---- the hash ----

@@ -46,5 +46,6 @@ def test_schemes_of_well_known_nets():
     pytest.importorskip("transformers")
     build = BUILDERS["transformers"][0]
     torch.manual_seed(0)
-    assert audit(build("GPT2")).schemes == ("gpt2",)
-    assert audit(build("Bert")).schemes == ("hf",)
+    assert "gpt2" in audit(build("GPT2")).schemes
+    bert = audit(build("Bert")).schemes
+    assert "hf" in bert and "gpt2" not in bert

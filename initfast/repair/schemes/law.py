@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from initfast.init.laws import cut_std
 from initfast.init.variance_scaling import TRUNCATED_STD
+from initfast.stats.cut_normal import cut_kurtosis, cut_std
 
 
 class Law(NamedTuple):
@@ -48,7 +48,7 @@ class Law(NamedTuple):
     def kurtosis(self) -> float:
         """The fourth moment over the squared second: 3 for a normal, 1.8 for a uniform, or NaN."""
         if self.family == "truncated":
-            return _truncated_kurtosis(self.cut)
+            return cut_kurtosis(self.cut)
         known = {"normal": 3.0, "orthogonal": 3.0, "uniform": 1.8}
         return known.get(self.family, math.nan)
 
@@ -94,9 +94,3 @@ def orthogonal(gain: float = 1.0, why: str = "") -> Law:
 def packed(*parts: Law) -> Law:
     """A law for each part of a packed weight or bias."""
     return Law("packed", 1.0, why=", ".join(dict.fromkeys(p.why for p in parts)), parts=parts)
-
-
-def _truncated_kurtosis(cut: float) -> float:
-    """By the moments' recurrence: E z⁴ = 3 E z² - c² (1 - E z²)."""
-    second = cut_std(cut) ** 2
-    return (3 * second - cut * cut * (1 - second)) / second**2
