@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -137,7 +138,7 @@ def profile(
 
         call = partial(call_on, local(net).net, x)
         source = find_source(report, arguments, call, forward.names, forward.found)
-        report.outcome = report.outcome._replace(source=source)
+        report.outcome = replace(report.outcome, source=source)
     return without_left_out(report, include, exclude)
 
 

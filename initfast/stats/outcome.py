@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from initfast.stats.nonfinite_source import NonfiniteSource
@@ -20,7 +21,8 @@ class CrossEntropy(NamedTuple):
     value: float
 
 
-class RunOutcome(NamedTuple):
+@dataclass(frozen=True)
+class RunOutcome:
     """What a run came to.
 
     Attributes:
