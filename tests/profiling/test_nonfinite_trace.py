@@ -60,8 +60,8 @@ def test_the_net_is_left_as_one_run_leaves_it(training, loss):
     assert [name for name in before if not torch.equal(before[name], after[name])] == []
     assert torch.equal(random, random_too)
     assert [str(x.to_dict()) for x in traced] == [str(x.to_dict()) for x in untraced]
-    assert untraced.run.source is None
-    assert traced.run.source.name == "log" and "test_nonfinite_trace.py" in traced.origin
+    assert untraced.outcome.source is None
+    assert traced.outcome.source.name == "log" and "test_nonfinite_trace.py" in traced.origin
 
 
 @pytest.fixture
@@ -101,7 +101,7 @@ def test_it_can_be_turned_off_and_a_profiler_has_none(counted):
     runs.clear()
     with Profiler(net) as p:
         net(batch(3, 4))
-    assert len(runs) == 1 and p.report().run.source is None
+    assert len(runs) == 1 and p.report().outcome.source is None
     with pytest.raises(TypeError, match="trace_nonfinite is 1; expected True or False"):
         profile(net, batch(3, 4), trace_nonfinite=1)
 
