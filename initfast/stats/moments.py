@@ -6,7 +6,7 @@ import math
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import reduce
+from functools import partial, reduce
 from operator import add, mul
 from typing import Any
 
@@ -258,8 +258,8 @@ class Moments:
             m2=self.m2 * factor * factor,
             min=self.min * factor,
             max=self.max * factor,
-            m3=_if_known(mul, self.m3, factor**3),
-            m4=_if_known(mul, self.m4, factor**4),
+            m3=reduce(partial(_if_known, mul), [factor] * 3, self.m3),
+            m4=reduce(partial(_if_known, mul), [factor] * 4, self.m4),
             smallest=_if_known(mul, self.smallest, factor),
         )
 

@@ -124,6 +124,14 @@ def test_no_shape_without_a_spread_or_beyond_float64():
         assert beyond.std == pytest.approx(1.527525 * scale)
 
 
+@pytest.mark.parametrize("factor", [1e-120, 1e-80, 1e80, 1e120])
+def test_scaled_by_factors_whose_powers_leave_float64(factor):
+    ones = Moments.of(torch.ones(3)).scaled(factor)
+    assert (ones.mean, ones.m2, ones.m3, ones.m4) == (factor, 0, 0, 0)
+    far = Moments.of(torch.tensor([1.0, 2.0, 4.0], dtype=torch.float64) * factor)
+    assert far.scaled(1 / factor).std == pytest.approx(1.527525)
+
+
 def test_the_least_kurtosis_is_one():
     assert Moments.of(torch.tensor([0.1, 0.3]).repeat(999)).kurtosis == pytest.approx(1, abs=1e-6)
 
