@@ -18,15 +18,14 @@ SCHEMA = 1
 
 _NO_REPORT = "is no report as to_json or to_html writes it"
 
-_KEPT = ("run", "inputs", "skipped", "notes", "root", "findings", "skipped_checks")
+_KEPT = ("run", "outcome", "inputs", "skipped", "notes", "root", "findings", "skipped_checks")
 
 
 def as_dict(report: Any) -> dict[str, Any]:
     """Everything in a report as numbers, strings, lists and dicts."""
     layers = [layer.to_dict() for layer in report.layers]
     kept = {name: as_plain(getattr(report, name)) for name in _KEPT}
-    outcome = as_plain(report.outcome._asdict())
-    return {"schema": SCHEMA, "layers": layers, "outcome": outcome, **kept}
+    return {"schema": SCHEMA, "layers": layers, **kept}
 
 
 def contents(data: Mapping[str, Any]) -> dict[str, Any]:

@@ -151,7 +151,7 @@ def test_an_output_that_cannot_be_written_leaves_nothing(folder, capsys, monkeyp
     (folder / "out.txt").write_text("before")
     monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError(28, "disk full")))
     assert profile("toys:Small", "--output", "out.txt") == 2
-    assert "--output out.txt: disk full" in capsys.readouterr().err
+    assert "--output out.txt: cannot write 'out.txt': disk full" in capsys.readouterr().err
     assert (folder / "out.txt").read_text() == "before"
     assert {path.suffix for path in folder.iterdir()} <= {".txt", ".py", ""}
     assert not [path for path in folder.iterdir() if path.name.startswith(".out")]
