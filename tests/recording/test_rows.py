@@ -5,7 +5,7 @@ import pytest
 import torch
 from cases.operators import DTYPES
 
-from initfast import ops
+from initfast import build_info, ops
 from initfast.ops.dispatch import MEASURE, kernels_of
 from initfast.ops.schemas import LIBRARY
 from initfast.profiling.profile import profile
@@ -105,6 +105,7 @@ def test_nan_is_told_from_infinities_without_another_read(bad):
     with torch.profiler.profile() as seen:
         layer = profile(Masked(), x, trace_nonfinite=False)[0]
         assert (layer.nan, layer.inf, layer.has_nan) == (bad, 1, bad)
-    assert "aten::isnan" not in {event.name for event in seen.events()}
+    if build_info().backend == "native":  # the reference counts NaN by torch's function
+        assert "aten::isnan" not in {event.name for event in seen.events()}
     assert (layer.smallest, layer.crest) == (layer.post.smallest, layer.post.crest)
     assert (layer.dynamic_range, layer.inf) == (layer.post.dynamic_range, layer.post.inf)
