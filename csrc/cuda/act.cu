@@ -8,6 +8,10 @@
 namespace initfast::cuda {
 namespace {
 
+// One float64 number at a time: several would take the registers of the moments that wait.
+template <class S>
+constexpr int kAtOnce = kIsDouble<S> ? 1 : kGroup;
+
 // Replaces every number on the stage by f(activation, number, its index).
 template <class S, class F>
 __device__ __forceinline__ void transform(const Activation& act, const Stage<S>& stage, F f) {
@@ -15,7 +19,7 @@ __device__ __forceinline__ void transform(const Activation& act, const Stage<S>&
     const typename decltype(family)::template Over<S> activation(S(act.alpha), S(act.beta));
 #pragma unroll 1
     for (int i = 0; i < kPerLane<S>; i += kGroup) {
-#pragma unroll
+#pragma unroll kAtOnce<S>
       for (int j = 0; j < kGroup; ++j) stage.at(i + j) = f(activation, stage.at(i + j), i + j);
     }
   });
@@ -49,6 +53,8 @@ __global__ void __launch_bounds__(kThreads) act_kernel(ActKernelArgs k) {
   WarpMoments<S> of_z(total[warp_index()]), of_y(total[kWarps + warp_index()]);
   const ActArgs& a = k.a;
   for_each_run<S>(a.numel, [&](int64_t start, int32_t count) {
+    of_z.make_room();
+    of_y.make_room();
     S z[kPerLane<S>], y[kPerLane<S>];
     uint32_t present = 0;
     with_storage<S>(a.dtype, [&](auto type) {
@@ -95,6 +101,8 @@ __global__ void __launch_bounds__(kThreads) act_backward_kernel(ActBackwardArgs 
   const Stage<S> stage(stage_memory);
   WarpMoments<S> of_grad_z(total[warp_index()]), of_grad_y(total[kWarps + warp_index()]);
   for_each_run<S>(a.numel, [&](int64_t start, int32_t count) {
+    of_grad_z.make_room();
+    of_grad_y.make_room();
     S z[kPerLane<S>], grad[kPerLane<S>];
     uint32_t present = 0;
     with_storage<S>(a.dtype, [&](auto type) {
@@ -103,8 +111,8 @@ __global__ void __launch_bounds__(kThreads) act_backward_kernel(ActBackwardArgs 
       load_run(static_cast<const T*>(a.grad_y), start, a.numel, grad);
       present = present_of<T, kPerLane<S>>(count);
     });
-    of_grad_y.add(grad, present, count);
     stage.put(z);
+    of_grad_y.add(grad, present, count);
     transform(a.act, stage, [&](const auto& activation, S x, int) {
       return slope(activation, x, a.act.slope_at_result);
     });

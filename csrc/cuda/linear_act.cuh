@@ -89,6 +89,7 @@ __device__ __forceinline__ void measure_weight(const LinearActArgs& a, int64_t c
   for (int64_t run = warp_index(); run < pieces * runs; run += kWarps) {
     const int64_t piece = run / runs, start = (run - piece * runs) * kRun<float>;
     const int64_t left = length - start;
+    of_weight.make_room();
     float x[kPerLane<float>];
     load_run(data + piece * a.weight_stride, start, length, x);
     of_weight.add(x, present_of<T, kPerLane<float>>(left),

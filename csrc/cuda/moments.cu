@@ -13,6 +13,7 @@ __global__ void __launch_bounds__(kThreads, 2) moments_kernel(MomentsArgs a) {
   const Stage<S> stage(stage_memory);
   WarpMoments<S> moments(total[warp_index()]);
   for_each_run<S>(a.numel, [&](int64_t start, int32_t count) {
+    moments.make_room();
     S x[kPerLane<S>];
     uint32_t present = 0;
     with_storage<S>(a.dtype, [&](auto type) {

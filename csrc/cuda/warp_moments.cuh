@@ -19,7 +19,9 @@ template <class S>
 struct RunSums {
   S scale, centre, low, high, smallest;
   Deviation<S, Values::kFinite> sums;
-  int32_t count, nonfinite, nan, zero, saturated;
+  // Of fewer numbers than 2^10, which measure_run checks: the counts take two registers, not five.
+  uint32_t count : 10, nonfinite : 10, nan : 10;
+  uint32_t zero : 10, saturated : 10;
 };
 
 template <class Pass>
@@ -53,9 +55,9 @@ __device__ __forceinline__ Extent<S, kValues> measure_extent(const S (&x)[N], ui
 template <Values kValues, class S, int N>
 __device__ __forceinline__ void finish_run(RunSums<S>& run, const Extent<S, kValues>& extent,
                                            const S (&x)[N], uint32_t present) {
-  run.zero = int32_t(extent.zero);
-  run.nonfinite = int32_t(extent.nonfinite);
-  run.nan = int32_t(extent.nan);
+  run.zero = uint32_t(extent.zero);
+  run.nonfinite = uint32_t(extent.nonfinite);
+  run.nan = uint32_t(extent.nan);
   run.low = extent.low;
   run.high = extent.high;
   run.smallest = extent.smallest;
@@ -83,9 +85,10 @@ __device__ __forceinline__ void finish_run(RunSums<S>& run, const Extent<S, kVal
 template <class S, int N>
 __device__ __forceinline__ RunSums<S> measure_run(const S (&x)[N], uint32_t present,
                                                   int32_t count, int32_t saturated) {
+  static_assert(N * kWarp < 1 << 10, "the counts of a run fit their bits");
   RunSums<S> run{};
-  run.count = count;
-  run.saturated = saturated;
+  run.count = uint32_t(count);
+  run.saturated = uint32_t(saturated);
   const auto extent = measure_extent<Values::kFinite>(x, present);
   if (is_finite(extent.sum)) {
     finish_run(run, extent, x, present);
@@ -134,12 +137,18 @@ class WarpMoments {
     if (lane_index() == 0) total_ = no_moments();
   }
 
+  // Before each run but the first, and before its numbers are loaded: the merge in float64 then has
+  // their registers.
+  __device__ __forceinline__ void make_room() {
+    if (runs_ == kWarp) flush();
+  }
+
   template <int N>
   __device__ __forceinline__ void add(const S (&x)[N], uint32_t present, int32_t count,
                                       int32_t saturated = 0) {
     const RunSums<S> run = measure_run(x, present, count, saturated);
     if (lane_index() == runs_) remembered_ = run;
-    if (++runs_ == kWarp) flush();
+    ++runs_;
   }
 
   __device__ __forceinline__ void flush() {
