@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from initfast.diagnosis.advice import call, needed
 from initfast.diagnosis.facts import dense, is_constant, spans
 from initfast.diagnosis.findings import Finding
@@ -77,22 +79,8 @@ def weight_scale(net: Net) -> Outcome:
             lost[i] = off
         else:
             odd.append(i)
-    yield from _lost(net, lost)
-    for first, last in spans(large):
-        worst = max((i for i in large if first <= i <= last), key=large.__getitem__)
-        act = net.activation(worst)
-        yield net.finding(
-            "weight_scale",
-            "warning",
-            (first, last),
-            "weight_variance",
-            large[worst],
-            f"at layer {worst} fan_in × {_square(net.layers[worst])} is {large[worst]:.3g} times "
-            f"the {needed(act):.3g} at which {act.name if act else 'a linear layer'} holds its "
-            "scale",
-            advice=f"use {call(act).removeprefix('initfast.init.')}",
-            code=net.refill(first, last, act),
-        )
+    yield from _off(net, lost, "weight_lost", min, NEXT_TO_NOTHING)
+    yield from _off(net, large, "weight_variance", max, "")
     if odd:
         yield net.finding(
             "weight_scale",
@@ -118,19 +106,29 @@ def _is_on_the_way(net: Net, i: int) -> bool:
     return i not in net.untaken or not any(x.op.startswith("add") for x in net.layers)
 
 
-def _lost(net: Net, lost: dict[int, float]) -> Outcome:
-    for first, last in spans(lost):
-        worst = min((i for i in lost if first <= i <= last), key=lost.__getitem__)
+NEXT_TO_NOTHING = ": next to nothing of the signal, or of a gradient, passes"
+
+
+def _off(
+    net: Net,
+    off: dict[int, float],
+    limit: str,
+    worst_of: Callable[..., int],
+    consequence: str,
+) -> Outcome:
+    """A finding for each span of layers whose weights hold no scale, by how much at the worst."""
+    for first, last in spans(off):
+        worst = worst_of((i for i in off if first <= i <= last), key=off.__getitem__)
         act = net.activation(worst)
         yield net.finding(
             "weight_scale",
             "warning",
             (first, last),
-            "weight_lost",
-            lost[worst],
-            f"at layer {worst} fan_in × {_square(net.layers[worst])} is {lost[worst]:.3g} times "
+            limit,
+            off[worst],
+            f"at layer {worst} fan_in × {_square(net.layers[worst])} is {off[worst]:.3g} times "
             f"the {needed(act):.3g} at which {act.name if act else 'a linear layer'} holds its "
-            "scale: next to nothing of the signal, or of a gradient, passes",
+            f"scale{consequence}",
             advice=f"use {call(act).removeprefix('initfast.init.')}",
             code=net.refill(first, last, act),
         )
