@@ -70,7 +70,15 @@ STAGES = (
         (
             *("ncu", "--clock-control", "none", "-k", KERNELS, "--launch-count", "12"),
             *("--section", "SpeedOfLight", "--section", "WarpStateStats"),
-            *("--section", "Occupancy", "--section", "LaunchStats", *OPERATORS),
+            *(
+                "--section",
+                "Occupancy",
+                "--section",
+                "LaunchStats",
+                "--section",
+                "InstructionStats",
+            ),
+            *("--section", "MemoryWorkloadAnalysis", *OPERATORS),
         ),
     ),
     Stage("memcheck", 75, (*SANITIZER, "--tool", "memcheck", *OPERATORS, "--small")),
@@ -117,10 +125,12 @@ def run(stage: Stage, options: argparse.Namespace, results: Results, left: float
 
 
 def environment(options: argparse.Namespace) -> dict[str, str]:
-    """With the initfast of the wheel, and what the tests share, on Python's path."""
+    """With the initfast of the wheel, not of these sources, and what stages share, on the path."""
     paths = [str(options.out / "site")] if options.wheel else []
-    paths += [str(ROOT / "tests"), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    paths += [str(ROOT / "benchmarks"), str(ROOT / "tests")]
+    paths += filter(None, [os.environ.get("PYTHONPATH")])
+    # From Python 3.11 on; before, the tests' working directory comes first, and the wheel later.
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONSAFEPATH": "1"}
 
 
 def install(options: argparse.Namespace) -> None:
