@@ -39,7 +39,7 @@ from initfast.recording.gradients import Gradients
 from initfast.recording.recorder import Recorder
 from initfast.report.report import Report
 from initfast.report.run_facts import RunFacts, run_facts
-from initfast.stats.outcome import NO_OUTCOME, CrossEntropy, RunOutcome
+from initfast.stats.outcome import CrossEntropy, RunOutcome
 from initfast.torch_state import leave_mode, mode_stack
 from initfast.undo_log import UndoLog, with_undo_log
 
@@ -150,10 +150,13 @@ class MeasuredForward:
     def report(self) -> Report:
         """What was measured so far, copied from the devices."""
         names = self.names
+        if self.loss is not None:
+            for x in (self.loss, *(x for _, x in self.cross_entropies)):
+                self._recorder.add_number(x)
         recording = self._recorder.read(names.paths(), names.modules, names.own_weights())
         device = "" if self._run_facts is None else self._run_facts.device
         notes = [*self._notes, *self._outputs.notes, *missing_kernels(load(), device)]
-        outcome = NO_OUTCOME if self.loss is None else _outcome(self.loss, self.cross_entropies)
+        outcome = _outcome([n for n, _ in self.cross_entropies], recording.copies.numbers)
         self.is_sound = not recording.copies.nonfinite() and all(map(isfinite, outcome.losses))
         beside = (list(self._outputs.skipped), notes, self._root, self._run_facts, outcome)
         if not recording.copies.nonfinite():
@@ -162,7 +165,6 @@ class MeasuredForward:
         return Report(with_nonfinite_parameters(layers, names.module), inputs, *beside)
 
 
-def _outcome(loss: Tensor, cross_entropies: Sequence[tuple[int, Tensor]]) -> RunOutcome:
-    """Of a loss, copied from its device."""
-    found = tuple(CrossEntropy(classes, value.item()) for classes, value in cross_entropies)
-    return RunOutcome((loss.item(),), found)
+def _outcome(classes: Sequence[int], numbers: Sequence[float]) -> RunOutcome:
+    """Of the loss, and of the cross-entropies that it took; of no numbers without a loss."""
+    return RunOutcome(tuple(numbers[:1]), tuple(map(CrossEntropy, classes, numbers[1:])))

@@ -54,7 +54,7 @@ class _Reader:
     """Makes the layers of one recording; each method tells a part of what an event says."""
 
     def __init__(self, recording: Recording) -> None:
-        self._rows, self._masks = recording.copies
+        self._rows, self._masks, _ = recording.copies
         self._marks = recording.marks
         self._types = dict(zip(recording.names, recording.types, strict=True))
         self._owners = frozenset(compress(recording.names, recording.own_weight))

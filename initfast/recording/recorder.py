@@ -280,6 +280,10 @@ class Recorder(KnownTensors):
 
     # ---- reading ----
 
+    def add_number(self, x: Tensor) -> None:
+        """Keep a tensor of one number, after those that were kept before."""
+        self._rows.add_number(x)
+
     def read(self, names: list[str], modules: list[nn.Module], own: list[bool]) -> Recording:
         """Copy everything from the devices.
 

@@ -1,4 +1,4 @@
-"""Rows of moments until all are read, and the masks beside them.
+"""Rows of moments until all are read, with the masks and the loss beside them.
 
 A row is one of :mod:`initfast.ops.reference_moments`. A mask tells which units of a layer are not
 zero over the whole batch. What the CPU measures is written to one piece of the host's memory: small
@@ -8,7 +8,9 @@ card measures stays there until all is read, in one copy from each card, whateve
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from threading import Lock
 from typing import Any, NamedTuple
 
@@ -22,6 +24,7 @@ from initfast.ops.reference_moments import COLUMNS
 
 _BYTES = 8 * COLUMNS
 _FIRST = 1 << 10  # rows that there is room for at first
+Put = Callable[[np.ndarray], None]
 _DTYPES = {dtype: number for number, dtype in enumerate(DTYPES)}  # as csrc/math/dtype.h counts
 
 
@@ -42,6 +45,7 @@ class Rows:
         # The masks, what each is made of where that is several, the first one's number.
         self._masks: list[tuple[bytes | Tensor, Sequence[int] | None, int]] = []
         self._mask_count = 0
+        self._numbers: list[float | Tensor] = []
 
     def measure(self, t: Tensor, kernels: Any) -> int:
         """Measure a tensor that these kernels take and that has its memory; its row's address."""
@@ -111,49 +115,66 @@ class Rows:
             self._mask_count = number + (1 if lengths is None else len(lengths))
             return number
 
+    def add_number(self, x: Tensor) -> None:
+        """Keep what a tensor of one number says, after those that were kept before."""
+        on_a_card = type(x) is Tensor and x.is_cuda
+        self._numbers.append(x.detach().double().reshape(1) if on_a_card else x.item())
+
     def read(self) -> Copies:
-        """The rows and the masks so far; what is on other devices is copied, once from each."""
-        rows, masks = self._host[: self.count].copy(), [np.empty(0, bool)] * self._mask_count
-        away = [mask for mask, *_ in self._masks if isinstance(mask, Tensor)]
-        for device in {t.device for t in (*self._elsewhere.values(), *away)}:
-            self._copy(device, rows, masks)
+        """All that was kept; what is on other devices is copied, once from each."""
+        numbers = [math.nan if isinstance(x, Tensor) else x for x in self._numbers]
+        masks = [np.empty(0, bool)] * self._mask_count
+        copies = Copies(self._host[: self.count].copy(), masks, numbers)
         for mask, lengths, first in self._masks:
             if isinstance(mask, bytes):
-                _cut(np.frombuffer(mask, bool), lengths, first, masks)
-        return Copies(rows, masks)
+                _cut(masks, lengths, first, np.frombuffer(mask, np.uint8))
+        by_device: dict[torch.device, list[tuple[Tensor, Put]]] = {}
+        for t, put in self._kept_elsewhere(copies):
+            by_device.setdefault(t.device, []).append((t.view(torch.uint8), put))
+        for found in by_device.values():
+            data, begin = torch.cat([t for t, _ in found]).cpu().numpy(), 0
+            for t, put in found:
+                put(data[begin : begin + t.numel()])
+                begin += t.numel()
+        return copies
 
-    def _copy(self, device: torch.device, rows: np.ndarray, masks: list[np.ndarray]) -> None:
-        """Put what a device holds into its places."""
-        found = [(at, t) for at, t in self._elsewhere.items() if t.device == device]
-        own = [m for m in self._masks if isinstance(m[0], Tensor) and m[0].device == device]
-        parts = [t.reshape(-1).view(torch.uint8) for _, t in found]
-        parts += [m[0].view(torch.uint8) for m in own if isinstance(m[0], Tensor)]
-        data = torch.cat(parts).cpu().numpy()
-        begin = 0
-        for (at, _), part in zip(found, parts, strict=False):
-            here = data[begin : begin + part.numel()].view(np.float64).reshape(-1, COLUMNS)
-            rows[at : at + len(here)] = here
-            begin += part.numel()
-        for (_, lengths, first), part in zip(own, parts[len(found) :], strict=True):
-            _cut(data[begin : begin + part.numel()].view(bool), lengths, first, masks)
-            begin += part.numel()
+    def _kept_elsewhere(self, copies: Copies) -> Iterator[tuple[Tensor, Put]]:
+        """What is on other devices, each with what puts its bytes into their place."""
+        for address, rows in self._elsewhere.items():
+            yield rows.reshape(-1), partial(_put_rows, copies.rows, address)
+        for i, x in enumerate(self._numbers):
+            if isinstance(x, Tensor):
+                yield x, partial(_put_number, copies.numbers, i)
+        for mask, lengths, first in self._masks:
+            if isinstance(mask, Tensor):
+                yield mask, partial(_cut, copies.masks, lengths, first)
+
+
+def _put_rows(rows: np.ndarray, address: int, data: np.ndarray) -> None:
+    found = data.view(np.float64).reshape(-1, COLUMNS)
+    rows[address : address + len(found)] = found
+
+
+def _put_number(numbers: list[float], i: int, data: np.ndarray) -> None:
+    numbers[i] = data.view(np.float64).item()
 
 
 def _cut(
-    mask: np.ndarray, lengths: Sequence[int] | None, first: int, masks: list[np.ndarray]
+    masks: list[np.ndarray], lengths: Sequence[int] | None, first: int, data: np.ndarray
 ) -> None:
     """Put the masks that lie in one after the other into their places."""
     begin = 0
-    for number, length in enumerate(lengths or (len(mask),), start=first):
-        masks[number] = mask[begin : begin + length]
+    for number, length in enumerate(lengths or (len(data),), start=first):
+        masks[number] = data[begin : begin + length].view(bool)
         begin += length
 
 
 class Copies(NamedTuple):
-    """What was measured, on the host: the rows by address, the masks by number."""
+    """What was measured, on the host: the rows by address, the masks and numbers by theirs."""
 
     rows: np.ndarray
     masks: list[np.ndarray]
+    numbers: list[float]
 
     def nonfinite(self) -> bool:
         """Whether any row counts a non-finite value."""

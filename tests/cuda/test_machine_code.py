@@ -96,7 +96,8 @@ def test_every_file_compiles_for_every_architecture(cubins):
     assert len(set(per_architecture.values())) == 1, per_architecture
 
 
-# Bytes stored and loaded, by kernel and architecture: the merge in float64 while the other tensor's sums wait.
+# Bytes stored and loaded, by kernel and architecture: of the merge in float64, while the sums of
+# the other tensor wait.
 KNOWN_SPILLS = {("act_kernelIf", 120): 144}
 
 
