@@ -69,7 +69,7 @@ __global__ void __launch_bounds__(kThreads) act_kernel(ActKernelArgs k) {
       if (a.bias) add_bias<T>(k, start, present, stage, z);
       if (a.z_out) store_run(static_cast<T*>(a.z_out), start, a.numel, z);
     });
-    of_z.add(z, present, count);
+    of_z.add(z, present);
     int32_t saturated = 0;
     stage.put(z);
     transform(a.act, stage, [&](const auto& activation, S x, int i) {
@@ -85,7 +85,7 @@ __global__ void __launch_bounds__(kThreads) act_kernel(ActKernelArgs k) {
       store_run(static_cast<T*>(a.y), start, a.numel, y);
       mark_run<T>(k.units, start, y, present);
     });
-    of_y.add(y, present, count, warp_sum(saturated));
+    of_y.add(y, present, saturated);
   });
   of_z.flush();
   of_y.flush();
@@ -112,7 +112,7 @@ __global__ void __launch_bounds__(kThreads) act_backward_kernel(ActBackwardArgs 
       present = present_of<T, kPerLane<S>>(count);
     });
     stage.put(z);
-    of_grad_y.add(grad, present, count);
+    of_grad_y.add(grad, present);
     transform(a.act, stage, [&](const auto& activation, S x, int) {
       return slope(activation, x, a.act.slope_at_result);
     });
@@ -122,7 +122,7 @@ __global__ void __launch_bounds__(kThreads) act_backward_kernel(ActBackwardArgs 
     with_storage<S>(a.dtype, [&](auto type) {
       store_run(static_cast<decltype(type)*>(a.grad_z), start, a.numel, grad);
     });
-    of_grad_z.add(grad, present, count);
+    of_grad_z.add(grad, present);
   });
   of_grad_z.flush();
   of_grad_y.flush();

@@ -124,9 +124,10 @@ template <class T>
 __device__ __forceinline__ T from_lane_xor(T value, int lanes) {
   return move_words(value, [=](uint32_t w) { return __shfl_xor_sync(kAllLanes, w, lanes); });
 }
+
 template <class T>
-__device__ __forceinline__ T from_lane_below(T value, int lanes) {
-  return move_words(value, [=](uint32_t w) { return __shfl_down_sync(kAllLanes, w, unsigned(lanes)); });
+__device__ __forceinline__ T from_lane(T value, int lane) {
+  return move_words(value, [=](uint32_t w) { return __shfl_sync(kAllLanes, w, lane); });
 }
 
 template <class T>
@@ -134,6 +135,23 @@ __device__ __forceinline__ T warp_sum(T x) {
 #pragma unroll
   for (int lanes = kWarp / 2; lanes > 0; lanes /= 2) x += from_lane_xor(x, lanes);
   return x;
+}
+
+// The largest of numbers none of which is negative or NaN.
+template <class T>
+__device__ __forceinline__ T warp_max_magnitude(T x) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+  constexpr bool kByBits = sizeof(T) == 4;  // which are in the same order
+#else
+  constexpr bool kByBits = false;
+#endif
+  if constexpr (kByBits) {
+    return bit_cast<T>(__reduce_max_sync(kAllLanes, bit_cast<uint32_t>(x)));
+  } else {
+#pragma unroll
+    for (int lanes = kWarp / 2; lanes > 0; lanes /= 2) x = greater(from_lane_xor(x, lanes), x);
+    return x;
+  }
 }
 
 }  // namespace initfast::cuda

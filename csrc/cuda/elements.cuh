@@ -165,9 +165,10 @@ __device__ __forceinline__ int element_of(int i) {
 // Which of this lane's numbers are among the first `left` elements of the run.
 template <class T, int N>
 __device__ __forceinline__ uint32_t present_of(int64_t left) {
+  if (left >= N * kWarp) return (1u << N) - 1;
   uint32_t present = 0;
 #pragma unroll
-  for (int i = 0; i < N; ++i) present |= uint32_t(element_of<T>(i) < left) << i;
+  for (int i = 0; i < N; ++i) present |= uint32_t(element_of<T>(i) < int(left)) << i;
   return present;
 }
 
@@ -177,7 +178,12 @@ template <class T, class S, int N>
 __device__ __forceinline__ void load_run(const T* data, int64_t start, int64_t numel, S (&x)[N],
                                          bool alone = false) {
   Vector<T> v[N / kVector<T>];
-  if (is_aligned(data)) {
+  const bool aligned = is_aligned(data);
+  if (aligned && start + N * kWarp <= numel) {  // nothing between the loads, which are in flight at once
+    const T* mine = data + start + element_of<T>(0);
+#pragma unroll
+    for (int i = 0; i < N; i += kVector<T>) v[i / kVector<T>] = load_vector(mine + i * kWarp);
+  } else if (aligned) {
 #pragma unroll
     for (int i = 0; i < N; i += kVector<T>) {
       const int64_t index = start + element_of<T>(i);

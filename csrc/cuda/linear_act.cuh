@@ -92,8 +92,7 @@ __device__ __forceinline__ void measure_weight(const LinearActArgs& a, int64_t c
     of_weight.make_room();
     float x[kPerLane<float>];
     load_run(data + piece * a.weight_stride, start, length, x);
-    of_weight.add(x, present_of<T, kPerLane<float>>(left),
-                  int32_t(left < kRun<float> ? left : kRun<float>));
+    of_weight.add(x, present_of<T, kPerLane<float>>(left));
   }
   of_weight.flush();
 }
@@ -126,11 +125,8 @@ __device__ __forceinline__ void finish_tile(const LinearActArgs& a, int64_t row,
     if (a.z) static_cast<T*>(a.z)[place[i]] = stored;
     z[i] = widen(stored);
   }
-  int32_t count = 0, saturated = 0;
-#pragma unroll
-  for (int i = 0; i < N; ++i) count += int32_t(present >> i & 1);
-  count = warp_sum(count);
-  of_z.add(z, present, count);
+  int32_t saturated = 0;
+  of_z.add(z, present);
   with_activation(a.act.kind, [&](auto family) {
     using A = typename decltype(family)::template Over<float>;
     const A activation(float(a.act.alpha), float(a.act.beta));
@@ -152,7 +148,7 @@ __device__ __forceinline__ void finish_tile(const LinearActArgs& a, int64_t row,
     uint8_t* flag = a.live + col + (i * kThreads + int(threadIdx.x)) % kCols;
     if (y[i] != 0.f && !read_flag(flag)) set_flag(flag);
   }
-  of_y.add(y, present, count, warp_sum(saturated));
+  of_y.add(y, present, saturated);
   of_z.flush();
   of_y.flush();
 }

@@ -26,7 +26,7 @@ __global__ void __launch_bounds__(kThreads, 2) moments_kernel(MomentsArgs a) {
       }
       present = present_of<T, kPerLane<S>>(count);
     });
-    moments.add(x, present, count);
+    moments.add(x, present);
   });
   moments.flush();
   reduce_grid<1>(total, a.out);
