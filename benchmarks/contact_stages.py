@@ -169,6 +169,8 @@ def timing(contact: Contact) -> bool:
     for small in (64, 4096, 2**16):  # what a launch costs, whatever it reads
         s = contact.randn(small)
         line(f"moments of {small} f32", s.nbytes, *[lambda s=s: ops.moments(s)] * 20)
+        line(f"act relu of {small} f32", 2 * s.nbytes, *[lambda s=s: ops.act(s, "relu")] * 20)
+        line(f"relu of {small} f32", 2 * s.nbytes, *[lambda s=s: torch.relu(s)] * 20)
     for label, batches in (("f32", (1, 16, 32)), ("bf16", (1, 16, 64))):
         dtype = DTYPES[label]
         # Together larger than the second-level cache, which would hold one of them.
@@ -180,6 +182,8 @@ def timing(contact: Contact) -> bool:
             line(f"linear_act {name}", ws[0].nbytes, *fused)
             plain = [lambda a=a, w=w: torch.tanh(F.linear(a, w)) for w in ws]
             line(f"F.linear, tanh {name}", ws[0].nbytes, *plain)
+            apart = [lambda a=a, w=w: (ops.moments(w), ops.act(F.linear(a, w), "tanh")) for w in ws]
+            line(f"moments, F.linear, act {name}", ws[0].nbytes, *apart)
     host(contact)
     return all(passed)
 

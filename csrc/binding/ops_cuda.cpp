@@ -64,8 +64,9 @@ void launch_moments(const Device& device, Tensor x, Dtype dtype, const cuda::Red
 Tensor moments(Tensor x) {
   const Dtype dtype = dtype_of(x, "moments", "x");
   const Device device(x, "moments", "x");
-  Statistics statistics(device, x, 0, {kColumns});
-  launch_moments(device, x, dtype, statistics.reduction(1));
+  const int64_t blocks = cuda::blocks_of(dtype, x.numel());
+  Statistics statistics(device, x, 0, {kColumns}, blocks == 1);
+  launch_moments(device, x, dtype, statistics.reduction(1, 0, blocks));
   return statistics.moments();
 }
 
@@ -74,7 +75,7 @@ std::tuple<Tensor, Tensor> act_into(const Device& device, const ActOperands& in,
                                     const cuda::Layout& layout, const Tensor& y) {
   Statistics statistics(device, z, in.units, {2, kColumns});
   const cuda::ActArgs args{in.work(z, y, statistics.live_flags()), layout, nullptr, nullptr,
-                           statistics.reduction(2)};
+                           statistics.reduction(2, 0, cuda::blocks_of(in.dtype, z.numel()))};
   device.check(cuda::act(args, device.stream()), "the launch of act");
   return {statistics.moments(), statistics.live()};
 }
@@ -142,7 +143,8 @@ void linear_act_large(const Device& device, const LinearOperands& in, Dtype dtyp
                       const Place& place) {
   const bool wide = dtype == Dtype::kFloat32 || dtype == Dtype::kFloat64;
   const Tensor& product = z ? *z : y;
-  launch_moments(device, in.weight, dtype, place.statistics.reduction(1, place.row + 2));
+  launch_moments(device, in.weight, dtype,
+                 place.statistics.reduction(1, place.row + 2, cuda::blocks_of(dtype, in.weight.numel())));
   if (product.numel() > 0) {
     linear_out(in.x, in.weight, wide ? std::nullopt : in.bias, product);
   }
@@ -151,7 +153,8 @@ void linear_act_large(const Device& device, const LinearOperands& in, Dtype dtyp
   const cuda::ActArgs args{{dtype, activation, product.const_data_ptr(), y.mutable_data_ptr(),
                             in.rows * in.cols, units},
                            {}, bias, bias && z ? z->mutable_data_ptr() : nullptr,
-                           place.statistics.reduction(2, place.row)};
+                           place.statistics.reduction(2, place.row,
+                                                      cuda::blocks_of(dtype, in.rows * in.cols))};
   device.check(cuda::act(args, device.stream()), "the launch of act after the matrix product");
 }
 

@@ -30,6 +30,7 @@ __device__ __forceinline__ void transform(const Activation& act, const Stage<S>&
 struct ActKernelArgs {
   ActArgs a;
   UnitsOfElements units;
+  bool unchanged;  // y is z: one measurement is enough, and no write
 };
 
 template <class T, class S, int N>
@@ -70,6 +71,10 @@ __global__ void __launch_bounds__(kThreads) act_kernel(ActKernelArgs k) {
       if (a.z_out) store_run(static_cast<T*>(a.z_out), start, a.numel, z);
     });
     of_z.add(z, present);
+    if (k.unchanged) {
+      with_storage<S>(a.dtype, [&](auto type) { mark_run<decltype(type)>(k.units, start, z, present); });
+      return;
+    }
     int32_t saturated = 0;
     stage.put(z);
     transform(a.act, stage, [&](const auto& activation, S x, int i) {
@@ -89,6 +94,7 @@ __global__ void __launch_bounds__(kThreads) act_kernel(ActKernelArgs k) {
   });
   of_z.flush();
   of_y.flush();
+  if (k.unchanged && lane_index() == 0) total[kWarps + warp_index()] = total[warp_index()];
   reduce_grid<2>(total, a.out);
 }
 
@@ -132,18 +138,16 @@ __global__ void __launch_bounds__(kThreads) act_backward_kernel(ActBackwardArgs 
 }  // namespace
 
 cudaError_t act(const ActArgs& a, cudaStream_t stream) {
-  const ActKernelArgs k{a, UnitsOfElements(a.units)};
-  if (a.dtype == Dtype::kFloat64) {
-    return launch(act_kernel<double>, blocks_of<double>(a.numel), stream, k);
-  }
-  return launch(act_kernel<float>, blocks_of<float>(a.numel), stream, k);
+  const bool unchanged = a.act.kind == ActivationKind::kIdentity && a.z == a.y && !a.bias;
+  const ActKernelArgs k{a, UnitsOfElements(a.units), unchanged};
+  const auto kernel = a.dtype == Dtype::kFloat64 ? act_kernel<double> : act_kernel<float>;
+  return launch(kernel, blocks_of(a.dtype, a.numel), stream, k);
 }
 
 cudaError_t act_backward(const ActBackwardArgs& a, cudaStream_t stream) {
-  if (a.dtype == Dtype::kFloat64) {
-    return launch(act_backward_kernel<double>, blocks_of<double>(a.numel), stream, a);
-  }
-  return launch(act_backward_kernel<float>, blocks_of<float>(a.numel), stream, a);
+  const bool wide = a.dtype == Dtype::kFloat64;
+  const auto kernel = wide ? act_backward_kernel<double> : act_backward_kernel<float>;
+  return launch(kernel, blocks_of(a.dtype, a.numel), stream, a);
 }
 
 }  // namespace initfast::cuda

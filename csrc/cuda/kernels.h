@@ -30,8 +30,8 @@ struct Layout {
 #endif
 constexpr int64_t kMaxBlocks = INITFAST_CUDA_MAX_BLOCKS;
 struct Reduction {
-  Moments* partial;  // kMaxBlocks (linear_act: its blocks) for each row of moments
-  unsigned* ticket;  // 0 before the first launch; a launch leaves 0 behind
+  Moments* partial;  // one of each block for each row of moments; of one block alone: not used
+  unsigned* ticket;  // 0 before the first launch; a launch leaves 0 behind; of one block: not used
   double* moments;   // rows of kColumns
 };
 
@@ -40,6 +40,8 @@ struct MomentsArgs : MomentsWork {
   Reduction out;
 };
 cudaError_t moments(const MomentsArgs&, cudaStream_t);
+// How many blocks one of these kernels will launch for so many elements; act's and its backward's, too.
+int64_t blocks_of(Dtype dtype, int64_t numel);
 
 // y = act(z + bias), y contiguous; layout: of z, none where y is z. The first row of moments is of
 // z + bias, rounded to the dtype, which goes to z_out where that is not null. bias[unit] may be null.

@@ -35,10 +35,12 @@ __global__ void __launch_bounds__(kThreads, 2) moments_kernel(MomentsArgs a) {
 }  // namespace
 
 cudaError_t moments(const MomentsArgs& a, cudaStream_t stream) {
-  if (a.dtype == Dtype::kFloat64) {
-    return launch(moments_kernel<double>, blocks_of<double>(a.numel), stream, a);
-  }
-  return launch(moments_kernel<float>, blocks_of<float>(a.numel), stream, a);
+  const auto kernel = a.dtype == Dtype::kFloat64 ? moments_kernel<double> : moments_kernel<float>;
+  return launch(kernel, blocks_of(a.dtype, a.numel), stream, a);
+}
+
+int64_t blocks_of(Dtype dtype, int64_t numel) {
+  return dtype == Dtype::kFloat64 ? blocks_of<double>(numel) : blocks_of<float>(numel);
 }
 
 }  // namespace initfast::cuda
