@@ -6,7 +6,6 @@
 
 #include <cuda_runtime_api.h>
 
-#include <atomic>
 #include <optional>
 #include <vector>
 
@@ -23,7 +22,8 @@ class Device {
     void* stream = nullptr;
     STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(index_, &stream));
     stream_ = static_cast<cudaStream_t>(stream);
-    capability_ = capability();
+    capability_ = 10 * attribute(cudaDevAttrComputeCapabilityMajor) +
+                  attribute(cudaDevAttrComputeCapabilityMinor);
     STD_TORCH_CHECK(capability_ >= 75, "initfast::", op, ": cuda:", index_, " has compute capability ",
                     capability_ / 10, ".", capability_ % 10, "; expected 7.5 or later");
   }
@@ -45,16 +45,6 @@ class Device {
     STD_TORCH_CHECK(t.is_cuda(), "initfast::", op, ": ", argument,
                     " is not on a CUDA device, but another argument is; expected one device");
     return int32_t(t.get_device_index());
-  }
-  // Asked for once: it takes as long as a tensor's allocation.
-  int capability() const {
-    static std::atomic<int> known[64];
-    const bool kept = index_ < 64;
-    if (const int found = kept ? known[index_].load() : 0) return found;
-    const int asked = 10 * attribute(cudaDevAttrComputeCapabilityMajor) +
-                      attribute(cudaDevAttrComputeCapabilityMinor);
-    if (kept) known[index_] = asked;
-    return asked;
   }
   int attribute(cudaDeviceAttr which) const {
     int value = 0;

@@ -20,7 +20,7 @@ struct Pairs {
 
 template <class T, int kRows>
 __device__ __forceinline__ void tensor_core_tile(const LinearActArgs& a, const Tile& tile,
-                                                 WarpTotals& total) {
+                                                 Totals& total) {
   constexpr int kDepth = kRows == 16 ? 1024 : 256;
   constexpr int kStride = kDepth + 32;  // 64 bytes of padding: 8 lanes then read 8 different banks
   constexpr int kStep = kWarps * kMmaDepth;
@@ -80,6 +80,7 @@ __device__ __forceinline__ void tensor_core_tile(const LinearActArgs& a, const T
 template <class T, int kRows>
 __global__ void __launch_bounds__(kThreads, 2) tensor_core_kernel(LinearActArgs a) {
   INITFAST_SHARED_ARRAY(Moments, total, kMomentRows * kWarps);
+  clear<kMomentRows>(total);
   const Tile tile = tile_of_block<kRows, kMmaCols>(a);
   if (tile.measures_weight) {
     measure_weight<T, kMmaCols>(a, tile.col, total);

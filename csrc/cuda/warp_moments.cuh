@@ -6,6 +6,9 @@
 // numbers. When all lanes remember a run, or at the end, the warp turns what they have into float64
 // Moments and merges those. So float64 arithmetic, which many cards have little of, happens once in
 // 32 runs. Warps, then blocks, are merged in their order.
+//
+// What small tensors wait for is the code itself, on its first way into the instruction cache: so
+// whatever does not run for every number is a loop that is not unrolled, and stands in one place.
 #pragma once
 
 #include "math/moments.h"
@@ -26,24 +29,27 @@ __device__ __forceinline__ Moments merge_warp(Moments m) {
   if (filled != 0) {
     const double first = from_lane(m.mean, __ffs(int(filled)) - 1);
     const double share = n / warp_sum(n);
-    m.mean = n > 0 ? m.mean : first;
-    const double mean = first + warp_sum((m.mean - first) * share);
-    const double d = m.mean - mean, between = n * d * d;
+    const double mean = first + warp_sum(n > 0 ? (m.mean - first) * share : 0.0);
+    const double d = n > 0 ? m.mean - mean : 0.0, between = n * d * d;
     m.mean = mean;
-    m.m4 = warp_sum(m.m4 + d * (4 * m.m3 + d * (6 * m.m2 + between)));
-    m.m3 = warp_sum(m.m3 + d * (3 * m.m2 + between));
-    m.m2 = warp_sum(m.m2 + between);
+    m.m4 += d * (4 * m.m3 + d * (6 * m.m2 + between));
+    m.m3 += d * (3 * m.m2 + between);
+    m.m2 += between;
   }
-#pragma unroll
+#pragma unroll 1
   for (int lanes = kWarp / 2; lanes > 0; lanes /= 2) {
-    m.count += from_lane_xor(m.count, lanes);
-    m.nonfinite += from_lane_xor(m.nonfinite, lanes);
-    m.nan += from_lane_xor(m.nan, lanes);
-    m.zero += from_lane_xor(m.zero, lanes);
-    m.saturated += from_lane_xor(m.saturated, lanes);
-    m.min = lesser(from_lane_xor(m.min, lanes), m.min);
-    m.max = greater(from_lane_xor(m.max, lanes), m.max);
-    m.smallest = lesser(from_lane_xor(m.smallest, lanes), m.smallest);
+    const Moments other = from_lane_xor(m, lanes);
+    m.count += other.count;
+    m.nonfinite += other.nonfinite;
+    m.nan += other.nan;
+    m.zero += other.zero;
+    m.saturated += other.saturated;
+    m.m2 += other.m2;
+    m.m3 += other.m3;
+    m.m4 += other.m4;
+    m.min = lesser(other.min, m.min);
+    m.max = greater(other.max, m.max);
+    m.smallest = lesser(other.smallest, m.smallest);
   }
   return m;
 }
@@ -53,107 +59,52 @@ __device__ __forceinline__ Moments merge_first(const Moments* m, int n) {
   return merge_warp(lane_index() < n ? m[lane_index()] : no_moments());
 }
 
-// ---- a run ----
+// ---- a lane ----
 
-// What a lane keeps of the runs since the last merge: the sums of one of them, in which all lanes
-// have their part, and the extremes and counts of its own numbers in all of them.
+// What a lane keeps of at most 32 runs: the sums of one of them, in which all lanes have their part,
+// and the extremes and counts of its own numbers in all of them.
 template <class S>
-struct LaneMoments {
-  S scale, centre;
-  Deviation<S, Values::kFinite> sums;
-  S low, high, smallest;
-  // Of fewer numbers than 2^10, which add() checks: they take two registers, not five.
-  uint32_t finite : 10, saturated : 10;  // finite: in the run
-  uint32_t zero : 10, nonfinite : 10, nan : 10;
-
-  __device__ __forceinline__ LaneMoments()
-      : scale(1), centre(0), low(INFINITY), high(-INFINITY), smallest(INFINITY), finite(0),
-        saturated(0), zero(0), nonfinite(0), nan(0) {}
-
-  template <Values kValues>
-  __device__ __forceinline__ void add_extent(const Extent<S, kValues>& extent) {
-    low = lesser(extent.low, low);
-    high = greater(extent.high, high);
-    smallest = lesser(extent.smallest, smallest);
-    zero += uint32_t(extent.zero);
-  }
-};
-
-template <class S>
-__device__ __forceinline__ Moments to_moments(const LaneMoments<S>& lane) {
-  Moments m = no_moments();
-  m.count = lane.finite + lane.nonfinite;
-  m.nonfinite = lane.nonfinite;
-  m.nan = lane.nan;
-  m.zero = lane.zero;
-  m.saturated = lane.saturated;
-  m.min = double(lane.low);
-  m.max = double(lane.high);
-  m.smallest = double(lane.smallest);
-  if (lane.finite == 0) return m;
-  Deviation<double, Values::kFinite> sums;
-  sums.first = double(lane.sums.first);
-  sums.second = double(lane.sums.second);
-  sums.third = double(lane.sums.third);
-  sums.fourth = double(lane.sums.fourth);
-  set_central_moments(m, double(lane.finite), double(lane.scale), double(lane.centre), sums);
-  return m;
-}
-
-// ---- a warp ----
-
-// Collects a warp's runs. `total` is the warp's slot in shared memory; lane 0 alone touches it.
-template <class S>
-class WarpMoments {
+class LaneMoments {
  public:
-  __device__ __forceinline__ explicit WarpMoments(Moments& total) : total_(total) {
-    if (lane_index() == 0) total_ = no_moments();
-  }
-
-  // Before each run but the first, and before its numbers are loaded: the merge in float64 then has
-  // their registers.
-  __device__ __forceinline__ void make_room() {
-    if (runs_ == kWarp) flush();
-  }
-
   // A run: the numbers that are present (bit i of the mask), and how many of the lane's are saturated.
   template <int N>
   __device__ __forceinline__ void add(const S (&x)[N], uint32_t present, int32_t saturated = 0) {
     static_assert(N * kWarp < 1 << 10, "the counts of a run, and of a lane's runs, fit their bits");
-    lane_.saturated += uint32_t(saturated);
     constexpr uint32_t kAll = (1u << N) - 1;
-    if (__all_sync(kAllLanes, present == kAll)) {
-      add_whole(x);
-    } else {
-      // What is absent counts as NaN, and then not at all: code for one case less.
-      S all[N];
-#pragma unroll
-      for (int i = 0; i < N; ++i) all[i] = present >> i & 1 ? x[i] : S(NAN);
-      add_any(all);
-      const uint32_t absent = uint32_t(__popc(~present & kAll));
-      lane_.nonfinite -= absent;
-      lane_.nan -= absent;
-    }
+    saturated_ += uint32_t(saturated);
+    if (!(__all_sync(kAllLanes, present == kAll) && add_finite(x))) add_any(x, present);
     ++runs_;
   }
 
-  __device__ __forceinline__ void flush() {
-    if (runs_ == 0) return;
-    Moments m = merge_warp(to_moments(lane_));
-    keep_within_extremes(m);
-    if (lane_index() == 0) merge(total_, m);
-    lane_ = LaneMoments<S>();
-    runs_ = 0;
+  __device__ __forceinline__ Moments moments() const {
+    Moments m = no_moments();
+    m.count = finite_ + nonfinite_;
+    m.nonfinite = nonfinite_;
+    m.nan = nan_;
+    m.zero = zero_;
+    m.saturated = saturated_;
+    m.min = double(low_);
+    m.max = double(high_);
+    m.smallest = double(smallest_);
+    if (finite_ == 0) return m;
+    Deviation<double, Values::kFinite> sums;
+    sums.first = double(sums_.first);
+    sums.second = double(sums_.second);
+    sums.third = double(sums_.third);
+    sums.fourth = double(sums_.fourth);
+    set_central_moments(m, double(finite_), double(scale_), double(centre_), sums);
+    return m;
   }
 
  private:
+  // Whether all numbers of the run are finite, and then counted.
   template <int N>
-  __device__ __forceinline__ void add_whole(const S (&x)[N]) {
+  __device__ __forceinline__ bool add_finite(const S (&x)[N]) {
     Extent<S, Values::kNoZero> extent;
 #pragma unroll
     for (int i = 0; i < N; ++i) extent.add(x[i]);
     const S sum = warp_sum(extent.sum);
-    if (!is_finite(sum)) return add_any(x);
+    if (!is_finite(sum)) return false;
     if (extent.smallest == S(0)) {
       Extent<S, Values::kFinite> with_zeros;
 #pragma unroll
@@ -161,34 +112,40 @@ class WarpMoments {
       extent.smallest = with_zeros.smallest;
       extent.zero = with_zeros.zero;
     }
-    lane_.add_extent(extent);
-    const S scale = scale_of(extent);
+    const S scale = add_extent(extent);
     add_deviations<Values::kFinite>(x, scale, sum * scale * (S(1) / S(N * kWarp)), N * kWarp);
+    return true;
   }
 
+  // What is absent counts as NaN, and then not at all.
   template <int N>
-  __device__ __forceinline__ void add_any(const S (&x)[N]) {
+  __device__ __forceinline__ void add_any(const S (&given)[N], uint32_t present) {
+    S x[N];
+#pragma unroll
+    for (int i = 0; i < N; ++i) x[i] = present >> i & 1 ? given[i] : S(NAN);
     Extent<S, Values::kAny> extent;
 #pragma unroll
     for (int i = 0; i < N; ++i) extent.add(x[i]);
-    lane_.add_extent(extent);
-    lane_.nonfinite += uint32_t(extent.nonfinite);
-    lane_.nan += uint32_t(extent.nan);
-    const int finite = warp_sum(N - int(extent.nonfinite));
-    if (finite == 0) return;
-    const S scale = scale_of(extent);
+    const uint32_t absent = uint32_t(N - __popc(present));
+    nonfinite_ += uint32_t(extent.nonfinite) - absent;
+    nan_ += uint32_t(extent.nan) - absent;
+    const S scale = add_extent(extent);
     S sum = S(0);
 #pragma unroll
     for (int i = 0; i < N; ++i) sum += is_finite(x[i]) ? x[i] * scale : S(0);
-    add_deviations<Values::kAny>(x, scale, warp_sum(sum) / S(finite), finite);
+    const int finite = warp_sum(N - int(extent.nonfinite));
+    if (finite > 0) add_deviations<Values::kAny>(x, scale, warp_sum(sum) / S(finite), finite);
   }
 
-  // By the largest magnitude in the warp.
+  // The run's scale, by the largest magnitude in the warp.
   template <Values kValues>
-  static __device__ __forceinline__ S scale_of(const Extent<S, kValues>& extent) {
-    const bool any = extent.low <= extent.high;
-    return power_of_two_scale(
-        warp_max_magnitude(any ? greater(abs(extent.low), abs(extent.high)) : S(0)));
+  __device__ __forceinline__ S add_extent(const Extent<S, kValues>& extent) {
+    low_ = lesser(extent.low, low_);
+    high_ = greater(extent.high, high_);
+    smallest_ = lesser(extent.smallest, smallest_);
+    zero_ += uint32_t(extent.zero);
+    const S largest = greater(abs(extent.low), abs(extent.high));
+    return power_of_two_scale(warp_max_magnitude(extent.low <= extent.high ? largest : S(0)));
   }
 
   template <Values kValues, int N>
@@ -201,19 +158,51 @@ class WarpMoments {
     d.third = warp_sum(d.third);
     d.fourth = warp_sum(d.fourth);
     if (lane_index() != runs_) return;
-    lane_.scale = scale;
-    lane_.centre = centre;
-    lane_.sums.first = d.first;
-    lane_.sums.second = d.second;
-    lane_.sums.third = d.third;
-    lane_.sums.fourth = d.fourth;
-    lane_.finite = uint32_t(finite);
+    scale_ = scale;
+    centre_ = centre;
+    sums_.first = d.first;
+    sums_.second = d.second;
+    sums_.third = d.third;
+    sums_.fourth = d.fourth;
+    finite_ = uint32_t(finite);
   }
 
-  Moments& total_;
-  LaneMoments<S> lane_;
+  S scale_ = 1, centre_ = 0;
+  Deviation<S, Values::kFinite> sums_;
+  S low_ = INFINITY, high_ = -INFINITY, smallest_ = INFINITY;
+  // Of fewer numbers than 2^10, which add() checks: they take two registers, not five.
+  uint32_t finite_ : 10 = 0, saturated_ : 10 = 0;  // finite_: in the run
+  uint32_t zero_ : 10 = 0, nonfinite_ : 10 = 0, nan_ : 10 = 0;
   int runs_ = 0;
 };
+
+// ---- a warp ----
+
+// The moments of a kernel's rows (of z, of y, ...) as its warps have found them, in shared memory.
+template <int kRows>
+using WarpTotals = Moments[kRows * kWarps];
+
+template <int kRows>
+__device__ __forceinline__ void clear(WarpTotals<kRows>& total) {
+  if (lane_index() < kRows) total[lane_index() * kWarps + warp_index()] = no_moments();
+  __syncwarp();
+}
+
+// Merges what the lanes keep of rows [first, first + K) into their totals; the lanes start anew.
+template <int K, class S>
+__device__ __forceinline__ void merge_lanes(LaneMoments<S> (&kept)[K], Moments* total, int first = 0) {
+  static_assert(K <= 2);
+  LaneMoments<S> lane = kept[0];
+#pragma unroll 1
+  for (int row = first; row < first + K; ++row) {
+    Moments m = merge_warp(lane.moments());
+    keep_within_extremes(m);
+    if (lane_index() == 0) merge(total[row * kWarps + warp_index()], m);
+    lane = kept[K - 1];
+  }
+#pragma unroll
+  for (LaneMoments<S>& k : kept) k = LaneMoments<S>();
+}
 
 // ---- a block, and the grid ----
 
@@ -258,7 +247,7 @@ __device__ __forceinline__ void merge_blocks(const Reduction& out) {
 
 // The end of a kernel: warp_total[row][warp] of every block to out.moments.
 template <int kRows>
-__device__ __forceinline__ void reduce_grid(const Moments (&warp_total)[kRows * kWarps],
+__device__ __forceinline__ void reduce_grid(const WarpTotals<kRows>& warp_total,
                                             const Reduction& out) {
   const bool alone = gridDim.x == 1;
   __syncthreads();
