@@ -107,7 +107,7 @@ std::tuple<Tensor, Tensor> act_(Tensor z, std::string name, double alpha, double
 
 // Up to here our kernel is to be the faster: predicted from the bytes and operations of both, not
 // measured. Beyond, another tile of rows would bring W and x through the cache once more.
-constexpr int64_t kMostRowsFloat32 = 32;
+constexpr int64_t kMostRowsFloat32 = 16;
 constexpr int64_t kMostRows16Bit = 64;
 constexpr int64_t kMostDepth = int64_t(1) << 30;  // indices along depth are 32-bit
 

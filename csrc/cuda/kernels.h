@@ -26,7 +26,7 @@ struct Layout {
 
 // Room for the moments on their way from the blocks to the result.
 #ifndef INITFAST_CUDA_MAX_BLOCKS
-#define INITFAST_CUDA_MAX_BLOCKS 1024
+#define INITFAST_CUDA_MAX_BLOCKS 768
 #endif
 constexpr int64_t kMaxBlocks = INITFAST_CUDA_MAX_BLOCKS;
 struct Reduction {
