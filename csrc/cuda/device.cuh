@@ -137,6 +137,20 @@ __device__ __forceinline__ T warp_sum(T x) {
   return x;
 }
 
+// The same of four numbers. Each step but the last three sends half of what a lane holds, and so sums
+// the other half of it: 10 shuffles in place of 20.
+template <class T>
+__device__ __forceinline__ void warp_sums(T (&x)[4]) {
+  const bool upper = lane_index() & 16, odd = lane_index() & 8;
+  const T first = (upper ? x[2] : x[0]) + from_lane_xor(upper ? x[0] : x[2], 16);
+  const T second = (upper ? x[3] : x[1]) + from_lane_xor(upper ? x[1] : x[3], 16);
+  T sum = (odd ? second : first) + from_lane_xor(odd ? first : second, 8);
+#pragma unroll
+  for (int lanes = 4; lanes > 0; lanes /= 2) sum += from_lane_xor(sum, lanes);
+#pragma unroll
+  for (int i = 0; i < 4; ++i) x[i] = from_lane(sum, 8 * i);
+}
+
 // The largest of numbers none of which is negative or NaN.
 template <class T>
 __device__ __forceinline__ T warp_max_magnitude(T x) {

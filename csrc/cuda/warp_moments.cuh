@@ -2,7 +2,8 @@
 //
 // A run is what a warp holds at one time: N numbers in each lane. Its scale and centre are those of
 // the whole run, by shuffles, and so are the sums of the powers of its deviations, which one lane then
-// remembers, still in the kernel's own precision. Extremes and counts each lane keeps of its own
+// remembers, still in the kernel's own precision. The centre is the mean of the run before, and where
+// that proves to lie too far away, the run's own. Extremes and counts each lane keeps of its own
 // numbers. When all lanes remember a run, or at the end, the warp turns what they have into float64
 // Moments and merges those. So float64 arithmetic, which many cards have little of, happens once in
 // 32 runs. Warps, then blocks, are merged in their order.
@@ -100,11 +101,25 @@ class LaneMoments {
   // Whether all numbers of the run are finite, and then counted.
   template <int N>
   __device__ __forceinline__ bool add_finite(const S (&x)[N]) {
+    constexpr S kCount = S(N * kWarp);
     Extent<S, Values::kNoZero> extent;
 #pragma unroll
     for (int i = 0; i < N; ++i) extent.add(x[i]);
-    const S sum = warp_sum(extent.sum);
-    if (!is_finite(sum)) return false;
+    const S largest = largest_of(extent);
+    if (!is_finite(largest)) return false;
+    const S scale = power_of_two_scale(largest);
+    S centre = mean_ * scale, sums[4];
+#pragma unroll 1
+    for (bool own = false;; own = true) {
+      sum_deviations<Values::kFinite>(x, scale, centre, sums);
+      // Nearer to the mean than a quarter of the standard deviation, hardly a bit is lost.
+      if (own || sums[0] * sums[0] <= sums[1] * (kCount / 16)) break;
+      S sum = S(0);
+#pragma unroll
+      for (int i = 0; i < N; ++i) sum += x[i] * scale;
+      centre = warp_sum(sum) * (1 / kCount);
+      if (!is_finite(centre)) return false;  // of NaN
+    }
     if (extent.smallest == S(0)) {
       Extent<S, Values::kFinite> with_zeros;
 #pragma unroll
@@ -112,8 +127,9 @@ class LaneMoments {
       extent.smallest = with_zeros.smallest;
       extent.zero = with_zeros.zero;
     }
-    const S scale = add_extent(extent);
-    add_deviations<Values::kFinite>(x, scale, sum * scale * (S(1) / S(N * kWarp)), N * kWarp);
+    add_extent(extent);
+    remember(scale, centre, sums, N * kWarp);
+    mean_ = (centre + sums[0] * (1 / kCount)) * power_of_two_scale(scale);
     return true;
   }
 
@@ -129,47 +145,64 @@ class LaneMoments {
     const uint32_t absent = uint32_t(N - __popc(present));
     nonfinite_ += uint32_t(extent.nonfinite) - absent;
     nan_ += uint32_t(extent.nan) - absent;
-    const S scale = add_extent(extent);
+    add_extent(extent);
+    const S scale = power_of_two_scale(largest_of(extent));
     S sum = S(0);
 #pragma unroll
     for (int i = 0; i < N; ++i) sum += is_finite(x[i]) ? x[i] * scale : S(0);
     const int finite = warp_sum(N - int(extent.nonfinite));
-    if (finite > 0) add_deviations<Values::kAny>(x, scale, warp_sum(sum) / S(finite), finite);
+    if (finite == 0) return;
+    const S centre = warp_sum(sum) / S(finite);
+    S sums[4];
+    sum_deviations<Values::kAny>(x, scale, centre, sums);
+    remember(scale, centre, sums, finite);
   }
 
-  // The run's scale, by the largest magnitude in the warp.
+  // The largest magnitude in the warp.
   template <Values kValues>
-  __device__ __forceinline__ S add_extent(const Extent<S, kValues>& extent) {
+  static __device__ __forceinline__ S largest_of(const Extent<S, kValues>& extent) {
+    const S largest = greater(abs(extent.low), abs(extent.high));
+    return warp_max_magnitude(extent.low <= extent.high ? largest : S(0));
+  }
+
+  template <Values kValues>
+  __device__ __forceinline__ void add_extent(const Extent<S, kValues>& extent) {
     low_ = lesser(extent.low, low_);
     high_ = greater(extent.high, high_);
     smallest_ = lesser(extent.smallest, smallest_);
     zero_ += uint32_t(extent.zero);
-    const S largest = greater(abs(extent.low), abs(extent.high));
-    return power_of_two_scale(warp_max_magnitude(extent.low <= extent.high ? largest : S(0)));
   }
 
+  // The warp's sums of the powers of its deviations, from the first on.
   template <Values kValues, int N>
-  __device__ __forceinline__ void add_deviations(const S (&x)[N], S scale, S centre, int finite) {
+  static __device__ __forceinline__ void sum_deviations(const S (&x)[N], S scale, S centre,
+                                                        S (&sums)[4]) {
     Deviation<S, kValues> d;
 #pragma unroll
     for (int i = 0; i < N; ++i) d.add(x[i], scale, centre);
-    d.first = warp_sum(d.first);
-    d.second = warp_sum(d.second);
-    d.third = warp_sum(d.third);
-    d.fourth = warp_sum(d.fourth);
+    sums[0] = d.first;
+    sums[1] = d.second;
+    sums[2] = d.third;
+    sums[3] = d.fourth;
+    warp_sums(sums);
+  }
+
+  // In the lane whose turn it is.
+  __device__ __forceinline__ void remember(S scale, S centre, const S (&sums)[4], int finite) {
     if (lane_index() != runs_) return;
     scale_ = scale;
     centre_ = centre;
-    sums_.first = d.first;
-    sums_.second = d.second;
-    sums_.third = d.third;
-    sums_.fourth = d.fourth;
+    sums_.first = sums[0];
+    sums_.second = sums[1];
+    sums_.third = sums[2];
+    sums_.fourth = sums[3];
     finite_ = uint32_t(finite);
   }
 
   S scale_ = 1, centre_ = 0;
   Deviation<S, Values::kFinite> sums_;
   S low_ = INFINITY, high_ = -INFINITY, smallest_ = INFINITY;
+  S mean_ = 0;  // of the run before
   // Of fewer numbers than 2^10, which add() checks: they take two registers, not five.
   uint32_t finite_ : 10 = 0, saturated_ : 10 = 0;  // finite_: in the run
   uint32_t zero_ : 10 = 0, nonfinite_ : 10 = 0, nan_ : 10 = 0;
@@ -214,8 +247,10 @@ __device__ __forceinline__ bool is_last_block(unsigned* ticket) {
   if (threadIdx.x == 0) {
     __threadfence();
     last[0] = atomicAdd(ticket, 1u) == gridDim.x - 1;
-    __threadfence();
-    if (last[0]) atomicExch(ticket, 0u);
+    if (last[0]) {
+      __threadfence();
+      atomicExch(ticket, 0u);
+    }
   }
   __syncthreads();
   return last[0];
