@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from cases.profiles import batch
 from torch import nn
 
+from initfast.interception.function_mode import Fusion
 from initfast.nets.activation_calls import TORCHS_FORWARDS, runs_torchs
 from initfast.profiling.profile import profile
 
@@ -52,6 +53,19 @@ def test_a_function_in_the_place_of_torchs_runs(monkeypatch, build):
     assert not runs_torchs(net.activation)
     (_, y), _ = seen(net, x)
     assert y.unique().tolist() == [7]
+
+
+def test_no_function_of_torchs_is_looked_up_for_it(monkeypatch):
+    seen_by_mode = []
+    usual = Fusion.__torch_function__
+    monkeypatch.setattr(
+        Fusion,
+        "__torch_function__",
+        lambda self, *call: seen_by_mode.append(1) or usual(self, *call),
+    )
+    net = nn.Sequential(nn.Conv1d(6, 6, 1), nn.ReLU(), nn.BatchNorm1d(6), nn.GELU())
+    assert next(layer.op for layer in profile(net, batch(4, 6, 6))) == "Conv1d + relu"
+    assert not seen_by_mode
 
 
 def test_in_a_sequential_it_runs_too(monkeypatch):
