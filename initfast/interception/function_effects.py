@@ -12,8 +12,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from initfast.nets.activation_calls import FORMS
-
 
 def _functions(names: str) -> set[Any]:
     """The functions and methods of these names."""
@@ -70,6 +68,3 @@ WRITING = _functions(
     *_functions(" ".join(n for n in {*dir(torch), *dir(Tensor)} if n.rstrip("_") + "_" == n)),
 }
 """What writes to its first argument."""
-
-UNMEASURED = frozenset(HARMLESS - SUMS - MEASURED.keys() - FORMS.keys() - LENDING)
-"""Of the harmless ones those whose results are not looked at either."""

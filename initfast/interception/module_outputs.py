@@ -150,7 +150,9 @@ class ModuleOutputs:
         source = self._source(call.module, name, kind, args, kwargs, y)
         if isinstance(call.module, nn.Linear) and is_sharded(call.module):
             source = source._replace(kind="linear", unit_dim=-1)
-            self._queue.keep(source, y)  # what is named as the layer that a process alone runs
+            self._queue.keep(
+                source, y, kernels
+            )  # what is named as the layer that a process alone runs
         else:
             self._output(source, call.module, y, kernels)
 
@@ -192,7 +194,7 @@ class ModuleOutputs:
         if (dim := unit_dim(module)) is None or self._recorder.find_layer(y) is not None:
             self._recorder.output(source, y, kernels)
         else:
-            self._queue.keep(source._replace(unit_dim=dim), y)
+            self._queue.keep(source._replace(unit_dim=dim), y, kernels)
 
     def _floats(self, name: str, kind: str, output: Any) -> list[tuple[str, Tensor]]:
         """The floating-point tensors of a structure; the others are skipped."""

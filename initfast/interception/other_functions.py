@@ -39,6 +39,9 @@ class OtherFunctions:
         recorder: keeps what is measured.
         running: the modules that run.
         queue: what must run before them.
+
+    Attributes:
+        looked_at: the functions of which more is wanted than what they return.
     """
 
     def __init__(self, recorder: Recorder, running: Running, queue: Queue) -> None:
@@ -46,6 +49,7 @@ class OtherFunctions:
         self._running = running
         self._queue = queue
         self._noted = _LENDING if recorder.before_write is None else _LENDING | WRITING
+        self.looked_at = SUMS | MEASURED.keys() | self._noted
 
     def call(
         self,
@@ -99,10 +103,10 @@ class OtherFunctions:
         terms = args if type(args[0]) is type(args[1]) is Tensor else tuple(map(local_part, args))
         shape, rows = terms[0].shape, tuple(map(self._recorder.find_layer, terms))
         y = func(*args, **kwargs)
-        if None not in rows and kernels_of(part := local_part(y)) is not None:
+        if None not in rows and (kernels := kernels_of(part := local_part(y))) is not None:
             unit_dim = self._queue.unit_dim(part)
             source = Source("add", self._running.name(), shape, rows, unit_dim=unit_dim)
-            self._queue.keep(source, part)
+            self._queue.keep(source, part, kernels)
         return y
 
     def _source(

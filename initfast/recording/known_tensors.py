@@ -37,7 +37,10 @@ class KnownTensors:
     def find(self, t: Tensor) -> int | None:
         """The address of t's row; None where t has not been measured since it was written to."""
         entry = self._known.get(id(t))
-        if entry is None or entry[0]() is not t or entry[1] != self._version(t):
+        if entry is None or entry[0]() is not t:
+            return None
+        # Inference tensors do not count their versions: any tensor may be the one written to.
+        if entry[1] != (self.writes if t.is_inference() else t._version):
             return None
         return None if self._lent and self._is_lent(t) else entry[2]
 
@@ -48,7 +51,8 @@ class KnownTensors:
 
     def keep(self, t: Tensor, address: int) -> int:
         """Remember that t, as it is now, is measured in the row of this address."""
-        self._known[id(t)] = (weakref.ref(t), self._version(t), address)
+        version = self.writes if t.is_inference() else t._version
+        self._known[id(t)] = (weakref.ref(t), version, address)
         return address
 
     def lend(self, t: Any) -> None:
@@ -64,13 +68,6 @@ class KnownTensors:
             return False
         storage = UntypedStorage._new_with_weak_ptr(lent.cdata)
         return storage is not None and storage.data_ptr() == begin
-
-    def _version(self, t: Tensor) -> int:
-        """How often t was written to; for inference tensors, which do not count, any tensor was."""
-        try:
-            return t._version
-        except RuntimeError:
-            return self.writes
 
     # ---- measuring what is not known ----
 

@@ -250,11 +250,12 @@ class Recorder(KnownTensors):
     ) -> None:
         """Add the event of an operator that has made y."""
         self._events.append(new_event(source, call, y.shape, y.dtype, pre, post, live))
-        may_be_mask = call is None and source.weight is None and "Norm" not in source.kind
         if self.gradients is not None:
             self.gradients.output(post, y)
-        first, count = (post, 1) if pre is None else (pre, 2)
-        self._look(first, count, y if may_be_mask else None)
+        if self.stops:
+            may_be_mask = call is None and source.weight is None and "Norm" not in source.kind
+            first, count = (post, 1) if pre is None else (pre, 2)
+            self._look(first, count, y if may_be_mask else None)
 
     # ---- stopping ----
 
