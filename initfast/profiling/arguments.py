@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from torch import nn
+
+from initfast.profiling.random_cotangent import random_projection
+
+Backward: TypeAlias = Literal["random"]
+"""Where a backward without a loss may begin."""
 
 
 class _NoTargets:
@@ -27,8 +32,9 @@ class ProfileArguments:
 
     Raises:
         TypeError: net cannot be called, loss is no function, targets or a scaler stand without a
-            loss, scaler is no GradScaler, an option neither True nor False, or include or exclude
-            neither a text nor texts.
+            loss, or a loss beside backward, scaler is no GradScaler, an option neither True nor
+            False, or include or exclude neither a text nor texts.
+        ValueError: backward is none of its words.
     """
 
     net: Callable[..., Any]
@@ -36,6 +42,7 @@ class ProfileArguments:
     _: KW_ONLY
     loss: Callable[..., Any] | None = None
     targets: Any = NO_TARGETS
+    backward: Backward | None = None
     scaler: Any = None
     stop_at_nonfinite: bool = False
     trace_nonfinite: bool = True
@@ -56,6 +63,7 @@ class ProfileArguments:
                 f"profile: loss is a {type(self.loss).__name__}; expected a function of the net's "
                 "output"
             )
+        self._check_backward()
         _check_scaler("profile", self.scaler)
         for option in ("stop_at_nonfinite", "trace_nonfinite"):
             value = getattr(self, option)
@@ -65,6 +73,22 @@ class ProfileArguments:
             given = getattr(self, name)
             if given is not None and not all(isinstance(each, str) for each in patterns(given)):
                 raise TypeError(f"profile: {name} is {given!r}; expected a pattern or several")
+
+    def _check_backward(self) -> None:
+        if self.backward is None:
+            return
+        if self.backward != "random":
+            raise ValueError(f'profile: backward is {self.backward!r}; expected "random" or None')
+        if self.loss is not None:
+            raise TypeError(
+                'profile: loss and backward="random" are both given; expected one of them, for '
+                "there is one backward"
+            )
+
+    @property
+    def objective(self) -> Callable[..., Any] | None:
+        """What makes the scalar of the output that a backward begins at; None without one."""
+        return self.loss if self.backward is None else random_projection
 
 
 @dataclass(frozen=True, eq=False)
