@@ -65,7 +65,7 @@ def _dot(t: Tensor, draws: torch.Generator) -> Tensor:
 
 def _plain(t: Tensor) -> Tensor:
     """What this process has of a tensor that several processes hold together."""
-    return t.to_local() if is_distributed(t) else t  # type: ignore[attr-defined, no-any-return]
+    return t.to_local() if is_distributed(t) else t  # type: ignore[attr-defined]
 
 
 def _what_it_is(output: Any) -> str:
