@@ -19,7 +19,7 @@ from initfast.nets.callables import modules_of
 from initfast.nets.names import NetNames
 from initfast.nets.pytree import tensors
 from initfast.profiling import compiled, random_cotangent
-from initfast.profiling.arguments import NO_TARGETS, Backward, ProfileArguments
+from initfast.profiling.arguments import NO_TARGETS, Backward, ProfileArguments, blame_input
 from initfast.profiling.backward import loss_of, run_backward
 from initfast.profiling.cross_entropies import CrossEntropies
 from initfast.profiling.data_parallel import WRAPPED, local, shared_weights
@@ -200,6 +200,7 @@ def _run(arguments: ProfileArguments, log: UndoLog, fuse: bool) -> MeasuredForwa
         raise
     except Exception as error:
         names.blame_running(error)
+        blame_input(error, x)
         raise
     if gradients is not None:
         value = _loss(arguments, output, forward)
