@@ -54,7 +54,7 @@ def run(options: argparse.Namespace) -> int:
         net = made(target, options)
         x = input_for(target, options)
         progress.stage(f"profiling {target.name}")
-        report = profiled(net, x, loss, target.name)
+        report = profiled(net, x, target.name, loss=loss, backward=options.backward)
     comparison = None if baseline is None else _compared(baseline, report, options)
     place = partial(place_of, net, target=target.source)
     outcome = Outcome(target.name, report, options.fail_on, comparison, place)

@@ -19,6 +19,7 @@ from initfast.diagnosis.rules import (
     weights,
     whole_net,
 )
+from initfast.errors import kind_of
 from initfast.stats.layer import Layer
 from initfast.stats.moments import Moments
 from initfast.stats.outcome import RunOutcome
@@ -98,6 +99,7 @@ def diagnose(report: Profiled, thresholds: Mapping[str, float] | None = None) ->
         The findings, worst first, and what was not checked and why.
 
     Raises:
+        TypeError: report is none.
         ValueError: no threshold has that name, or a value is not a number from zero up.
 
     Example:
@@ -106,6 +108,8 @@ def diagnose(report: Profiled, thresholds: Mapping[str, float] | None = None) ->
         >>> [finding.rule for finding in diagnose(report).findings][:1]
         ['saturation']
     """
+    if not hasattr(report, "layers"):
+        raise TypeError(f"diagnose: report is {kind_of(report)}; expected a Report")
     net = Net(report.layers, report.inputs, limits(thresholds), report.root, report.outcome)
     findings: list[Finding] = []
     skipped: list[SkippedCheck] = []

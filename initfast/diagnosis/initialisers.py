@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from initfast.diagnosis.advice import Act, needed
-from initfast.init.fans import calculate_gain
+from initfast.init.fans import Nonlinearity, calculate_gain
 from initfast.stats.layer import Layer
 
 
@@ -32,7 +32,9 @@ def candidates(fan_in: int, fan_out: int, act: Act | str | None, blocks: int) ->
     yield Known("uniform in ±1/√fan_out", 1 / (3 * fan_out))
     gains = {"": 1.0, 'nonlinearity="relu"': 2.0, 'nonlinearity="tanh"': 25 / 9}
     if act is not None and act.name in ("selu", "leaky_relu"):
-        gains[f'nonlinearity="{act.name}"'] = calculate_gain(act.name, act.alpha) ** 2
+        gains[f'nonlinearity="{act.name}"'] = (
+            calculate_gain(cast(Nonlinearity, act.name), act.alpha) ** 2
+        )
     for name, square in gains.items():
         # Also what orthogonal weights have, with max(fan_in, fan_out) for the fan.
         yield Known(f"kaiming({name})" if name else "LeCun", square / fan_in)

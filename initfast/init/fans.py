@@ -4,10 +4,48 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Literal, TypeAlias
 
 from torch import Tensor
 
+from initfast.errors import kind_of
 from initfast.ops.activations import ACTIVATIONS
+
+FanMode: TypeAlias = Literal["fan_in", "fan_out"]
+"""Which fan a weight is scaled by, as in torch."""
+
+AnyFanMode: TypeAlias = Literal["fan_in", "fan_out", "fan_avg", "fan_geo_avg"]
+"""Also their means, as in Keras and JAX."""
+
+Nonlinearity: TypeAlias = Literal[
+    "linear",
+    "conv1d",
+    "conv2d",
+    "conv3d",
+    "conv_transpose1d",
+    "conv_transpose2d",
+    "conv_transpose3d",
+    "identity",
+    "relu",
+    "leaky_relu",
+    "elu",
+    "selu",
+    "celu",
+    "relu6",
+    "gelu",
+    "gelu_tanh",
+    "silu",
+    "mish",
+    "softplus",
+    "softsign",
+    "sigmoid",
+    "logsigmoid",
+    "tanh",
+    "hardtanh",
+    "hardsigmoid",
+    "hardswish",
+]
+"""What :func:`calculate_gain` knows."""
 
 FAN_MODES: dict[str, Callable[[int, int], float]] = {
     "fan_in": lambda fan_in, fan_out: fan_in,
@@ -33,12 +71,15 @@ def fan_in_and_fan_out(
         (fan_in, fan_out).
 
     Raises:
+        TypeError: tensor is none.
         ValueError: fewer than two dimensions, or a first dimension that groups do not divide.
 
     Example:
         >>> fan_in_and_fan_out(torch.empty(64, 16, 3, 3), groups=4)
         (144, 144)
     """
+    if not isinstance(tensor, Tensor):
+        raise TypeError(f"fan_in_and_fan_out: tensor is {kind_of(tensor)}; expected a weight")
     if tensor.dim() < 2:
         raise ValueError(
             "Fan in and fan out can not be computed for tensor with fewer than 2 dimensions "
@@ -51,7 +92,7 @@ def fan_in_and_fan_out(
     return (fan_out, fan_in) if transposed else (fan_in, fan_out)
 
 
-def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
+def calculate_gain(nonlinearity: Nonlinearity, param: float | None = None) -> float:
     """The gain for an activation: torch's where torch has one, else theory's.
 
     torch's are factors that have worked, not all of them those that keep the scale: tanh's is 5/3,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor
@@ -11,8 +12,18 @@ from torch import Tensor
 from initfast.errors import ArgumentError
 from initfast.init import filling
 from initfast.init.drawing import draw
-from initfast.init.fans import FAN_MODES, calculate_gain, fan_in_and_fan_out
+from initfast.init.fans import (
+    FAN_MODES,
+    AnyFanMode,
+    FanMode,
+    Nonlinearity,
+    calculate_gain,
+    fan_in_and_fan_out,
+)
 from initfast.init.laws import Bounds
+
+Distribution: TypeAlias = Literal["uniform", "normal", "truncated_normal"]
+"""What :func:`variance_scaling_` draws from."""
 
 TRUNCATED_STD = 0.87962566103423978
 """The standard deviation of the standard normal distribution truncated to [-2, 2]."""
@@ -76,8 +87,8 @@ def xavier_normal_(
 def kaiming_uniform_(
     tensor: Tensor,
     a: float = 0,
-    mode: str = "fan_in",
-    nonlinearity: str = "leaky_relu",
+    mode: FanMode = "fan_in",
+    nonlinearity: Nonlinearity = "leaky_relu",
     generator: torch.Generator | None = None,
     *,
     gain: float | None = None,
@@ -122,8 +133,8 @@ def kaiming_uniform_(
 def kaiming_normal_(
     tensor: Tensor,
     a: float = 0,
-    mode: str = "fan_in",
-    nonlinearity: str = "leaky_relu",
+    mode: FanMode = "fan_in",
+    nonlinearity: Nonlinearity = "leaky_relu",
     generator: torch.Generator | None = None,
     *,
     gain: float | None = None,
@@ -177,8 +188,8 @@ def lecun_normal_(
 def variance_scaling_(
     tensor: Tensor,
     scale: float = 1.0,
-    mode: str = "fan_in",
-    distribution: str = "truncated_normal",
+    mode: AnyFanMode = "fan_in",
+    distribution: Distribution = "truncated_normal",
     generator: torch.Generator | None = None,
     *,
     groups: int = 1,
@@ -253,7 +264,7 @@ def _kaiming_std(
     tensor: Tensor,
     a: float,
     mode: str,
-    nonlinearity: str,
+    nonlinearity: Nonlinearity,
     gain: float | None,
     groups: int,
     transposed: bool,

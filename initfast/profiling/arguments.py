@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import KW_ONLY, dataclass
-from typing import Any
+from types import MethodType
+from typing import Any, Literal, TypeAlias
 
-from torch import nn
+from torch import Tensor, nn
+
+from initfast.errors import add_note, kind_of
+from initfast.profiling.random_cotangent import random_projection
+
+Backward: TypeAlias = Literal["random"]
+"""Where a backward without a loss may begin."""
 
 
 class _NoTargets:
@@ -27,8 +34,9 @@ class ProfileArguments:
 
     Raises:
         TypeError: net cannot be called, loss is no function, targets or a scaler stand without a
-            loss, scaler is no GradScaler, an option neither True nor False, or include or exclude
-            neither a text nor texts.
+            loss, or a loss beside backward, scaler is no GradScaler, an option neither True nor
+            False, or include or exclude neither a text nor texts.
+        ValueError: backward is none of its words.
     """
 
     net: Callable[..., Any]
@@ -36,6 +44,7 @@ class ProfileArguments:
     _: KW_ONLY
     loss: Callable[..., Any] | None = None
     targets: Any = NO_TARGETS
+    backward: Backward | None = None
     scaler: Any = None
     stop_at_nonfinite: bool = False
     trace_nonfinite: bool = True
@@ -43,10 +52,12 @@ class ProfileArguments:
     exclude: str | Sequence[str] = ()
 
     def __post_init__(self) -> None:
+        _check_no_class("profile", "net", self.net)
         if not callable(self.net):
             raise TypeError(
                 f"profile: net is a {type(self.net).__name__}; expected a module or a callable"
             )
+        _check_no_class("profile", "loss", self.loss)
         if self.loss is None:
             if self.targets is not NO_TARGETS or self.scaler is not None:
                 name = "scaler" if self.targets is NO_TARGETS else "targets"
@@ -56,6 +67,7 @@ class ProfileArguments:
                 f"profile: loss is a {type(self.loss).__name__}; expected a function of the net's "
                 "output"
             )
+        self._check_backward()
         _check_scaler("profile", self.scaler)
         for option in ("stop_at_nonfinite", "trace_nonfinite"):
             value = getattr(self, option)
@@ -63,8 +75,24 @@ class ProfileArguments:
                 raise TypeError(f"profile: {option} is {value!r}; expected True or False")
         for name in ("include", "exclude"):
             given = getattr(self, name)
-            if given is not None and not all(isinstance(each, str) for each in patterns(given)):
+            if given is not None and not _are_texts(given):
                 raise TypeError(f"profile: {name} is {given!r}; expected a pattern or several")
+
+    def _check_backward(self) -> None:
+        if self.backward is None:
+            return
+        if self.backward != "random":
+            raise ValueError(f'profile: backward is {self.backward!r}; expected "random" or None')
+        if self.loss is not None:
+            raise TypeError(
+                'profile: loss and backward="random" are both given; expected one of them, for '
+                "there is one backward"
+            )
+
+    @property
+    def objective(self) -> Callable[..., Any] | None:
+        """What makes the scalar of the output that a backward begins at; None without one."""
+        return self.loss if self.backward is None else random_projection
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,18 +100,23 @@ class ProfilerArguments:
     """The arguments of :class:`initfast.Profiler`, under their names there.
 
     Raises:
-        TypeError: net is no module, every no whole number, or scaler no GradScaler.
+        TypeError: net is no module nor a method of one, every no whole number, or scaler no
+            GradScaler.
         ValueError: every is less than 1.
     """
 
-    net: nn.Module
+    net: nn.Module | MethodType
     every: int = 1
     _: KW_ONLY
     scaler: Any = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.net, nn.Module):
-            raise TypeError(f"Profiler: net is a {type(self.net).__name__}; expected a module")
+        _check_no_class("Profiler", "net", self.net)
+        if not isinstance(self.net, nn.Module) and not _is_method_of_module(self.net):
+            raise TypeError(
+                f"Profiler: net is a {type(self.net).__name__}; expected a module, or a method of "
+                "one that it has under the method's own name"
+            )
         if not isinstance(self.every, int) or isinstance(self.every, bool):
             raise TypeError(f"Profiler: every is {self.every!r}; expected a whole number")
         if self.every < 1:
@@ -91,9 +124,47 @@ class ProfilerArguments:
         _check_scaler("Profiler", self.scaler)
 
 
-def patterns(given: str | Sequence[str]) -> tuple[str, ...]:
+def blame_input(error: Exception, x: Any) -> None:
+    """Where a net has raised, add to the error that its input was of a kind that few nets take."""
+    array = "a tensor, as torch.as_tensor(x, dtype=torch.get_default_dtype()) makes of it"
+    expected = "a tensor, a tuple of arguments or a dict of keyword arguments"
+    if isinstance(x, list):
+        expected = "a tensor, as torch.stack(x) makes of it, or a tuple of arguments, as tuple(x)"
+    elif _is_array(x):
+        expected = array
+    elif type(x) is tuple and any(map(_is_array, x)):
+        x, expected = next(filter(_is_array, x)), array
+    elif not isinstance(x, (type(None), str, bytes, int, float)):
+        return
+    add_note(error, f"initfast.profile: the net's input is {kind_of(x)}; expected {expected}")
+
+
+def _is_array(value: Any) -> bool:
+    return hasattr(value, "__array__") and not isinstance(value, Tensor)
+
+
+def patterns(given: str | Iterable[str]) -> tuple[str, ...]:
     """One pattern or several, as a tuple."""
     return (given,) if isinstance(given, str) else tuple(given)
+
+
+def _is_method_of_module(net: Any) -> bool:
+    if not isinstance(net, MethodType) or not isinstance(net.__self__, nn.Module):
+        return False
+    return getattr(type(net.__self__), net.__name__, None) is net.__func__
+
+
+def _are_texts(given: Any) -> bool:
+    return isinstance(given, Iterable) and all(isinstance(each, str) for each in patterns(given))
+
+
+def _check_no_class(who: str, what: str, given: Any) -> None:
+    """Raise TypeError where a class stands in the place of what it makes."""
+    if isinstance(given, type):
+        name = given.__name__
+        raise TypeError(
+            f"{who}: {what} is {kind_of(given)}; expected an instance of it, such as {name}()"
+        )
 
 
 def _check_scaler(who: str, scaler: Any) -> None:

@@ -45,7 +45,10 @@ from initfast.undo_log import UndoLog, with_undo_log
 
 T = TypeVar("T")
 
-UNFINISHED = "The net returned a generator: what it does when iterated was not measured."
+UNFINISHED = (
+    "The net returned a generator: what it does when iterated was not measured. For a generator "
+    "function f, initfast.profile(lambda x: list(f(x)), x) measures it."
+)
 
 
 class MeasuredForward:

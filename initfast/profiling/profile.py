@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from initfast.collectives import together
 from initfast.interception.deferred_tensor import Unseen
@@ -18,8 +18,8 @@ from initfast.nets.callables import NOTE as CALLABLE
 from initfast.nets.callables import modules_of
 from initfast.nets.names import NetNames
 from initfast.nets.pytree import tensors
-from initfast.profiling import compiled
-from initfast.profiling.arguments import NO_TARGETS, ProfileArguments
+from initfast.profiling import compiled, random_cotangent
+from initfast.profiling.arguments import NO_TARGETS, Backward, ProfileArguments, blame_input
 from initfast.profiling.backward import loss_of, run_backward
 from initfast.profiling.cross_entropies import CrossEntropies
 from initfast.profiling.data_parallel import WRAPPED, local, shared_weights
@@ -41,6 +41,7 @@ def profile(
     *,
     loss: Callable[..., Any] | None = None,
     targets: Any = NO_TARGETS,
+    backward: Backward | None = None,
     scaler: Any = None,
     stop_at_nonfinite: bool = False,
     trace_nonfinite: bool = True,
@@ -83,6 +84,10 @@ def profile(
         x: the input: a tensor, a tuple of arguments or a dict of keyword arguments.
         loss: makes a scalar of the output; None: run without gradients.
         targets: loss is called as loss(output, targets), as torch's criteria are.
+        backward: "random": without a loss or targets, one backward from a random cotangent of the
+            output, N(0, 1) at each element and decided by torch.manual_seed. `grad` then is of the
+            partial Jacobian: from one layer to the one before, theory multiplies its mean square by
+            :func:`initfast.theory.chi`.
         scaler: a torch.amp.GradScaler: the loss is multiplied by its scale before the backward, as
             in training, and what is reported is divided by it. What overflows is non-finite.
         stop_at_nonfinite: end the forward after the first layer with a NaN or an infinity, even
@@ -167,7 +172,7 @@ def _run(arguments: ProfileArguments, log: UndoLog, fuse: bool) -> MeasuredForwa
     Raises:
         Unseen: the net takes the result of such an operator past torch's functions.
     """
-    x, loss = arguments.x, arguments.loss
+    x, loss = arguments.x, arguments.objective
     net, group, root = local(arguments.net)
     owner = net if isinstance(net, nn.Module) else getattr(net, "__self__", None)
     is_module = isinstance(owner, nn.Module)
@@ -178,6 +183,7 @@ def _run(arguments: ProfileArguments, log: UndoLog, fuse: bool) -> MeasuredForwa
     notes = [compiled.NOTE] if compiled.is_compiled(names.modules) else []
     notes += [] if group is None else [WRAPPED]
     notes += [CALLABLE] if names.modules and not is_module else []
+    notes += [random_cotangent.NOTE] if arguments.backward is not None else []
     recorder = Recorder(arguments.stop_at_nonfinite, gradients)
     first = FirstRun(names.modules) if gradients is not None and gradients.fuse else None
     recorder.before_write = None if first is None else first.before_write
@@ -194,17 +200,26 @@ def _run(arguments: ProfileArguments, log: UndoLog, fuse: bool) -> MeasuredForwa
         raise
     except Exception as error:
         names.blame_running(error)
+        blame_input(error, x)
         raise
-    if loss is not None and gradients is not None:
-        seen = CrossEntropies()
-        of_loss = partial(loss_of, loss, output, arguments.targets)
-        value = with_undo_log(partial(seen.watch, of_loss))
-        forward.cross_entropies = seen.found
-        forward.loss = value.detach()
+    if gradients is not None:
+        value = _loss(arguments, output, forward)
         ends = [p for m in names.modules for p in m._parameters.values() if p is not None]
         known = [*ends, *given] if is_module else []
         run_backward(value, known, gradients, arguments.scaler, log, ends)
     return forward
+
+
+def _loss(arguments: ProfileArguments, output: Any, forward: MeasuredForward) -> Tensor:
+    """The scalar that the backward begins at; the forward keeps that of a loss."""
+    if arguments.loss is None:
+        return random_cotangent.random_projection(output)
+    seen = CrossEntropies()
+    of_loss = partial(loss_of, arguments.loss, output, arguments.targets)
+    value = with_undo_log(partial(seen.watch, of_loss))
+    forward.cross_entropies = seen.found
+    forward.loss = value.detach()
+    return value
 
 
 def _check(arguments: ProfileArguments, names: NetNames, is_module: bool) -> None:
@@ -212,7 +227,7 @@ def _check(arguments: ProfileArguments, names: NetNames, is_module: bool) -> Non
     modules = list(zip(names.paths(), names.modules, strict=True))
     if is_module:
         check_ready(modules)
-    if arguments.loss is not None:
+    if arguments.objective is not None:
         check_differentiable(modules, {"x": arguments.x, "targets": arguments.targets})
 
 

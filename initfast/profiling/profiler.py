@@ -7,14 +7,14 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial, reduce
-from types import TracebackType
+from threading import get_ident
+from types import MethodType, TracebackType
 from typing import Any
 
 import torch
 from torch import nn
 
 from initfast.interception.function_mode import profiling
-from initfast.interception.module_calls import ReplacedCall, install, release
 from initfast.nets.names import NetNames
 from initfast.nets.pytree import tensors
 from initfast.nets.shards import runs_for_shapes
@@ -23,6 +23,7 @@ from initfast.profiling.compiled import NOTE, is_compiled, run_eagerly
 from initfast.profiling.data_parallel import local
 from initfast.profiling.first_bad_call import FirstBadCall, has_nonfinite
 from initfast.profiling.forward import MeasuredForward
+from initfast.profiling.profiled_calls import MethodCall, NetCall, ProfiledCall
 from initfast.recording.gradients import Gradients
 from initfast.recording.recorder import Recorder
 from initfast.report.report import Report
@@ -59,7 +60,8 @@ class Profiler:
     when the context's end is called keeps it active: `p.__exit__(None, None, None)` ends it then.
 
     Args:
-        net: a module; if compiled or wrapped, that which is called.
+        net: a module; if compiled or wrapped, that which is called. Or a bound method of one, as
+            net.training_step: each `net.training_step(...)` is a call then.
         every: measure one call out of so many.
         scaler: a torch.amp.GradScaler that the losses are scaled by: gradients are divided by its
             scale at the time of their backward. None: they are of the loss as it is given.
@@ -68,7 +70,8 @@ class Profiler:
         calls: how many calls of the net there were.
 
     Raises:
-        TypeError: net is no module, every no whole number, or scaler no GradScaler.
+        TypeError: net is no module nor a method of one, every no whole number, or scaler no
+            GradScaler.
         ValueError: every is less than 1.
         RuntimeError: on entering a context that is active already.
 
@@ -81,18 +84,21 @@ class Profiler:
         384
     """
 
-    def __init__(self, net: nn.Module, every: int = 1, *, scaler: Any = None) -> None:
+    def __init__(self, net: nn.Module | MethodType, every: int = 1, *, scaler: Any = None) -> None:
+        if isinstance(net, MethodCall):  # another Profiler is active
+            net = net.method
         arguments = ProfilerArguments(net, every, scaler=scaler)
         self.calls = 0
-        self._net: nn.Module
-        self._net, _, self._root = local(net)
-        self._arguments = replace(arguments, net=self._net)
+        called, _, self._root = local(net)
+        self._net: nn.Module = called.__self__ if isinstance(called, MethodType) else called
+        self._arguments = replace(arguments, net=called)
         self._earlier: Report | None = None  # of the calls before the last window's end
         self._window: Report | None = None  # of those since, but for the recent ones
         self._was_entered = False
         self._recent: deque[_MeasuredCall] = deque()  # their backwards may still come
         self._first_bad = FirstBadCall()
         self._running = False
+        self._unmeasured: set[int] = set()  # the threads in a call that is not measured
         self._is_compiled = False
         self._log: UndoLog | None = None  # of the context that is active
 
@@ -101,11 +107,13 @@ class Profiler:
             raise RuntimeError("Profiler: its context is active already; expected one at a time")
         self._is_compiled = is_compiled(self._net.modules())
         self._was_entered = True
-        log, net_call = UndoLog(), _ProfilerCall(self._net, self._call)
+        log, called = UndoLog(), self._arguments.net
+        is_method = isinstance(called, MethodType)
+        call = MethodCall(called, self._call) if is_method else NetCall(self._net, self._call)
         try:
             log.add(self._release_recent)
-            log.add(release, [net_call])
-            install([net_call])
+            log.add(call.release)
+            call.install()
             self._log = log
             return self
         except BaseException:
@@ -187,23 +195,32 @@ class Profiler:
             found.add(call.number, call.report())
         return found
 
-    def _call(self, ours: _ProfilerCall, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def _call(self, ours: ProfiledCall, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Call the net, measured if it is its turn."""
-        if self._running or profiling() or torch.compiler.is_compiling() or runs_for_shapes():
+        within = self._running or get_ident() in self._unmeasured
+        if within or profiling() or torch.compiler.is_compiling() or runs_for_shapes():
             return ours.as_before(args, kwargs)
         self.calls += 1
         if (self.calls - 1) % self._arguments.every:
-            return ours.as_before(args, kwargs)
+            self._unmeasured.add(get_ident())
+            try:
+                return ours.as_before(args, kwargs)
+            finally:
+                self._unmeasured.discard(get_ident())
         self._merge_all_but(_MOST_RECENT - 1)
         return with_undo_log(partial(self._measure, args, kwargs))
 
     def _measure(self, args: tuple[Any, ...], kwargs: dict[str, Any], log: UndoLog) -> Any:
         """What the net returns; the call is kept if it returns."""
-        call = _MeasuredCall(self._arguments, self._root, self._is_compiled, self.calls)
+        names = NetNames(self._net)
+        call = _MeasuredCall(self._arguments, names, self._root, self._is_compiled, self.calls)
         log.add(self._release_unless_kept, call)
         log.add(setattr, self, "_running", False)
         self._running = True
-        output = call.run(self._net, args, kwargs, log)
+        called = self._arguments.net
+        # A method is looked up as it is called: what measures it stands there now.
+        net = getattr(self._net, called.__name__) if isinstance(called, MethodType) else called
+        output = call.run(net, args, kwargs, log)
         self._recent.append(call)
         return output
 
@@ -226,7 +243,7 @@ class Profiler:
 NEVER_CALLED = (
     "The net itself was never called while the Profiler was active, so that nothing was measured. "
     "Code that calls a part of it (as a training_step calls self.encoder) needs a Profiler of that "
-    "part: initfast.Profiler(net.encoder)."
+    "part, initfast.Profiler(net.encoder), or of the method, initfast.Profiler(net.training_step)."
 )
 
 NO_WITH = (
@@ -239,37 +256,23 @@ _MOST_RECENT = 8
 """How many measured calls wait for their backwards at a time."""
 
 
-class _ProfilerCall(ReplacedCall):
-    """What runs in the place of a net's call: the Profiler's, while its context is active."""
-
-    __slots__ = ("_profiled",)
-
-    def __init__(self, net: nn.Module, profiled: Callable[..., Any]) -> None:
-        super().__init__(net)
-        self._profiled: Callable[..., Any] | None = profiled
-
-    def run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """What the net returns."""
-        profiled = self._profiled
-        return profiled(self, args, kwargs) if profiled else self.as_before(args, kwargs)
-
-    def end(self) -> None:
-        """Measure nothing from now on."""
-        self._profiled = None
-
-
 class _MeasuredCall:
     """One measured call of a net, and the backwards through its graph."""
 
     def __init__(
-        self, arguments: ProfilerArguments, root: str, is_compiled: bool, number: int
+        self,
+        arguments: ProfilerArguments,
+        names: NetNames,
+        root: str,
+        is_compiled: bool,
+        number: int,
     ) -> None:
         self.number = number  # the net's first call is 1
         self._gradients = Gradients(fuse=False, scaler=arguments.scaler)
         self._gradients.armed = True
         recorder = Recorder(gradients=self._gradients)
         notes = [NOTE] if is_compiled else []
-        self._forward = MeasuredForward(NetNames(arguments.net), recorder, root, notes, plain=True)
+        self._forward = MeasuredForward(names, recorder, root, notes, plain=True)
 
     def run(
         self, net: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], log: UndoLog

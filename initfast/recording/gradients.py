@@ -19,6 +19,7 @@ from initfast.ops.checks import DTYPES
 from initfast.ops.dispatch import MOMENTS, kernels_of
 from initfast.recording.autograd_graph import edges_to_leaf_tensors
 from initfast.recording.rows import Rows
+from initfast.torch_state import modes
 
 _backward = torch._C._current_graph_task_id  # tells one backward from another
 
@@ -84,6 +85,12 @@ class Gradients:
         self._weight_handles.append(self._hook(weight, measure))
 
     def _hook(self, t: Tensor, measure: Callable[[Tensor], None]) -> Any:
+        if not modes():
+            return self._hook_plain(t, measure)
+        with torch._C.DisableTorchFunction():  # another profile would take this for the net's doing
+            return self._hook_plain(t, measure)
+
+    def _hook_plain(self, t: Tensor, measure: Callable[[Tensor], None]) -> Any:
         if t.is_leaf:
             self._leaf_tensors.append(t)
         return t.register_hook(measure)

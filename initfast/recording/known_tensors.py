@@ -13,6 +13,7 @@ from torch.nn.parameter import Parameter
 from initfast.nets.shards import local_part
 from initfast.ops.dispatch import has_memory, kernels_of
 from initfast.recording.rows import Rows
+from initfast.torch_state import modes
 
 
 class KnownTensors:
@@ -92,9 +93,15 @@ class KnownTensors:
 
     def _measure(self, t: Tensor, kernels: Any) -> int | None:
         """The address of its new row, measured with these kernels; None where it cannot be."""
-        if kernels is None or not has_memory(t):
+        if kernels is None:
             return None
-        return self.keep(t, self._rows.measure(t, kernels))
+        if not modes():
+            return self._measure_plain(t, kernels)
+        with torch._C.DisableTorchFunction():  # another profile would take this for the net's doing
+            return self._measure_plain(t, kernels)
+
+    def _measure_plain(self, t: Tensor, kernels: Any) -> int | None:
+        return self.keep(t, self._rows.measure(t, kernels)) if has_memory(t) else None
 
     def net_input(self, x: Tensor) -> None:
         """Measure an input of the net itself."""

@@ -7,7 +7,6 @@ from functools import cache, reduce
 from itertools import compress
 from typing import Any, NamedTuple
 
-import numpy as np
 from torch import nn
 
 from initfast.nets.activation_calls import Call
@@ -15,6 +14,7 @@ from initfast.nets.module_facts import SEEN_INSIDE
 from initfast.recording.events import Event, Source
 from initfast.recording.marks import Marks
 from initfast.recording.rows import Copies
+from initfast.stats.dead_units import count_units
 from initfast.stats.layer import Layer, Weight
 from initfast.stats.moments import Moments
 
@@ -114,7 +114,7 @@ class _Reader:
         }
 
     def _what_was_measured(self, event: Event, has_activation: bool) -> dict[str, Any]:
-        source, is_empty, post = event.source, 0 in event.shape, self.moments(event.post)
+        source, post = event.source, self.moments(event.post)
         # Only there infinities may be an attention mask's.
         is_plain = event.call is None and source.weight is None and "Norm" not in source.kind
         live = self._masks[event.live] if has_activation and event.live is not None else None
@@ -125,8 +125,7 @@ class _Reader:
             "post": post,
             "has_nan": bool(post.nan) if post.nonfinite and is_plain else None,
             "live": live,
-            "units": None if live is None else live.size,
-            "dead_units": None if is_empty or live is None else int(np.count_nonzero(~live)),
+            **count_units(live, post.count),
         }
 
     def _known(self, address: int | None) -> Moments | None:

@@ -12,6 +12,7 @@ from torch import nn
 
 from initfast.collectives import together
 from initfast.diagnosis.findings import SEVERITIES, Finding, summary, summary_html
+from initfast.errors import kind_of
 from initfast.repair import (
     faults_of_fans,
     faults_of_scale,
@@ -162,7 +163,7 @@ def audit(net: nn.Module, group: Any = None) -> Audit:
     """
     with together("audit", group):
         if not isinstance(net, nn.Module):
-            raise TypeError(f"audit: net is a {type(net).__name__}; expected a torch.nn.Module")
+            raise TypeError(f"audit: net is {kind_of(net)}; expected a torch.nn.Module")
         examined = _examined(net)
         findings = _one_for_each_cause(
             [finding for check in CHECKS.values() for finding in check(examined)]

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from initfast.errors import ArgumentError
+from initfast.errors import ArgumentError, kind_of
 from initfast.init.filling import DTYPES
 from initfast.init.keys import draw_key
 from initfast.profiling.profile import profile
@@ -225,7 +225,7 @@ def _scheme(name: str | None) -> Scheme | None:
 
 def _check(net: nn.Module, device: torch.device | str | None) -> None:
     if not isinstance(net, nn.Module):
-        raise TypeError(f"net is a {type(net).__name__}; expected a torch.nn.Module")
+        raise TypeError(f"net is {kind_of(net)}; expected a torch.nn.Module")
     parameters = dict(net.named_parameters())
     if not parameters:
         raise ArgumentError(f"net, a {type(net).__name__}, has no parameters; expected some")

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from initfast.errors import ArgumentError
+from initfast.errors import ArgumentError, kind_of
 from initfast.init.orthogonal import orthogonal_
 from initfast.init.placement import is_distributed
 from initfast.profiling import compiled
@@ -111,7 +111,7 @@ def lsuv_(
         1.0
     """
     if not isinstance(net, nn.Module):
-        raise TypeError(f"net is a {type(net).__name__}; expected a torch.nn.Module")
+        raise TypeError(f"net is {kind_of(net)}; expected a torch.nn.Module")
     if not (tolerance >= 0 and math.isfinite(tolerance)):
         raise ArgumentError(f"tolerance is {tolerance}; expected a number, not negative")
     layers = _layers(net)

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from initfast.diagnosis.findings import Finding, counted
-from initfast.errors import ArgumentError
+from initfast.errors import ArgumentError, kind_of
 from initfast.init.keys import derive_key, draw_key
 from initfast.profiling.arguments import NO_TARGETS
 from initfast.profiling.profile import profile
@@ -122,7 +122,7 @@ def repair_(
         (['vanishing'], True)
     """
     if not isinstance(net, nn.Module):
-        raise TypeError(f"net is a {type(net).__name__}; expected a torch.nn.Module")
+        raise TypeError(f"net is {kind_of(net)}; expected a torch.nn.Module")
     if not force:
         _refuse_trained(net)
     measure = partial(profile, net, x, loss=loss, targets=targets)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from initfast.collectives import gather
 from initfast.diagnosis.findings import Finding, Severity, SkippedCheck, summary, summary_html
 from initfast.diagnosis.origin import origin
+from initfast.errors import kind_of
 from initfast.report.exports import Exports
 from initfast.report.run_facts import RunFacts
 from initfast.report.saving import contents, read
@@ -78,7 +79,11 @@ class Report(Exports):
             depth: the most names in the path: "encoder.0" has two, the net itself none.
 
         Returns:
-            A :class:`Report` of the same inputs and notes; patterns are as in :mod:`fnmatch`.
+            A :class:`Report` of the same inputs and notes; patterns are as in :mod:`fnmatch`. Where
+            none fits, a note says which names there are.
+
+        Raises:
+            TypeError: name or type is no text, or depth no whole number.
 
         Example:
             >>> from torch import nn
@@ -87,10 +92,11 @@ class Report(Exports):
             ['1.0']
         """
 
-        fits = Pattern(name, type, depth).fits
-        layers = [x for x in self if fits(x.names, (x.type, x.op, *x.also_types))]
-        skipped = [item for item in self.skipped if fits([item.name], [item.op])]
-        return self.replaced(layers, skipped)
+        pattern = Pattern(name, type, depth).checked()
+        layers = [x for x in self if pattern.fits(x.names, (x.type, x.op, *x.also_types))]
+        skipped = [item for item in self.skipped if pattern.fits([item.name], [item.op])]
+        none = [] if layers else [pattern.nothing_fits(self.layers)]
+        return self.replaced(layers, skipped, [*self.notes, *none])
 
     def replaced(
         self,
@@ -141,6 +147,9 @@ class Report(Exports):
         Returns:
             A new report. The weights are the other's; shapes add in their first dimension.
 
+        Raises:
+            TypeError: other is no report.
+
         Example:
             >>> net = torch.nn.Linear(4, 2)
             >>> both = initfast.profile(net, torch.ones(3, 4)).merge(
@@ -149,6 +158,8 @@ class Report(Exports):
             >>> both[0].shape, both[0].post.count
             ((8, 2), 16)
         """
+        if not isinstance(other, Report):
+            raise TypeError(f"Report.merge: other is {kind_of(other)}; expected a Report")
         return Report(
             merge_layers(self.layers, other.layers),
             pairwise(self.inputs, other.inputs),

@@ -57,7 +57,7 @@ class Layer:
         weight: its weight; None without one, or with several.
         dead_units: how many units (channels of a convolution or batch norm, else entries of the
             output's last dimension) are zero over the whole batch; None without an activation, of
-            an empty batch, and where torch alone could run the activation.
+            a batch with one value a unit or none, and where torch alone could run the activation.
         grad: the moments of the loss's gradient at its output; None where none was measured.
         weight_grad: the moments of the loss's gradient at its weight, which all calls of that
             weight share; likewise.

@@ -12,8 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
-import numpy as np
-
+from initfast.stats.dead_units import count_units
 from initfast.stats.layer import Layer
 from initfast.stats.moments import Moments
 
@@ -55,16 +54,17 @@ def merge_layer(a: Layer, b: Layer) -> Layer:
     live = None
     if a.live is not None and b.live is not None and a.live.shape == b.live.shape:
         live = a.live | b.live
+    post = a.post.merge(b.post)
     return replace(
         a,
         input_shape=_together(a.input_shape, b.input_shape),
         shape=_together(a.shape, b.shape) or (),
-        post=a.post.merge(b.post),
+        post=post,
         pre=_both(a.pre, b.pre),
         input=_both(a.input, b.input),
         weight=b.weight or a.weight,
-        dead_units=None if live is None else int(np.count_nonzero(~live)),
         live=live,
+        **count_units(live, post.count),
         further_inputs=pairwise(a.further_inputs, b.further_inputs),
         also=tuple(dict.fromkeys(a.also + b.also)),
         also_types=_also_types(a, b),

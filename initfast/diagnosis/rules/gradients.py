@@ -32,7 +32,8 @@ def gradient_vanishing(net: Net) -> Outcome:
 def _gradients(net: Net, rule: str, sign: int) -> Outcome:
     if all(layer.grad is None for layer in net.layers):
         how = "predicted from the weights only" if sign > 0 else "see vanishing for what weights do"
-        yield SkippedCheck(rule, f"no gradients were measured ({how}): pass loss= to profile")
+        what = 'pass loss= to profile, or backward="random"'
+        yield SkippedCheck(rule, f"no gradients were measured ({how}): {what}")
         if sign > 0:
             yield from _chaos(net)
         return

@@ -98,7 +98,18 @@ def dead_units(net: Net) -> Outcome:
             _start_anew(net, i),
         )
     if too_few:
-        yield _too_few_samples(net, too_few)
+        said = f"{len(too_few)} layers have most units at zero, but {max(too_few)} samples tell"
+        yield SkippedCheck("dead_units", f"{said} too little: {_enough(net)}")
+    if alone := sum(map(_is_one_sample, net.sound)):
+        said = f"{alone} layers have one value a unit, as of a single sample"
+        yield SkippedCheck("dead_units", f"{said}: {_enough(net)}")
+
+
+def _is_one_sample(layer: Layer) -> bool:
+    """Whether a rectifier has one value of each unit, where a zero tells nothing."""
+    alone = layer.dead_units is None and layer.pre is not None and layer.post.count > 0
+    is_rectifier = activation_in(layer.op) in RECTIFIERS
+    return alone and is_rectifier and layer.post.count == layer.shape[-1]
 
 
 def _may_die(layer: Layer) -> bool:
@@ -110,17 +121,13 @@ def _may_die(layer: Layer) -> bool:
     return act in RECTIFIERS or not layer.pre or layer.pre.zero < layer.post.zero
 
 
-def _too_few_samples(net: Net, samples: list[int]) -> SkippedCheck:
+def _enough(net: Net) -> str:
+    """How many samples would tell that a unit is never active."""
     rare = net.limits["unit_activity"]
-    cure = "no batch tells that a unit is never active"
-    if rare > 0:
-        need = math.ceil(math.log(1 - CONFIDENCE) / math.log(1 - rare))
-        cure = f"pass a batch of {need} or more"
-    return SkippedCheck(
-        "dead_units",
-        f"{len(samples)} layers have most units at zero, but {max(samples)} samples tell too "
-        f"little: {cure}",
-    )
+    if rare <= 0:
+        return "no batch tells that a unit is never active"
+    need = math.ceil(math.log(1 - CONFIDENCE) / math.log(1 - rare))
+    return f"pass a batch of {need} or more"
 
 
 def _least_active(layer: Layer) -> float:
