@@ -12,7 +12,9 @@ from torch import nn
 from initfast.diagnosis.advice import Act, activation_of
 from initfast.diagnosis.topology import fingerprint
 from initfast.nets.activation_calls import activation_call
-from initfast.repair.roles import Place, Role, plain_name, with_net
+from initfast.repair.parameter_kinds import plain_name
+from initfast.repair.roles import Role
+from initfast.repair.slots import Slot, with_net
 from initfast.stats.layer import Layer
 
 _SHORTCUT = re.compile(r"downsample|shortcut|skip|residual|identity", re.IGNORECASE)
@@ -36,17 +38,17 @@ class Following(NamedTuple):
 
 
 def with_following(
-    found: Mapping[str, Place], following: Mapping[str, Following]
-) -> dict[str, Place]:
-    """The places, their roles told what follows the layer that each belongs to."""
+    found: Mapping[str, Slot], following: Mapping[str, Following]
+) -> dict[str, Slot]:
+    """The slots, their roles told what follows the layer that each belongs to."""
     told = {}
-    for name, place in found.items():
+    for name, slot in found.items():
         path = name.rpartition(".")[0]
         after = following.get(name) or following.get(f"{path}.weight" if path else "weight")
-        role = place.role
+        role = slot.role
         if after is not None:
             role = replace(role, **after._asdict(), ends_branch=_ends_branch(role, after))
-        told[name] = place._replace(role=role)
+        told[name] = slot._replace(role=role)
     return with_net(told)
 
 

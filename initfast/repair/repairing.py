@@ -21,7 +21,7 @@ from initfast.repair.filling import copy_back
 from initfast.repair.following import by_module_order, by_profile
 from initfast.repair.initialize import carry_out, initialize_, plan_of
 from initfast.repair.lsuv import lsuv_
-from initfast.repair.roles import plain_name
+from initfast.repair.parameter_kinds import plain_name
 from initfast.repair.rules import Rules
 from initfast.repair.schemes import SCHEMES
 from initfast.report.report import Report
