@@ -57,6 +57,12 @@ def _too_wide(net: Net, i: int, span: tuple[int, int]) -> tuple[str, str, str]:
     if layer.weight is None or layer.input is None:
         return wide, "bring the input of the activation to a std of about 1", ""
     scale, rms = layer.weight.scale, layer.input.rms
+    if layer.pre and abs(layer.pre.mean) > layer.pre.std and _is_bias(layer, layer.pre):
+        return (
+            f"{wide} around a mean of {number(layer.pre.mean)}, which is the bias",
+            "start the bias at zero",
+            net.zero_biases(*span),
+        )
     if rms > 3:
         code = net.refill_for_inputs(*span)
         return (
