@@ -7,6 +7,7 @@ from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 from torch import nn
+from torch.optim import Optimizer
 
 
 class _NoTargets:
@@ -72,7 +73,7 @@ class ProfilerArguments:
     """The arguments of :class:`initfast.Profiler`, under their names there.
 
     Raises:
-        TypeError: net is no module, every no whole number, or scaler no GradScaler.
+        TypeError: net is no module, every no whole number, scaler no GradScaler, or optimizer none.
         ValueError: every is less than 1.
     """
 
@@ -80,6 +81,7 @@ class ProfilerArguments:
     every: int = 1
     _: KW_ONLY
     scaler: Any = None
+    optimizer: Any = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.net, nn.Module):
@@ -89,6 +91,9 @@ class ProfilerArguments:
         if self.every < 1:
             raise ValueError(f"Profiler: every is {self.every}; expected at least 1")
         _check_scaler("Profiler", self.scaler)
+        if self.optimizer is not None and not isinstance(self.optimizer, Optimizer):
+            given = type(self.optimizer).__name__
+            raise TypeError(f"Profiler: optimizer is a {given}; expected a torch.optim.Optimizer")
 
 
 def patterns(given: str | Sequence[str]) -> tuple[str, ...]:
