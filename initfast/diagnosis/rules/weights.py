@@ -16,7 +16,7 @@ from initfast.stats.text import number
 EPS = 1e-7
 """A hundredth of the eps that torch's norms add to the variance."""
 
-BY_FAN_OUT = 4
+BY_FAN_OUT = 8
 """So many times more may a weight have that an initialiser has made: one by the fan-out gives much
 to a head of few classes."""
 
