@@ -123,6 +123,12 @@ THRESHOLDS: dict[str, Threshold] = {
         "square on an error",
         _HEALTHY,
     ),
+    "spectral_radius_lost": Threshold(
+        0.4,
+        "the same from below, of a plain recurrent net over so many steps that the dtype cannot "
+        "hold what is left of a gradient",
+        _HEALTHY,
+    ),
     "mean_shift": Threshold(
         1.0, "the mean over the std, before the activation", "Brock, De & Smith 2021, mean shift"
     ),

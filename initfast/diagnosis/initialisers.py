@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import NamedTuple, cast
 
 from initfast.diagnosis.advice import Act, needed
@@ -53,9 +54,17 @@ def recognise(
     variance: float, fan_in: int, fan_out: int, act: Act | str | None, blocks: int, tolerance: float
 ) -> Known | None:
     """The initialiser whose variance is nearest, if it is within the relative tolerance."""
-    known = candidates(fan_in, fan_out, act, blocks)
-    best = min(known, key=lambda k: abs(math.log(variance / k.variance)))
+    log = math.log(variance)
+    best, _ = min(_logs(fan_in, fan_out, act, blocks), key=lambda known: abs(log - known[1]))
     return best if abs(variance / best.variance - 1) <= tolerance else None
+
+
+@lru_cache(maxsize=256)  # most layers of a net are like others
+def _logs(
+    fan_in: int, fan_out: int, act: Act | str | None, blocks: int
+) -> list[tuple[Known, float]]:
+    """What the initialisers give, with the variances' logarithms."""
+    return [(k, math.log(k.variance)) for k in candidates(fan_in, fan_out, act, blocks)]
 
 
 def initialiser_of(layer: Layer, act: Act | None, blocks: int, tolerance: float) -> str | None:

@@ -23,6 +23,7 @@ TRUNCATED_STD = 0.87962566103423978
 Distribution: TypeAlias = Literal["uniform", "normal", "truncated_normal"]
 """What :func:`variance_scaling_` draws from."""
 
+
 @filling.initialiser
 def lecun_uniform_(
     tensor: Tensor,

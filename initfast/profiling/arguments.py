@@ -8,6 +8,7 @@ from types import MethodType
 from typing import Any, Literal, TypeAlias
 
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from initfast.errors import add_note, kind_of
 from initfast.profiling.random_cotangent import random_projection
@@ -100,8 +101,8 @@ class ProfilerArguments:
     """The arguments of :class:`initfast.Profiler`, under their names there.
 
     Raises:
-        TypeError: net is no module nor a method of one, every no whole number, or scaler no
-            GradScaler.
+        TypeError: net is no module nor a method of one, every no whole number, scaler no
+            GradScaler, or optimizer none.
         ValueError: every is less than 1.
     """
 
@@ -109,6 +110,7 @@ class ProfilerArguments:
     every: int = 1
     _: KW_ONLY
     scaler: Any = None
+    optimizer: Any = None
 
     def __post_init__(self) -> None:
         _check_no_class("Profiler", "net", self.net)
@@ -122,6 +124,9 @@ class ProfilerArguments:
         if self.every < 1:
             raise ValueError(f"Profiler: every is {self.every}; expected at least 1")
         _check_scaler("Profiler", self.scaler)
+        if self.optimizer is not None and not isinstance(self.optimizer, Optimizer):
+            given = type(self.optimizer).__name__
+            raise TypeError(f"Profiler: optimizer is a {given}; expected a torch.optim.Optimizer")
 
 
 def blame_input(error: Exception, x: Any) -> None:

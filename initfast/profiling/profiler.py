@@ -24,6 +24,7 @@ from initfast.profiling.data_parallel import local
 from initfast.profiling.first_bad_call import FirstBadCall, has_nonfinite
 from initfast.profiling.forward import MeasuredForward
 from initfast.profiling.profiled_calls import MethodCall, NetCall, ProfiledCall
+from initfast.profiling.updates import Updates
 from initfast.recording.gradients import Gradients
 from initfast.recording.recorder import Recorder
 from initfast.report.report import Report
@@ -49,12 +50,10 @@ class Profiler:
     that of all; the gradients at weights are then the ranks' own, before they are averaged.
 
     A net that `torch.compile` or `net.compile()` has changed runs eagerly in the calls that are
-    measured, and the report says so; so do compiled functions that the net calls, unsaid. Torch's
-    fast path through attention in evaluation mode is not taken, which rounds otherwise; the report
-    says that too.
+    measured; so do compiled functions that the net calls, unsaid. Torch's fast path through
+    attention in evaluation mode, which rounds otherwise, is not taken. The report says both.
 
-    A NaN is not traced to the function that made it, which takes a second run: call
-    :func:`initfast.profile` on that batch.
+    A NaN is not traced to the function that made it: :func:`initfast.profile` does, on that batch.
 
     A KeyboardInterrupt leaves the net and torch as they were. But one that comes at the very moment
     when the context's end is called keeps it active: `p.__exit__(None, None, None)` ends it then.
@@ -65,13 +64,15 @@ class Profiler:
         every: measure one call out of so many.
         scaler: a torch.amp.GradScaler that the losses are scaled by: gradients are divided by its
             scale at the time of their backward. None: they are of the loss as it is given.
+        optimizer: measure its step after a measured call, or after several that accumulate
+            gradients, too: `report().scalars()` has what it changed, over what each weight was.
 
     Attributes:
         calls: how many calls of the net there were.
 
     Raises:
-        TypeError: net is no module nor a method of one, every no whole number, or scaler no
-            GradScaler.
+        TypeError: net is no module nor a method of one, every no whole number, scaler no
+            GradScaler, or optimizer none.
         ValueError: every is less than 1.
         RuntimeError: on entering a context that is active already.
 
@@ -84,10 +85,17 @@ class Profiler:
         384
     """
 
-    def __init__(self, net: nn.Module | MethodType, every: int = 1, *, scaler: Any = None) -> None:
+    def __init__(
+        self,
+        net: nn.Module | MethodType,
+        every: int = 1,
+        *,
+        scaler: Any = None,
+        optimizer: Any = None,
+    ) -> None:
         if isinstance(net, MethodCall):  # another Profiler is active
             net = net.method
-        arguments = ProfilerArguments(net, every, scaler=scaler)
+        arguments = ProfilerArguments(net, every, scaler=scaler, optimizer=optimizer)
         self.calls = 0
         called, _, self._root = local(net)
         self._net: nn.Module = called.__self__ if isinstance(called, MethodType) else called
@@ -97,6 +105,7 @@ class Profiler:
         self._was_entered = False
         self._recent: deque[_MeasuredCall] = deque()  # their backwards may still come
         self._first_bad = FirstBadCall()
+        self._updates = Updates(self._net)
         self._running = False
         self._unmeasured: set[int] = set()  # the threads in a call that is not measured
         self._is_compiled = False
@@ -114,6 +123,7 @@ class Profiler:
             log.add(self._release_recent)
             log.add(call.release)
             call.install()
+            log.add(self._updates.watch(self._arguments.optimizer))
             self._log = log
             return self
         except BaseException:
@@ -186,7 +196,9 @@ class Profiler:
         else:
             report = Report([], root=self._root)
             notes = [NO_CALL if self.calls else NEVER_CALLED if self._was_entered else NO_WITH]
-        return report.replaced(notes=[*report.notes, *notes])
+        whole = report.replaced(notes=[*report.notes, *notes])
+        whole.outcome = replace(whole.outcome, updates=self._updates.found())
+        return whole
 
     def _bad_so_far(self) -> FirstBadCall:
         """What is known of the first bad call, those included whose backwards may still come."""
@@ -222,6 +234,7 @@ class Profiler:
         net = getattr(self._net, called.__name__) if isinstance(called, MethodType) else called
         output = call.run(net, args, kwargs, log)
         self._recent.append(call)
+        self._updates.is_due = True
         return output
 
     def _release_unless_kept(self, call: _MeasuredCall) -> None:

@@ -10,7 +10,6 @@ from typing import NamedTuple
 from torch import nn
 
 from initfast.diagnosis.advice import Act, activation_of
-from initfast.diagnosis.topology import fingerprint
 from initfast.nets.activation_calls import activation_call
 from initfast.repair.parameter_kinds import plain_name
 from initfast.repair.roles import Role
@@ -112,7 +111,7 @@ def by_profile(layers: Sequence[Layer]) -> dict[str, Following]:
     readers: dict[tuple[float, ...], Layer] = {}
     for layer in reversed(layers):
         for moments in layer.inputs:
-            readers[fingerprint(moments)] = layer
+            readers[moments.fingerprint] = layer
     found: dict[str, Following] = {}
     for layer in layers:
         name = plain_name(layer.parameter) or plain_name(f"{layer.name}.weight")
@@ -125,7 +124,7 @@ def _reader_of(layer: Layer, readers: Mapping[tuple[float, ...], Layer]) -> Foll
     act = activation_of(layer)
     if act is not None:
         return Following("activation", act)
-    reader = readers.get(fingerprint(layer.post)) if layer.post.finite > 1 else None
+    reader = readers.get(layer.post.fingerprint) if layer.post.finite > 1 else None
     if reader is None:
         return Following("end" if layer.is_returned else "")
     if "Norm" in reader.op:

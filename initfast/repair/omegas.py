@@ -10,7 +10,6 @@ from torch import nn
 
 from initfast.repair.slots import slots
 
-
 _BLOCK = re.compile(r"(?:^|\.)\d+\.")
 """The number of a block, or of the stage that it is in: what stands before names the stack."""
 

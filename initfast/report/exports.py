@@ -133,4 +133,5 @@ class Exports(LayerSequence):
         """
         from initfast.report.scalars import scalars_of  # in training loops alone
 
-        return scalars_of(self.layers, prefix)
+        report: Any = self
+        return scalars_of(self.layers, prefix, report.outcome.updates)

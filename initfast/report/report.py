@@ -19,7 +19,7 @@ from initfast.report.saving import contents, read
 from initfast.report.select import Pattern
 from initfast.report.table import Table, remarks
 from initfast.report.tree import tree_lines
-from initfast.report.verdict import check, verdict
+from initfast.report.verdict import check, found, verdict
 from initfast.stats.layer import Layer, Skipped
 from initfast.stats.merge import merge_layers, pairwise, with_shared_loss
 from initfast.stats.moments import Moments
@@ -192,7 +192,7 @@ class Report(Exports):
         return whole.replaced(layers)
 
     def __repr__(self) -> str:
-        return f"Report({len(self)} layers, {self.verdict.partition(';')[0]})"
+        return f"Report({len(self)} layers, {found(self.findings)})"
 
     def __str__(self) -> str:
         below = [fill(text, prose_width()) for text in remarks(self.notes, self.skipped)]

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from initfast.stats.layer import Layer
 from initfast.stats.moments import Moments
+from initfast.stats.outcome import NO_OUTCOME, Update
 
 PREFIX = "initfast"
 """What every tag begins with."""
 
 
-def scalars_of(layers: Sequence[Layer], prefix: str = PREFIX) -> dict[str, float]:
+def scalars_of(
+    layers: Sequence[Layer],
+    prefix: str = PREFIX,
+    updates: Mapping[str, Update] = NO_OUTCOME.updates,
+) -> dict[str, float]:
     """The numbers of a report's layers by tag: ``{"initfast/activations/0/std": 0.57, ...}``.
 
     A tag is `prefix/kind/NAME/statistic`. The kinds are "activations", "pre_activations",
@@ -22,6 +27,8 @@ def scalars_of(layers: Sequence[Layer], prefix: str = PREFIX) -> dict[str, float
     Args:
         layers: of a report.
         prefix: what every tag begins with.
+        updates: of an optimiser's step, by the parameters' names: `prefix/updates/PARAMETER` has
+            "to_weight" and "gradient".
 
     Example:
         >>> report = initfast.profile(torch.nn.Linear(4, 2), torch.ones(3, 4))
@@ -32,6 +39,9 @@ def scalars_of(layers: Sequence[Layer], prefix: str = PREFIX) -> dict[str, float
     for layer, name in zip(layers, _names(layers), strict=True):
         for path, value in _numbers(layer, name):
             found[f"{prefix}/{path}"] = float(value)
+    for name, update in updates.items():
+        for what, value in update._asdict().items():
+            found[f"{prefix}/updates/{name}/{what}"] = value
     return found
 
 

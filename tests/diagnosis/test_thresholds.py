@@ -81,6 +81,9 @@ def test_each_line_changes_what_is_said(unsound):
     normed = nn.Sequential(nn.Linear(8, 16), nn.BatchNorm1d(16), nn.Linear(16, 2))
     nn.init.constant_(normed[1].weight, 0.3)
     more += [profile(normed, torch.randn(64, 8)), profile(nn.RNN(8, 16), torch.randn(5, 4, 8))]
+    fading = nn.RNN(8, 16)
+    nn.init.normal_(fading.weight_hh_l0, 0, 0.01)
+    more += [profile(fading, torch.randn(60, 4, 8))]
     numbers = [{"batch_std": 1.0, "correlation": 0.5}, {"batch_std": 0.01, "correlation": 0.97}]
     measured = [Measured(n, is_returned=True, name=str(i)) for i, n in enumerate(numbers)]
     more += [Report(measured)]

@@ -8,6 +8,7 @@ from initfast.diagnosis.advice import activation_in, activation_of, needed
 from initfast.diagnosis.facts import dense, is_constant, spans, units_of
 from initfast.diagnosis.findings import SkippedCheck
 from initfast.diagnosis.net import DEVIATIONS, Net, Outcome
+from initfast.diagnosis.norms import is_norm
 from initfast.ops.activations import CLAMPS, GATES, RECTIFIERS
 from initfast.stats.layer import Layer, Weight
 from initfast.stats.moments import Moments
@@ -56,11 +57,19 @@ def _too_wide(net: Net, i: int, span: tuple[int, int]) -> tuple[str, str, str]:
     if layer.weight is None or layer.input is None:
         return wide, "bring the input of the activation to a std of about 1", ""
     scale, rms = layer.weight.scale, layer.input.rms
+    if layer.pre and abs(layer.pre.mean) > layer.pre.std and _is_bias(layer, layer.pre):
+        return (
+            f"{wide} around a mean of {number(layer.pre.mean)}, which is the bias",
+            "start the bias at zero",
+            net.zero_biases(*span),
+        )
     if rms > 3:
+        code = net.refill_for_inputs(*span)
         return (
             f"{wide}: the input's root mean square is {number(rms)}",
-            "normalise the input: x = (x - x.mean()) / x.std()",
-            "",
+            "normalise the input: x = (x - x.mean()) / x.std()"
+            + ("; the code fits the weights to it" if code else ""),
+            code,
         )
     return (
         f"{wide}: fan_in × Var(w) is {scale:.3g} where {act.name if act else 'it'} works at "
@@ -144,6 +153,8 @@ def _start_anew(net: Net, i: int) -> str:
     """
     layer = net.layers[i]
     code = net.refill(i, i, activation_of(layer))
+    if is_norm(layer):
+        return net.restart_norm(i)
     if not code or not layer.type:
         return code
     bias = f'bias = getattr({net.root}.get_submodule({layer.name!r}), "bias", None)\n'
@@ -245,7 +256,7 @@ def _why_drift(net: Net, i: int, z: Moments, span: tuple[int, int]) -> tuple[str
     return (
         f"the bias: random weights of this variance leave a mean of {number(chance)} at most",
         "start the bias at zero",
-        "",
+        net.zero_biases(*span),
     )
 
 
