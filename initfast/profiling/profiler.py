@@ -97,6 +97,7 @@ class Profiler:
             net = net.method
         arguments = ProfilerArguments(net, every, scaler=scaler, optimizer=optimizer)
         self.calls = 0
+        called: Any
         called, _, self._root = local(net)
         self._net: nn.Module = called.__self__ if isinstance(called, MethodType) else called
         self._arguments = replace(arguments, net=called)
@@ -117,8 +118,9 @@ class Profiler:
         self._is_compiled = is_compiled(self._net.modules())
         self._was_entered = True
         log, called = UndoLog(), self._arguments.net
-        is_method = isinstance(called, MethodType)
-        call = MethodCall(called, self._call) if is_method else NetCall(self._net, self._call)
+        call: MethodCall | NetCall = NetCall(self._net, self._call)
+        if isinstance(called, MethodType):
+            call = MethodCall(called, self._call)
         try:
             log.add(self._release_recent)
             log.add(call.release)
