@@ -17,14 +17,14 @@ from initfast.interception.function_mode import profiling
 from initfast.interception.module_calls import ReplacedCall, install, release
 from initfast.nets.names import NetNames
 from initfast.nets.pytree import tensors
-from initfast.nets.shards import runs_for_shapes
+from initfast.nets.shards import pipeline_stage, runs_for_shapes
 from initfast.profiling.arguments import ProfilerArguments
 from initfast.profiling.compiled import NOTE, is_compiled, run_eagerly
 from initfast.profiling.data_parallel import local
 from initfast.profiling.first_bad_call import FirstBadCall, has_nonfinite
 from initfast.profiling.forward import MeasuredForward
 from initfast.recording.gradients import Gradients
-from initfast.recording.recorder import Recorder
+from initfast.recording.sharded_recorder import recorder_of
 from initfast.report.report import Report
 from initfast.undo_log import UndoLog, with_undo_log
 
@@ -199,7 +199,8 @@ class Profiler:
 
     def _measure(self, args: tuple[Any, ...], kwargs: dict[str, Any], log: UndoLog) -> Any:
         """What the net returns; the call is kept if it returns."""
-        call = _MeasuredCall(self._arguments, self._root, self._is_compiled, self.calls)
+        known = self._arguments, self._root, self._is_compiled, self.calls
+        call = _MeasuredCall(*known, (args, kwargs))
         log.add(self._release_unless_kept, call)
         log.add(setattr, self, "_running", False)
         self._running = True
@@ -262,14 +263,16 @@ class _MeasuredCall:
     """One measured call of a net, and the backwards through its graph."""
 
     def __init__(
-        self, arguments: ProfilerArguments, root: str, is_compiled: bool, number: int
+        self, arguments: ProfilerArguments, root: str, is_compiled: bool, number: int, given: Any
     ) -> None:
         self.number = number  # the net's first call is 1
         self._gradients = Gradients(fuse=False, scaler=arguments.scaler)
         self._gradients.armed = True
-        recorder = Recorder(gradients=self._gradients)
+        names = NetNames(arguments.net)
+        recorder = recorder_of(names.modules, given, gradients=self._gradients)
+        recorder.stage = pipeline_stage()
         notes = [NOTE] if is_compiled else []
-        self._forward = MeasuredForward(NetNames(arguments.net), recorder, root, notes, plain=True)
+        self._forward = MeasuredForward(names, recorder, root, notes, plain=True)
 
     def run(
         self, net: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], log: UndoLog
