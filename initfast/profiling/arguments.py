@@ -8,6 +8,8 @@ from typing import Any
 
 from torch import nn
 
+from initfast.collectives import is_group
+
 
 class _NoTargets:
     """In the place of targets: the loss is a function of the output alone."""
@@ -27,8 +29,8 @@ class ProfileArguments:
 
     Raises:
         TypeError: net cannot be called, loss is no function, targets or a scaler stand without a
-            loss, scaler is no GradScaler, an option neither True nor False, or include or exclude
-            neither a text nor texts.
+            loss, scaler is no GradScaler, an option neither True nor False, include or exclude
+            neither a text nor texts, or group none of torch.distributed's.
     """
 
     net: Callable[..., Any]
@@ -41,6 +43,7 @@ class ProfileArguments:
     trace_nonfinite: bool = True
     include: str | Sequence[str] | None = None
     exclude: str | Sequence[str] = ()
+    group: Any = None
 
     def __post_init__(self) -> None:
         if not callable(self.net):
@@ -65,6 +68,11 @@ class ProfileArguments:
             given = getattr(self, name)
             if given is not None and not all(isinstance(each, str) for each in patterns(given)):
                 raise TypeError(f"profile: {name} is {given!r}; expected a pattern or several")
+        if not is_group(self.group):
+            raise TypeError(
+                f"profile: group is a {type(self.group).__name__}; expected a group of "
+                "torch.distributed's, such as torch.distributed.group.WORLD"
+            )
 
 
 @dataclass(frozen=True, eq=False)

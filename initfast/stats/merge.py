@@ -28,10 +28,10 @@ def merge_layers(first: Sequence[Layer], second: Sequence[Layer]) -> list[Layer]
 
     The weight is the second's, as it is the later one.
     """
-    merged = dict(_calls(first))
+    merged = dict(calls_of(first))
     new: dict[Key | None, list[Layer]] = {}  # by the counterpart that ran before
     last = None
-    for key, layer in _calls(second):
+    for key, layer in calls_of(second):
         if key in merged:
             merged[key], last = merge_layer(merged[key], layer), key
         else:
@@ -42,7 +42,8 @@ def merge_layers(first: Sequence[Layer], second: Sequence[Layer]) -> list[Layer]
     return layers
 
 
-def _calls(layers: Sequence[Layer]) -> Iterator[tuple[Key, Layer]]:
+def calls_of(layers: Sequence[Layer]) -> Iterator[tuple[Key, Layer]]:
+    """Each layer with its key."""
     seen: Counter[tuple[str, str]] = Counter()
     for layer in layers:
         what = layer.name, layer.op
@@ -111,7 +112,7 @@ def with_shared_loss(merged: Sequence[Layer], ranks: Sequence[Sequence[Layer]]) 
     The gradient at an output is the rank's own over the number of ranks. A weight's gradient that
     all ranks share, as they do under DistributedDataParallel, counts once.
     """
-    by_rank = [dict(_calls(layers)) for layers in ranks]
+    by_rank = [dict(calls_of(layers)) for layers in ranks]
 
     def once(grads: Sequence[T], merged: T) -> T:
         # By their spelling: no NaN equals another.
@@ -126,4 +127,4 @@ def with_shared_loss(merged: Sequence[Layer], ranks: Sequence[Sequence[Layer]]) 
             weight_grads=once([x.weight_grads for x in own], layer.weight_grads),
         )
 
-    return [shared(key, layer) for key, layer in _calls(merged)]
+    return [shared(key, layer) for key, layer in calls_of(merged)]
