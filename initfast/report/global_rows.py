@@ -21,7 +21,6 @@ from initfast.report.listing import (
     NO,
     UNKNOWN,
     YES,
-    Key,
     Listing,
     WholeNet,
     has_units,
@@ -30,6 +29,7 @@ from initfast.report.listing import (
 )
 from initfast.stats.layer import Layer
 from initfast.stats.layer_moments import GRAD, WEIGHT_GRAD, tensors_of, with_moments
+from initfast.stats.merge import Key
 from initfast.stats.moments import Moments
 from initfast.stats.parts import LayerParts, NetParts, Part
 

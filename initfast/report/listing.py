@@ -11,13 +11,10 @@ from initfast.collectives import Distinct
 from initfast.report.run_facts import RunFacts
 from initfast.stats.layer import Layer, Skipped
 from initfast.stats.layer_moments import tensors_of, with_moments
-from initfast.stats.merge import calls_of
+from initfast.stats.merge import Key, calls_of
 from initfast.stats.moments import Moments
 from initfast.stats.nonfinite_source import NonfiniteSource
 from initfast.stats.parts import LayerParts
-
-Key = tuple[int, str, str, int]
-"""Of a layer: its pipeline's stage, or -1; its name, its operator, and which of their calls."""
 
 UNKNOWN, NO, YES = range(3)
 """Of a fact that a process does not know, and of one that is known: larger where known and so."""
@@ -76,11 +73,7 @@ class Listing:
 
 def keys_of(layers: Sequence[Layer]) -> list[Key]:
     """The keys of layers, in order."""
-    keys = []
-    for (name, op, call), layer in calls_of(layers):
-        stage = None if layer.parts is None else layer.parts.net.stage
-        keys.append((-1 if stage is None else stage, name, op, call))
-    return keys
+    return [key for key, _ in calls_of(layers)]
 
 
 def listed(layers: Sequence[Layer]) -> tuple[tuple[Layer, ...], dict[Key, Tensors]]:

@@ -13,7 +13,7 @@ from initfast.collectives import gather, is_alone
 from initfast.report.exports import Exports
 from initfast.report.run_facts import RunFacts
 from initfast.stats.layer import Layer, Skipped
-from initfast.stats.merge import merge_layers, pairwise, with_shared_loss
+from initfast.stats.merge import merge_layers, pairwise, stage_of, with_shared_loss
 from initfast.stats.moments import Moments
 from initfast.stats.outcome import RunOutcome
 
@@ -67,7 +67,7 @@ class Merging(Exports):
             merge_layers(self.layers, other.layers),
             list(dict.fromkeys([*self.skipped, *other.skipped])),
             list(dict.fromkeys([*self.notes, *other.notes])),
-            pairwise(self.inputs, other.inputs),
+            _inputs(self, other),
         )
         merged.root = self.root if self.root == other.root else ""
         merged.run = self.run or other.run
@@ -102,10 +102,11 @@ class Merging(Exports):
 
         Where processes share a tensor, as under tensor parallelism, its parts add up and copies of
         it count once; the batches of data parallelism add up; the stages of a pipeline follow each
-        other, and those that hold the same modules need the names that these have in the whole
-        net, unless a schedule of torch.distributed.pipelining runs them. Layers match by name, op
-        and call. The loss is the mean of the batches' losses, and gradients are those of this loss;
-        a weight's is left out where processes have gradients of their own that nobody averaged.
+        other, if a schedule of torch.distributed.pipelining runs them; else modules must have the
+        names that they have in the whole net, or stages would be taken for copies. A process that
+        runs several stages merges their reports first. Layers match by name, op and call. The loss
+        is the mean of the batches' losses, and gradients are those of this loss; a weight's is left
+        out where processes have gradients of their own that nobody averaged.
 
         What a process sends does not grow with their number: each merges a share of the layers
         (:func:`initfast.collectives.merge_rows`).
@@ -135,3 +136,11 @@ class Merging(Exports):
         whole.root, whole.run, whole.outcome = found.root, found.run, found.outcome
         whole.processes = torch.distributed.get_world_size(group)
         return whole
+
+
+def _inputs(a: Merging, b: Merging) -> tuple[Moments, ...]:
+    """Those of the net: of both batches, or of the earlier one of two stages of a pipeline."""
+    first, second = (stage_of(x.layers[0]) if x.layers else -1 for x in (a, b))
+    if first == second or -1 in (first, second):
+        return pairwise(a.inputs, b.inputs)
+    return a.inputs if first < second else b.inputs

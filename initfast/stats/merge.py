@@ -2,7 +2,7 @@
 
 Merged are the statistics, exactly (Chan, Golub & LeVeque 1979), and the masks that tell dead units:
 the merged layers are those of one batch which holds all the others. A layer's counterpart is the
-one of the same name, operator and call.
+one of the same name, operator and call, in the same stage of a pipeline.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import numpy as np
 from initfast.stats.layer import Layer
 from initfast.stats.moments import Moments
 
-Key = tuple[str, str, int]
-"""Of a layer: its name, its operator, and which of their calls it is."""
+Key = tuple[int, str, str, int]
+"""Of a layer: its pipeline's stage, or -1; its name, its operator, and which of their calls."""
 
 T = TypeVar("T")
 
@@ -44,11 +44,17 @@ def merge_layers(first: Sequence[Layer], second: Sequence[Layer]) -> list[Layer]
 
 def calls_of(layers: Sequence[Layer]) -> Iterator[tuple[Key, Layer]]:
     """Each layer with its key."""
-    seen: Counter[tuple[str, str]] = Counter()
+    seen: Counter[tuple[int, str, str]] = Counter()
     for layer in layers:
-        what = layer.name, layer.op
+        what = stage_of(layer), layer.name, layer.op
         yield (*what, seen[what]), layer
         seen[what] += 1
+
+
+def stage_of(layer: Layer) -> int:
+    """Which stage of a pipeline ran it, counted from 0; -1 without one."""
+    stage = None if layer.parts is None else layer.parts.net.stage
+    return -1 if stage is None else stage
 
 
 def merge_layer(a: Layer, b: Layer) -> Layer:

@@ -2,15 +2,15 @@
 
 import pytest
 from cases.switches import times
-from ranks import gathered, launch
+from ranks import gathered, gathered_wraps, launch
 
 
 def test_two_ranks(tmp_path):
-    launch.run(gathered.CHECKS, 2, tmp_path)
+    launch.run([*gathered.CHECKS, *gathered_wraps.OF_TWO], 2, tmp_path)
 
 
 def test_four_ranks(tmp_path):
-    launch.run([gathered.data_and_tensor_parallel], 4, tmp_path)
+    launch.run([gathered.data_and_tensor_parallel, *gathered_wraps.OF_FOUR], 4, tmp_path)
 
 
 @pytest.mark.skipif(times(1) == 1, reason="waits for a time-out: INITFAST_LONG_FUZZ=1 runs it")
