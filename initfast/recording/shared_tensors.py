@@ -17,7 +17,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from initfast.init.placement import is_distributed, locate
+from initfast.collectives import is_distributed
+from initfast.init.placement import is_distributed as is_dtensor
+from initfast.init.placement import locate
 from initfast.stats.parts import NetParts, Part
 
 Axis = tuple[int, ...]
@@ -65,7 +67,7 @@ class SharedTensors:
 
     def __init__(self) -> None:
         self.axes: dict[Axis, None] = {}
-        self._rank = torch.distributed.get_rank()
+        self._rank = torch.distributed.get_rank() if is_distributed() else 0
         self._held: dict[int, tuple[weakref.ref[Tensor], Held]] = {}
         self._wrappers: dict[int, weakref.ref[Tensor]] = {}
         self._at: dict[int, Held] = {}  # by the address of a row
@@ -84,7 +86,7 @@ class SharedTensors:
 
     def held(self, t: Tensor) -> Held | None:
         """How processes share t; None where nothing is known of it."""
-        if is_distributed(t):
+        if is_dtensor(t):
             return _held_by_placements(t)
         entry = self._held.get(id(t))
         return entry[1] if entry is not None and entry[0]() is t else None
@@ -139,7 +141,7 @@ def _held_by_placements(t: Any) -> Held:
         at = tuple(slice(None) if i == dim else c for i, c in enumerate(here))
         axis = tuple(mesh.mesh[at].tolist())
         (copied if placement.is_replicate() else cut).add(axis)
-    if any(p.is_partial() for p in placements):
+    if any(p.is_partial() or not (p.is_replicate() or hasattr(p, "dim")) for p in placements):
         return Held(frozenset(cut), frozenset(copied))
     shape = tuple(t.shape)
     start, _ = locate(shape, tuple(mesh.mesh.shape), here, placements)
