@@ -80,7 +80,7 @@ def listed(layers: Sequence[Layer]) -> tuple[tuple[Layer, ...], dict[Key, Tensor
     """Layers without their numbers, and what was measured of each by its key."""
     bare, found = [], {}
     for key, layer in zip(keys_of(layers), layers, strict=True):
-        measured = tuple((kind, name) for kind, name, *_ in tensors_of(layer))
+        measured = tuple((each.kind, each.name) for each in tensors_of(layer))
         found[key] = Tensors(measured, units_of(layer)[1] if has_units(layer) else None)
         bare.append(replace(with_moments(layer, dict.fromkeys(measured, _NONE)), live=None))
     return tuple(bare), found
