@@ -36,7 +36,6 @@ from initfast.interception.queue import Queue
 from initfast.interception.undisturbed import run_untraced
 from initfast.nets.activation_calls import FORMS, Call, read_call
 from initfast.nets.names import NetNames, mismatch
-from initfast.nets.shards import local_part
 from initfast.ops.dispatch import fits, kernels_of, linear_kernels
 from initfast.recording.events import Source
 from initfast.recording.recorder import Recorder
@@ -236,7 +235,7 @@ class Fusion(TorchFunctionMode):
         self, call: Call, z: Tensor, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         """An activation of a tensor that is not plain, measured where this process has a part."""
-        part = local_part(z)
+        part = self.recorder.part(z)
         if part is z or call.in_place or (kernels := kernels_of(part)) is None:
             y = self._functions.call(func, args, kwargs)
             self.recorder.output(Source(call.act, self.running.name()), y)
@@ -244,7 +243,7 @@ class Fusion(TorchFunctionMode):
 
         def run() -> Tensor:
             nonlocal y
-            return local_part(y := run_plainly(func, args, kwargs))
+            return self.recorder.part(y := run_plainly(func, args, kwargs))
 
         self._measured_activation(call, part, kernels, run)
         return y

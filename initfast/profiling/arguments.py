@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeAlias
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from initfast.collectives import is_group
 from initfast.errors import add_note, kind_of
 from initfast.profiling.random_cotangent import random_projection
 
@@ -36,7 +37,8 @@ class ProfileArguments:
     Raises:
         TypeError: net cannot be called, loss is no function, targets or a scaler stand without a
             loss, or a loss beside backward, scaler is no GradScaler, an option neither True nor
-            False, or include or exclude neither a text nor texts.
+            False, include or exclude neither a text nor texts, or group none of
+            torch.distributed's.
         ValueError: backward is none of its words.
     """
 
@@ -51,6 +53,7 @@ class ProfileArguments:
     trace_nonfinite: bool = True
     include: str | Sequence[str] | None = None
     exclude: str | Sequence[str] = ()
+    group: Any = None
 
     def __post_init__(self) -> None:
         _check_no_class("profile", "net", self.net)
@@ -78,6 +81,11 @@ class ProfileArguments:
             given = getattr(self, name)
             if given is not None and not _are_texts(given):
                 raise TypeError(f"profile: {name} is {given!r}; expected a pattern or several")
+        if not is_group(self.group):
+            raise TypeError(
+                f"profile: group is a {type(self.group).__name__}; expected a group of "
+                "torch.distributed's, such as torch.distributed.group.WORLD"
+            )
 
     def _check_backward(self) -> None:
         if self.backward is None:

@@ -26,6 +26,7 @@ from initfast.interception.function_mode import Fusion
 from initfast.interception.module_calls import TORCHS_CALL, ModuleCall, Running, install, release
 from initfast.interception.module_outputs import ModuleOutputs, computes_weights
 from initfast.interception.queue import Queue
+from initfast.interception.sharded_functions import TOLD_PARTS, ShardedFunctions
 from initfast.interception.shorter_ways import ShorterWays
 from initfast.interception.torch_patches import PLAIN_ARGUMENTS, VISIBLE_EXPORTS
 from initfast.nets.names import NetNames
@@ -37,6 +38,7 @@ from initfast.profiling.nonfinite_parameters import with_nonfinite_parameters
 from initfast.profiling.restore import Found
 from initfast.recording.gradients import Gradients
 from initfast.recording.recorder import Recorder
+from initfast.recording.sharded_recorder import ShardedRecorder
 from initfast.report.report import Report
 from initfast.report.run_facts import RunFacts, run_facts
 from initfast.stats.outcome import CrossEntropy, RunOutcome
@@ -87,7 +89,10 @@ class MeasuredForward:
         self._recorder = recorder
         self._queue = Queue(recorder, names)
         self._running = Running(names)
-        self._fusion = Fusion(recorder, names, self._running, self._queue, plain)
+        functions: type[Fusion] = Fusion
+        if isinstance(recorder, ShardedRecorder):
+            functions, plain = ShardedFunctions, True
+        self._fusion = functions(recorder, names, self._running, self._queue, plain)
         self._outputs = ModuleOutputs(names, recorder, self._queue)
         self._run_facts: RunFacts | None = None
 
@@ -133,6 +138,8 @@ class MeasuredForward:
                 call.module.register_forward_hook(call.unless_running, with_kwargs=True)
         VISIBLE_EXPORTS.make(log)
         PLAIN_ARGUMENTS.make(log)
+        if isinstance(self._recorder, ShardedRecorder):
+            TOLD_PARTS.make(log)
         log.add(leave_mode, self._fusion, mode_stack())
         self._fusion.__enter__()
         output = forward()
@@ -142,12 +149,14 @@ class MeasuredForward:
     def _new_calls(self) -> Iterator[ModuleCall]:
         names, running, after = self.names, self._running, self._outputs.after
         way = ShorterWays(self._fusion, self._outputs, self._recorder).of
-        replicated = any(isinstance(module, nn.DataParallel) for module in names.modules)
+        long = isinstance(self._recorder, ShardedRecorder) or any(
+            isinstance(module, nn.DataParallel) for module in names.modules
+        )
         computing = {id(part) for m in names.modules if computes_weights(m) for part in m.modules()}
         for module, name in zip(names.modules, names.paths(), strict=True):
             computes = id(module) in computing
             if (what := after(module, computes)) is not None:
-                short = None if replicated or computes else way(module)
+                short = None if long or computes else way(module)
                 yield ModuleCall(module, name, running, what, short)
 
     def report(self) -> Report:

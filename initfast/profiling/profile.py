@@ -29,7 +29,7 @@ from initfast.profiling.left_out import without_left_out
 from initfast.profiling.preconditions import check_differentiable, check_ready
 from initfast.profiling.restore import put_back_later
 from initfast.recording.gradients import Gradients
-from initfast.recording.recorder import Recorder
+from initfast.recording.sharded_recorder import recorder_of
 from initfast.recording.stop_at_nonfinite import NonFinite
 from initfast.report.report import Report
 from initfast.undo_log import UndoLog, with_undo_log
@@ -47,6 +47,7 @@ def profile(
     trace_nonfinite: bool = True,
     include: str | Sequence[str] | None = None,
     exclude: str | Sequence[str] = (),
+    group: Any = None,
 ) -> Report:
     """Run net once on x and measure the signal at every layer; with a loss its gradients too.
 
@@ -106,6 +107,9 @@ def profile(
         include: the layers to report, by patterns (:mod:`fnmatch`) of the names or types of their
             modules: "encoder.*", ("Linear", "Conv*"). None: all. The net runs as without it.
         exclude: patterns of layers to leave out; a note of the report counts them.
+        group: of torch.distributed's, such as torch.distributed.group.WORLD: every rank of it must
+            call, and has the report of the whole net on all ranks' batches
+            (:meth:`Report.gathered`). None: the report is of this process's part.
 
     Returns:
         The :class:`Report`: one :class:`Layer` for each operator, in execution order.
@@ -133,11 +137,13 @@ def profile(
         True
     """
     arguments = ProfileArguments(**locals())  # all of them, under their names
-    group = local(net).group
-    forward = with_undo_log(partial(_measure, arguments, group))
+    replicas = local(net).group
+    forward = with_undo_log(partial(_measure, arguments, replicas))
     report = forward.report()
+    if replicas is not None:
+        return without_left_out(report.all_reduce(replicas), include, exclude)
     if group is not None:
-        return without_left_out(report.all_reduce(group), include, exclude)
+        return without_left_out(report.gathered(group), include, exclude)
     if trace_nonfinite and not forward.is_sound and forward.found is not None:
         from initfast.profiling.nonfinite_trace import find_source  # when there is a need
 
@@ -148,8 +154,8 @@ def profile(
 
 
 def _measure(arguments: ProfileArguments, group: Any, log: UndoLog) -> MeasuredForward:
-    """Run the net, on all ranks of the group if there is one."""
-    with together("profile", group):
+    """Run the net, on all ranks of its copies' group if there is one."""
+    with together("profile", arguments.group if group is None else group):
         try:
             forward = _run(arguments, log, fuse=True)
         except Unseen:
@@ -184,7 +190,7 @@ def _run(arguments: ProfileArguments, log: UndoLog, fuse: bool) -> MeasuredForwa
     notes += [] if group is None else [WRAPPED]
     notes += [CALLABLE] if names.modules and not is_module else []
     notes += [random_cotangent.NOTE] if arguments.backward is not None else []
-    recorder = Recorder(arguments.stop_at_nonfinite, gradients)
+    recorder = recorder_of(names.modules, x, arguments.stop_at_nonfinite, gradients)
     first = FirstRun(names.modules) if gradients is not None and gradients.fuse else None
     recorder.before_write = None if first is None else first.before_write
     forward = MeasuredForward(names, recorder, root if is_module else "", notes)

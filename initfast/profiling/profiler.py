@@ -17,7 +17,7 @@ from torch import nn
 from initfast.interception.function_mode import profiling
 from initfast.nets.names import NetNames
 from initfast.nets.pytree import tensors
-from initfast.nets.shards import runs_for_shapes
+from initfast.nets.shards import pipeline_stage, runs_for_shapes
 from initfast.profiling.arguments import ProfilerArguments
 from initfast.profiling.compiled import NOTE, is_compiled, run_eagerly
 from initfast.profiling.data_parallel import local
@@ -26,7 +26,7 @@ from initfast.profiling.forward import MeasuredForward
 from initfast.profiling.profiled_calls import MethodCall, NetCall, ProfiledCall
 from initfast.profiling.updates import Updates
 from initfast.recording.gradients import Gradients
-from initfast.recording.recorder import Recorder
+from initfast.recording.sharded_recorder import recorder_of
 from initfast.report.report import Report
 from initfast.undo_log import UndoLog, with_undo_log
 
@@ -227,7 +227,8 @@ class Profiler:
     def _measure(self, args: tuple[Any, ...], kwargs: dict[str, Any], log: UndoLog) -> Any:
         """What the net returns; the call is kept if it returns."""
         names = NetNames(self._net)
-        call = _MeasuredCall(self._arguments, names, self._root, self._is_compiled, self.calls)
+        known = self._arguments, names, self._root, self._is_compiled, self.calls
+        call = _MeasuredCall(*known, (args, kwargs))
         log.add(self._release_unless_kept, call)
         log.add(setattr, self, "_running", False)
         self._running = True
@@ -281,11 +282,13 @@ class _MeasuredCall:
         root: str,
         is_compiled: bool,
         number: int,
+        given: Any,
     ) -> None:
         self.number = number  # the net's first call is 1
         self._gradients = Gradients(fuse=False, scaler=arguments.scaler)
         self._gradients.armed = True
-        recorder = Recorder(gradients=self._gradients)
+        recorder = recorder_of(names.modules, given, gradients=self._gradients)
+        recorder.stage = pipeline_stage()
         notes = [NOTE] if is_compiled else []
         self._forward = MeasuredForward(names, recorder, root, notes, plain=True)
 

@@ -13,6 +13,7 @@ from torch.nn.parameter import Parameter
 from initfast.nets.shards import local_part
 from initfast.ops.dispatch import has_memory, kernels_of
 from initfast.recording.rows import Rows
+from initfast.recording.shared_tensors import SharedTensors
 from initfast.torch_state import modes
 
 
@@ -21,7 +22,10 @@ class KnownTensors:
 
     Attributes:
         writes: how often a function ran that may have written to any tensor.
+        shared: how processes share the tensors; None where one process runs the net.
     """
+
+    shared: SharedTensors | None = None
 
     def __init__(self) -> None:
         self.writes = 0
@@ -72,6 +76,10 @@ class KnownTensors:
 
     # ---- measuring what is not known ----
 
+    def part(self, t: Tensor) -> Tensor:
+        """What this process holds of t: t itself, where no others hold a part."""
+        return local_part(t)
+
     def row(self, t: Tensor, kernels: Any = None) -> int | None:
         """The address of t's row, measured now unless it is known; None where it cannot be.
 
@@ -85,7 +93,7 @@ class KnownTensors:
                 self._glimpsed.discard(address)
             return address
         if kernels is None and (kernels := kernels_of(t)) is None:
-            part = t if type(t) is Tensor else local_part(t)
+            part = t if type(t) is Tensor else self.part(t)
             return None if part is t else self.row(part)
         if (address := self._measure(t, kernels)) is not None:
             self._inputs.add(address)

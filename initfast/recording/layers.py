@@ -13,7 +13,9 @@ from initfast.nets.activation_calls import Call
 from initfast.nets.module_facts import SEEN_INSIDE
 from initfast.recording.events import Event, Source
 from initfast.recording.marks import Marks
+from initfast.recording.parts import parts_of
 from initfast.recording.rows import Copies
+from initfast.recording.shared_tensors import SharedTensors
 from initfast.stats.dead_units import count_units
 from initfast.stats.layer import Layer, Weight
 from initfast.stats.moments import Moments
@@ -32,6 +34,8 @@ class Recording(NamedTuple):
         own_weight: whether its parameter called weight is the weight that it uses.
         gradients: by the address of a tensor, those of its gradients, and of what they are scaled
             by if they are.
+        shared: how processes share what was seen; None where one process runs the net.
+        stage: which stage of a pipeline ran; None without one.
     """
 
     events: Sequence[Event]
@@ -42,6 +46,8 @@ class Recording(NamedTuple):
     types: Sequence[type]
     own_weight: Sequence[bool]
     gradients: Mapping[int, tuple[Sequence[int], int | None]]
+    shared: SharedTensors | None = None
+    stage: int | None = None
 
     def read(self) -> tuple[list[Layer], list[Moments]]:
         """The layers, and the moments of the net's inputs."""
@@ -60,6 +66,7 @@ class _Reader:
         self._owners = frozenset(compress(recording.names, recording.own_weight))
         self._gradients = recording.gradients
         self._made: dict[int, Moments] = {}
+        self._parts = parts_of(recording.shared, recording.stage, recording.inputs)
 
     def moments(self, address: int) -> Moments:
         """What the row of this address says; the same object at each time."""
@@ -78,6 +85,7 @@ class _Reader:
             **self._whose_output(event.source, event.post),
             **self._weights_of(event),
             **self._gradients_of(event.source, event.post),
+            parts=self._parts(event),
         )
 
     def _pre_activation(self, event: Event, pre: int, names: Sequence[str]) -> Layer:
@@ -95,6 +103,7 @@ class _Reader:
             also=tuple(names[1:]),
             also_types=tuple(types[1:]),
             is_returned=pre in self._marks.returned,
+            parts=self._parts(event),
         )
 
     def _what_ran(self, event: Event, activation: Call | None) -> dict[str, Any]:

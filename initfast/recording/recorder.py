@@ -34,6 +34,7 @@ class Recorder(KnownTensors):
     Attributes:
         stops: stop_at_nonfinite.
         before_write: is told what a function is about to write to, or to lend to writers.
+        stage: which stage of a pipeline runs, counted from 0; None without one.
     """
 
     def __init__(self, stop_at_nonfinite: bool = False, gradients: Gradients | None = None) -> None:
@@ -41,6 +42,7 @@ class Recorder(KnownTensors):
         self.stops = stop_at_nonfinite
         self.before_write: Callable[[Any], None] | None = None
         self.gradients = gradients
+        self.stage: int | None = None
         self._events: list[Event] = []
         self._marks = Marks()
         self._stopping = Stopping(self._events)
@@ -300,4 +302,4 @@ class Recorder(KnownTensors):
         events, copies = self._events[: self._stopping.end], self._rows.read()
         types = [type(module) for module in modules]
         head = events, copies, self._net_inputs, self._marks
-        return Recording(*head, names, types, own, gradients)
+        return Recording(*head, names, types, own, gradients, self.shared, self.stage)

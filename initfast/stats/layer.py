@@ -12,6 +12,7 @@ import torch
 
 from initfast.stats.as_dict import as_plain, moments_from_dict
 from initfast.stats.moments import Moments
+from initfast.stats.parts import LayerParts
 from initfast.stats.text import escape, number, printable, share
 
 
@@ -82,6 +83,7 @@ class Layer:
             names of the parameters.
         weight_grads: the moments of the loss's gradient at each of them, as far as measured.
         live: which units are not dead, for a merge with other batches; not kept by to_dict.
+        parts: which parts of its tensors this process holds; None where they are whole; likewise.
     """
 
     name: str
@@ -112,6 +114,7 @@ class Layer:
     beta: float | None = None
     parameter: str = ""
     live: np.ndarray | None = field(default=None, repr=False, compare=False)
+    parts: LayerParts | None = field(default=None, repr=False, compare=False)
 
     def __repr__(self) -> str:
         facts = [repr(self.name), repr(self.op), f"shape={self.shape}"]

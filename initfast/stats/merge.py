@@ -2,7 +2,7 @@
 
 Merged are the statistics, exactly (Chan, Golub & LeVeque 1979), and the masks that tell dead units:
 the merged layers are those of one batch which holds all the others. A layer's counterpart is the
-one of the same name, operator and call.
+one of the same name, operator and call, in the same stage of a pipeline.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from initfast.stats.dead_units import count_units
 from initfast.stats.layer import Layer
 from initfast.stats.moments import Moments
 
-Key = tuple[str, str, int]
-"""Of a layer: its name, its operator, and which of their calls it is."""
+Key = tuple[int, str, str, int]
+"""Of a layer: its pipeline's stage, or -1; its name, its operator, and which of their calls."""
 
 T = TypeVar("T")
 
@@ -27,10 +27,10 @@ def merge_layers(first: Sequence[Layer], second: Sequence[Layer]) -> list[Layer]
 
     The weight is the second's, as it is the later one.
     """
-    merged = dict(_calls(first))
+    merged = dict(calls_of(first))
     new: dict[Key | None, list[Layer]] = {}  # by the counterpart that ran before
     last = None
-    for key, layer in _calls(second):
+    for key, layer in calls_of(second):
         if key in merged:
             merged[key], last = merge_layer(merged[key], layer), key
         else:
@@ -41,12 +41,19 @@ def merge_layers(first: Sequence[Layer], second: Sequence[Layer]) -> list[Layer]
     return layers
 
 
-def _calls(layers: Sequence[Layer]) -> Iterator[tuple[Key, Layer]]:
-    seen: Counter[tuple[str, str]] = Counter()
+def calls_of(layers: Sequence[Layer]) -> Iterator[tuple[Key, Layer]]:
+    """Each layer with its key."""
+    seen: Counter[tuple[int, str, str]] = Counter()
     for layer in layers:
-        what = layer.name, layer.op
+        what = stage_of(layer), layer.name, layer.op
         yield (*what, seen[what]), layer
         seen[what] += 1
+
+
+def stage_of(layer: Layer) -> int:
+    """Which stage of a pipeline ran it, counted from 0; -1 without one."""
+    stage = None if layer.parts is None else layer.parts.net.stage
+    return -1 if stage is None else stage
 
 
 def merge_layer(a: Layer, b: Layer) -> Layer:
@@ -111,7 +118,7 @@ def with_shared_loss(merged: Sequence[Layer], ranks: Sequence[Sequence[Layer]]) 
     The gradient at an output is the rank's own over the number of ranks. A weight's gradient that
     all ranks share, as they do under DistributedDataParallel, counts once.
     """
-    by_rank = [dict(_calls(layers)) for layers in ranks]
+    by_rank = [dict(calls_of(layers)) for layers in ranks]
 
     def once(grads: Sequence[T], merged: T) -> T:
         # By their spelling: no NaN equals another.
@@ -126,4 +133,4 @@ def with_shared_loss(merged: Sequence[Layer], ranks: Sequence[Sequence[Layer]]) 
             weight_grads=once([x.weight_grads for x in own], layer.weight_grads),
         )
 
-    return [shared(key, layer) for key, layer in _calls(merged)]
+    return [shared(key, layer) for key, layer in calls_of(merged)]
