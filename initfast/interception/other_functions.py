@@ -101,7 +101,8 @@ class OtherFunctions:
         y = func(*args, **kwargs)
         if None not in rows and kernels_of(part := local_part(y)) is not None:
             unit_dim = self._queue.unit_dim(part)
-            source = Source("add", self._running.name(), shape, rows, unit_dim=unit_dim)
+            kind = "add" if kwargs.get("alpha", 1) == 1 else "add_scaled"  # a + alpha b
+            source = Source(kind, self._running.name(), shape, rows, unit_dim=unit_dim)
             self._queue.keep(source, part)
         return y
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
@@ -18,6 +18,9 @@ class _NoTargets:
 
 NO_TARGETS = _NoTargets()
 
+MEASURES = ("attention", "histograms")
+"""What is measured only where `measure=` asks for it."""
+
 
 @dataclass(frozen=True, eq=False)
 class ProfileArguments:
@@ -27,8 +30,9 @@ class ProfileArguments:
 
     Raises:
         TypeError: net cannot be called, loss is no function, targets or a scaler stand without a
-            loss, scaler is no GradScaler, an option neither True nor False, or include or exclude
-            neither a text nor texts.
+            loss, scaler is no GradScaler, an option neither True nor False, or include, exclude or
+            measure neither a text nor texts.
+        ValueError: measure names what is not in :data:`MEASURES`.
     """
 
     net: Callable[..., Any]
@@ -41,6 +45,7 @@ class ProfileArguments:
     trace_nonfinite: bool = True
     include: str | Sequence[str] | None = None
     exclude: str | Sequence[str] = ()
+    measure: str | Collection[str] = ()
 
     def __post_init__(self) -> None:
         if not callable(self.net):
@@ -65,6 +70,7 @@ class ProfileArguments:
             given = getattr(self, name)
             if given is not None and not all(isinstance(each, str) for each in patterns(given)):
                 raise TypeError(f"profile: {name} is {given!r}; expected a pattern or several")
+        object.__setattr__(self, "measure", _measures("profile", self.measure))
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,14 +78,16 @@ class ProfilerArguments:
     """The arguments of :class:`initfast.Profiler`, under their names there.
 
     Raises:
-        TypeError: net is no module, every no whole number, or scaler no GradScaler.
-        ValueError: every is less than 1.
+        TypeError: net is no module, every no whole number, scaler no GradScaler, or measure neither
+            a text nor texts.
+        ValueError: every is less than 1, or measure names what is not in :data:`MEASURES`.
     """
 
     net: nn.Module
     every: int = 1
     _: KW_ONLY
     scaler: Any = None
+    measure: str | Collection[str] = ()
 
     def __post_init__(self) -> None:
         if not isinstance(self.net, nn.Module):
@@ -89,11 +97,24 @@ class ProfilerArguments:
         if self.every < 1:
             raise ValueError(f"Profiler: every is {self.every}; expected at least 1")
         _check_scaler("Profiler", self.scaler)
+        object.__setattr__(self, "measure", _measures("Profiler", self.measure))
 
 
 def patterns(given: str | Sequence[str]) -> tuple[str, ...]:
     """One pattern or several, as a tuple."""
     return (given,) if isinstance(given, str) else tuple(given)
+
+
+def _measures(who: str, given: Any) -> frozenset[str]:
+    """The names of what is to be measured; an error unless all are in MEASURES."""
+    known = ", ".join(map(repr, MEASURES))
+    names = [given] if isinstance(given, str) else given
+    if not isinstance(names, Collection) or not all(isinstance(name, str) for name in names):
+        raise TypeError(f"{who}: measure is {given!r}; expected some of {known}")
+    for name in names:
+        if name not in MEASURES:
+            raise ValueError(f"{who}: measure has {name!r}; expected some of {known}")
+    return frozenset(names)
 
 
 def _check_scaler(who: str, scaler: Any) -> None:

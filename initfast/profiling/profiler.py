@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from functools import partial, reduce
 from types import TracebackType
@@ -21,10 +21,10 @@ from initfast.nets.shards import runs_for_shapes
 from initfast.profiling.arguments import ProfilerArguments
 from initfast.profiling.compiled import NOTE, is_compiled, run_eagerly
 from initfast.profiling.data_parallel import local
+from initfast.profiling.extensions import recorder_of
 from initfast.profiling.first_bad_call import FirstBadCall, has_nonfinite
 from initfast.profiling.forward import MeasuredForward
 from initfast.recording.gradients import Gradients
-from initfast.recording.recorder import Recorder
 from initfast.report.report import Report
 from initfast.undo_log import UndoLog, with_undo_log
 
@@ -63,13 +63,14 @@ class Profiler:
         every: measure one call out of so many.
         scaler: a torch.amp.GradScaler that the losses are scaled by: gradients are divided by its
             scale at the time of their backward. None: they are of the loss as it is given.
+        measure: what else to measure, as of :func:`initfast.profile`.
 
     Attributes:
         calls: how many calls of the net there were.
 
     Raises:
         TypeError: net is no module, every no whole number, or scaler no GradScaler.
-        ValueError: every is less than 1.
+        ValueError: every is less than 1, or measure has a name that there is not.
         RuntimeError: on entering a context that is active already.
 
     Example:
@@ -81,8 +82,15 @@ class Profiler:
         384
     """
 
-    def __init__(self, net: nn.Module, every: int = 1, *, scaler: Any = None) -> None:
-        arguments = ProfilerArguments(net, every, scaler=scaler)
+    def __init__(
+        self,
+        net: nn.Module,
+        every: int = 1,
+        *,
+        scaler: Any = None,
+        measure: str | Collection[str] = (),
+    ) -> None:
+        arguments = ProfilerArguments(net, every, scaler=scaler, measure=measure)
         self.calls = 0
         self._net: nn.Module
         self._net, _, self._root = local(net)
@@ -267,7 +275,7 @@ class _MeasuredCall:
         self.number = number  # the net's first call is 1
         self._gradients = Gradients(fuse=False, scaler=arguments.scaler)
         self._gradients.armed = True
-        recorder = Recorder(gradients=self._gradients)
+        recorder = recorder_of(arguments.measure, self._gradients)
         notes = [NOTE] if is_compiled else []
         self._forward = MeasuredForward(NetNames(arguments.net), recorder, root, notes, plain=True)
 

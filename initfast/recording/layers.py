@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache, reduce
 from itertools import compress
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -32,6 +33,7 @@ class Recording(NamedTuple):
         own_weight: whether its parameter called weight is the weight that it uses.
         gradients: by the address of a tensor, those of its gradients, and of what they are scaled
             by if they are.
+        further: by the address of an output, what else was asked for, by attributes of Layer.
     """
 
     events: Sequence[Event]
@@ -42,6 +44,7 @@ class Recording(NamedTuple):
     types: Sequence[type]
     own_weight: Sequence[bool]
     gradients: Mapping[int, tuple[Sequence[int], int | None]]
+    further: Mapping[int, Mapping[str, Any]] = MappingProxyType({})
 
     def read(self) -> tuple[list[Layer], list[Moments]]:
         """The layers, and the moments of the net's inputs."""
@@ -59,6 +62,8 @@ class _Reader:
         self._types = dict(zip(recording.names, recording.types, strict=True))
         self._owners = frozenset(compress(recording.names, recording.own_weight))
         self._gradients = recording.gradients
+        self._further = recording.further
+        self._makers = {event.post: event.source for event in recording.events}
         self._made: dict[int, Moments] = {}
 
     def moments(self, address: int) -> Moments:
@@ -78,6 +83,7 @@ class _Reader:
             **self._whose_output(event.source, event.post),
             **self._weights_of(event),
             **self._gradients_of(event.source, event.post),
+            **self._further.get(event.post, {}),
         )
 
     def _pre_activation(self, event: Event, pre: int, names: Sequence[str]) -> Layer:
@@ -125,9 +131,17 @@ class _Reader:
             "post": post,
             "has_nan": bool(post.nan) if post.nonfinite and is_plain else None,
             "live": live,
+            "branch": self._branch(source),
             "units": None if live is None else live.size,
             "dead_units": None if is_empty or live is None else int(np.count_nonzero(~live)),
         }
+
+    def _branch(self, source: Source) -> int | None:
+        if source.kind != "add":
+            return None
+        from initfast.recording.residual_sums import branch_of  # of nets that have them
+
+        return branch_of(source, self._makers)
 
     def _known(self, address: int | None) -> Moments | None:
         return None if address is None else self.moments(address)

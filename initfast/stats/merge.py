@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 
@@ -21,6 +21,13 @@ Key = tuple[str, str, int]
 """Of a layer: its name, its operator, and which of their calls it is."""
 
 T = TypeVar("T")
+
+
+class _Mergeable(Protocol):
+    def merge(self: M, other: M) -> M: ...
+
+
+M = TypeVar("M", bound=_Mergeable)
 
 
 def merge_layers(first: Sequence[Layer], second: Sequence[Layer]) -> list[Layer]:
@@ -74,6 +81,8 @@ def merge_layer(a: Layer, b: Layer) -> Layer:
         nonfinite_parameters=a.nonfinite_parameters or b.nonfinite_parameters,
         grad=_both(a.grad, b.grad),
         weight_grad=_both(a.weight_grad, b.weight_grad),
+        attention=_both(a.attention, b.attention),
+        histogram=_both(a.histogram, b.histogram),
         weights=b.weights or a.weights,
         weight_grads={
             name: found
@@ -89,7 +98,7 @@ def _also_types(a: Layer, b: Layer) -> tuple[str, ...]:
     return a.also_types + tuple(new)
 
 
-def _both(a: Moments | None, b: Moments | None) -> Moments | None:
+def _both(a: M | None, b: M | None) -> M | None:
     return a.merge(b) if a is not None and b is not None else a or b
 
 
