@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import partial, wraps
 from typing import Any
 
 import torch
@@ -100,7 +100,8 @@ class AttentionCalls:
         dropout_p: float = 0.0,
         is_causal: bool = False,
         scale: float | None = None,
-        enable_gqa: bool = False,
+        *_: Any,
+        **__: Any,
     ) -> None:
         """Of `F.scaled_dot_product_attention`, whose result becomes a row of the report."""
         y, q, k, v = map(local_part, (y, query, key, value))
@@ -126,6 +127,7 @@ class AttentionCalls:
         """Of `F.multi_head_attention_forward`: kept for the module that calls it."""
         found: list[Tensor] = []
 
+        @wraps(_MULTI_HEAD)
         def watched(*args: Any, **kwargs: Any) -> Any:
             return with_undo_log(partial(_run_seen, _MULTI_HEAD, args, kwargs, found.append))
 
@@ -185,7 +187,11 @@ class _Logits(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        kwargs = kwargs or {}
+        with torch._C._DisableAutocast():
+            self._look(func, args, kwargs or {})
+        return func(*args, **(kwargs or {}))
+
+    def _look(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         name = func._schema.name
         if "scaled_dot_product" in name:  # on each device fused ones of its own
             of = dict(_by_name(func, args, kwargs))
@@ -194,7 +200,6 @@ class _Logits(TorchDispatchMode):
             self._keep(attention.of_product(of["query"], of["key"], mask, causal, scale))
         elif name in ("aten::_softmax", "aten::softmax", "aten::_safe_softmax"):
             self._keep(attention.of_logits(*args[:2]))
-        return func(*args, **kwargs)
 
 
 def _by_name(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[tuple[str, Any]]:

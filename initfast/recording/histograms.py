@@ -42,7 +42,8 @@ def read(counts: Tensor) -> Histogram:
     found = counts.cpu().numpy()[:-1]
     middle = len(found) // 2
     least = -middle // 4
-    negative, positive = ({}, {})
+    negative: dict[int, int] = {}
+    positive: dict[int, int] = {}
     for i in np.flatnonzero(found).tolist():
         if i != middle:
             own = positive if i > middle else negative

@@ -10,24 +10,22 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from initfast.stats.layer import Layer
 from initfast.stats.moments import Moments
 
+if TYPE_CHECKING:
+    from initfast.stats.attention import Attention
+    from initfast.stats.histogram import Histogram
+
 Key = tuple[str, str, int]
 """Of a layer: its name, its operator, and which of their calls it is."""
 
 T = TypeVar("T")
-
-
-class _Mergeable(Protocol):
-    def merge(self: M, other: M) -> M: ...
-
-
-M = TypeVar("M", bound=_Mergeable)
+M = TypeVar("M", "Moments", "Attention", "Histogram")
 
 
 def merge_layers(first: Sequence[Layer], second: Sequence[Layer]) -> list[Layer]:
