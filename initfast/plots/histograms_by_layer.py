@@ -20,8 +20,11 @@ _MOST = 10
 _ORDERS = 30.0
 """Highest densities that differ by more are drawn on a log scale."""
 
-_REACH = 4.0
-"""How far the axis goes, in root mean squares of the widest layer."""
+_REACH, _MARGIN = 4.0, 1.1
+"""How far the axis goes: in root mean squares of the widest layer, or in its largest magnitude."""
+
+_NARROWEST = 1 / 16
+"""Bins that end nearer to zero, in root mean squares, are drawn as one: they hold few numbers."""
 
 
 def histograms(report: Drawn, *, ax: Axes | None = None, dark: bool = False) -> Figure:
@@ -62,17 +65,17 @@ def histograms(report: Drawn, *, ax: Axes | None = None, dark: bool = False) -> 
     drawn = _evenly(layers)
     with theme(dark):
         figure, ax = drawn_on(ax, 3.6 + 0.2 * len(drawn))
-        highest = []
+        highest: list[float] = []
+        reach = 0.0
         for layer, (colour, dashes) in zip(drawn, styles(len(drawn)), strict=True):
-            assert layer.histogram is not None
-            densities = layer.histogram.densities
+            edges, densities = _steps(layer)
             highest.append(max(densities))
-            edges, words = layer.histogram.edges, _words(layer)
+            words = _words(layer)
             ax.stairs(densities, edges, color=colour, linestyle=dashes, label=words)
+            reach = max(reach, min(_REACH * layer.rms, _MARGIN * edges[-1]))
         if max(highest) > _ORDERS * min(highest):
             ax.set_yscale("log")
-        reach = _REACH * max(layer.rms for layer in drawn) or 1.0
-        ax.set_xlim(-reach, reach)
+        ax.set_xlim(-(reach or 1.0), reach or 1.0)
         some = "" if len(drawn) == len(layers) else f", {_MOST} of {len(layers)} layers"
         ax.set_xlabel(f"value{some}")
         ax.set_ylabel("density")
@@ -85,6 +88,19 @@ def _evenly(layers: list[Layer]) -> list[Layer]:
     if len(layers) <= _MOST:
         return layers
     return [layers[round(i * (len(layers) - 1) / (_MOST - 1))] for i in range(_MOST)]
+
+
+def _steps(layer: Layer) -> tuple[list[float], list[float]]:
+    """The ends of the bins that are drawn of a layer, and the densities between them."""
+    assert layer.histogram is not None
+    edges, densities = layer.histogram.edges, layer.histogram.densities
+    least = _NARROWEST * layer.rms
+    last = next(i for i, end in enumerate(edges) if end > -least or i == len(edges) // 2 - 1)
+    first = len(edges) - 1 - last
+    inner = zip(edges[last:first], edges[last + 1 : first + 1], densities[last:first], strict=True)
+    part = sum((high - low) * density for low, high, density in inner)
+    middle = part / (edges[first] - edges[last])
+    return edges[: last + 1] + edges[first:], [*densities[:last], middle, *densities[first:]]
 
 
 def _words(layer: Layer) -> str:

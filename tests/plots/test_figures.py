@@ -250,7 +250,8 @@ def test_histograms_show_densities_and_say_what_is_saturated():
         assert f"saturated {100 * layer_.saturated:.4g}%" in text and layer_.saturated > 0.2
         values, edges, _ = drawn.get_data()
         assert (values * np.diff(edges)).sum() == pytest.approx(1)
-        assert values[-1] > 3 * values[abs(edges[:-1] - 0.25).argmin()]  # peaks at the ends
+        assert values[-1] > 3 * values[abs(edges[:-1] - 0.25).argmin()]
+        assert values.argmax() in (0, len(values) - 1)  # few numbers near zero make no peak
     assert axes.get_yscale() == "linear"
 
 
