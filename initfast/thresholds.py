@@ -87,6 +87,13 @@ THRESHOLDS: dict[str, Threshold] = {
         _OWN,
     ),
     "clamp_severe": Threshold(0.75, "the same share: hardly learns", _OWN),
+    "attention_entropy": Threshold(
+        0.2,
+        "the entropy of attention's weights over that of equal ones: that of normal logits of std "
+        "1 is 0.8 of it at 16 keys and more at more",
+        _OWN,
+    ),
+    "attention_entropy_severe": Threshold(0.05, "the same: one key has all the weight", _OWN),
     "dead_units": Threshold(
         0.5, "the share of a layer's units that are dead", "SageMaker Debugger, DeadRelu"
     ),

@@ -8,6 +8,7 @@ from typing import NamedTuple, Protocol
 from initfast.diagnosis.findings import SEVERITIES, Finding, SkippedCheck
 from initfast.diagnosis.net import Net, Rule
 from initfast.diagnosis.rules import (
+    attention,
     constant,
     depth,
     dtype_range,
@@ -41,6 +42,7 @@ RULES: dict[str, Rule] = {
         layers.collapse,
         layers.dead_units,
         layers.saturation,
+        attention.attention_logits,
         dtype_range.dtype_range,
         recurrent.recurrent,
         constant.one_direction,
@@ -51,7 +53,7 @@ RULES: dict[str, Rule] = {
 }
 """Every check, by its name; of equally severe findings those of the first come first."""
 
-OF_ANY_VALUES = frozenset(("non_finite", "symmetric_units", "weight_scale"))
+OF_ANY_VALUES = frozenset(("non_finite", "symmetric_units", "weight_scale", "attention_logits"))
 """Checks that do not need finite values."""
 
 

@@ -108,7 +108,8 @@ class OtherFunctions:
         y = func(*args, **kwargs)
         if None not in rows and (kernels := kernels_of(part := self._recorder.part(y))) is not None:
             unit_dim = self._queue.unit_dim(part)
-            source = Source("add", self._running.name(), shape, rows, unit_dim=unit_dim)
+            kind = "add" if kwargs.get("alpha", 1) == 1 else "add_scaled"  # a + alpha b
+            source = Source(kind, self._running.name(), shape, rows, unit_dim=unit_dim)
             self._queue.keep(source, part, kernels)
         return y
 

@@ -31,6 +31,10 @@ class ShardedFunctions(Fusion):
 
     recorder: ShardedRecorder
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.watches_only = self._plain = True
+
     def __torch_function__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import KW_ONLY, dataclass
 from types import MethodType
 from typing import Any, Literal, TypeAlias
@@ -27,6 +27,9 @@ class _NoTargets:
 
 NO_TARGETS = _NoTargets()
 
+MEASURES = ("attention", "histograms")
+"""What is measured only where `measure=` asks for it."""
+
 
 @dataclass(frozen=True, eq=False)
 class ProfileArguments:
@@ -37,9 +40,10 @@ class ProfileArguments:
     Raises:
         TypeError: net cannot be called, loss is no function, targets or a scaler stand without a
             loss, or a loss beside backward, scaler is no GradScaler, an option neither True nor
-            False, include or exclude neither a text nor texts, or group none of
+            False, include, exclude or measure neither a text nor texts, or group none of
             torch.distributed's.
-        ValueError: backward is none of its words.
+        ValueError: backward is none of its words, or measure names what is not in
+            :data:`MEASURES`.
     """
 
     net: Callable[..., Any]
@@ -54,6 +58,7 @@ class ProfileArguments:
     include: str | Sequence[str] | None = None
     exclude: str | Sequence[str] = ()
     group: Any = None
+    measure: str | Collection[str] = ()
 
     def __post_init__(self) -> None:
         _check_no_class("profile", "net", self.net)
@@ -87,6 +92,8 @@ class ProfileArguments:
                 "torch.distributed's, such as torch.distributed.group.WORLD"
             )
 
+        object.__setattr__(self, "measure", _measures("profile", self.measure))
+
     def _check_backward(self) -> None:
         if self.backward is None:
             return
@@ -110,8 +117,8 @@ class ProfilerArguments:
 
     Raises:
         TypeError: net is no module nor a method of one, every no whole number, scaler no
-            GradScaler, or optimizer none.
-        ValueError: every is less than 1.
+            GradScaler, optimizer none, or measure neither a text nor texts.
+        ValueError: every is less than 1, or measure names what is not in :data:`MEASURES`.
     """
 
     net: nn.Module | MethodType
@@ -119,6 +126,7 @@ class ProfilerArguments:
     _: KW_ONLY
     scaler: Any = None
     optimizer: Any = None
+    measure: str | Collection[str] = ()
 
     def __post_init__(self) -> None:
         _check_no_class("Profiler", "net", self.net)
@@ -135,6 +143,7 @@ class ProfilerArguments:
         if self.optimizer is not None and not isinstance(self.optimizer, Optimizer):
             given = type(self.optimizer).__name__
             raise TypeError(f"Profiler: optimizer is a {given}; expected a torch.optim.Optimizer")
+        object.__setattr__(self, "measure", _measures("Profiler", self.measure))
 
 
 def blame_input(error: Exception, x: Any) -> None:
@@ -178,6 +187,18 @@ def _check_no_class(who: str, what: str, given: Any) -> None:
         raise TypeError(
             f"{who}: {what} is {kind_of(given)}; expected an instance of it, such as {name}()"
         )
+
+
+def _measures(who: str, given: Any) -> frozenset[str]:
+    """The names of what is to be measured; an error unless all are in MEASURES."""
+    known = ", ".join(map(repr, MEASURES))
+    names = [given] if isinstance(given, str) else given
+    if not isinstance(names, Collection) or not all(isinstance(name, str) for name in names):
+        raise TypeError(f"{who}: measure is {given!r}; expected some of {known}")
+    for name in names:
+        if name not in MEASURES:
+            raise ValueError(f"{who}: measure has {name!r}; expected some of {known}")
+    return frozenset(names)
 
 
 def _check_scaler(who: str, scaler: Any) -> None:

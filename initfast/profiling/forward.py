@@ -22,17 +22,17 @@ import torch
 from torch import Tensor, nn
 
 from initfast.interception.deferred_tensor import resolved
-from initfast.interception.function_mode import Fusion
 from initfast.interception.module_calls import TORCHS_CALL, ModuleCall, Running, install, release
 from initfast.interception.module_outputs import ModuleOutputs, computes_weights
 from initfast.interception.queue import Queue
-from initfast.interception.sharded_functions import TOLD_PARTS, ShardedFunctions
+from initfast.interception.sharded_functions import TOLD_PARTS
 from initfast.interception.shorter_ways import ShorterWays
 from initfast.interception.torch_patches import PLAIN_ARGUMENTS, VISIBLE_EXPORTS
 from initfast.nets.names import NetNames
 from initfast.nets.pytree import tensors
 from initfast.nets.shards import local_part
 from initfast.ops.library import load
+from initfast.profiling.extensions import fusion_of
 from initfast.profiling.missing_kernels import missing_kernels
 from initfast.profiling.nonfinite_parameters import with_nonfinite_parameters
 from initfast.profiling.restore import Found
@@ -89,10 +89,7 @@ class MeasuredForward:
         self._recorder = recorder
         self._queue = Queue(recorder, names)
         self._running = Running(names)
-        functions: type[Fusion] = Fusion
-        if isinstance(recorder, ShardedRecorder):
-            functions, plain = ShardedFunctions, True
-        self._fusion = functions(recorder, names, self._running, self._queue, plain)
+        self._fusion = fusion_of(recorder)(recorder, names, self._running, self._queue, plain)
         self._outputs = ModuleOutputs(names, recorder, self._queue)
         self._run_facts: RunFacts | None = None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -23,13 +23,13 @@ from initfast.profiling.arguments import NO_TARGETS, Backward, ProfileArguments,
 from initfast.profiling.backward import loss_of, run_backward
 from initfast.profiling.cross_entropies import CrossEntropies
 from initfast.profiling.data_parallel import WRAPPED, local, shared_weights
+from initfast.profiling.extensions import recorder_of
 from initfast.profiling.first_run import FirstRun
 from initfast.profiling.forward import MeasuredForward
 from initfast.profiling.left_out import without_left_out
 from initfast.profiling.preconditions import check_differentiable, check_ready
 from initfast.profiling.restore import put_back_later
 from initfast.recording.gradients import Gradients
-from initfast.recording.sharded_recorder import recorder_of
 from initfast.recording.stop_at_nonfinite import NonFinite
 from initfast.report.report import Report
 from initfast.undo_log import UndoLog, with_undo_log
@@ -48,6 +48,7 @@ def profile(
     include: str | Sequence[str] | None = None,
     exclude: str | Sequence[str] = (),
     group: Any = None,
+    measure: str | Collection[str] = (),
 ) -> Report:
     """Run net once on x and measure the signal at every layer; with a loss its gradients too.
 
@@ -110,6 +111,12 @@ def profile(
         group: of torch.distributed's, such as torch.distributed.group.WORLD: every rank of it must
             call, and has the report of the whole net on all ranks' batches
             (:meth:`Report.gathered`). None: the report is of this process's part.
+        measure: what else to measure, by name; it takes time, and torch's own functions then make
+            every value. "attention": the logits' largest, their std and the entropy of the weights
+            (:class:`initfast.stats.attention.Attention`) of `F.scaled_dot_product_attention`,
+            `nn.MultiheadAttention` and a softmax of a product of two computed tensors;
+            "histograms": for each output, how many values lie where
+            (:class:`initfast.stats.histogram.Histogram`), for :func:`initfast.plots.histograms`.
 
     Returns:
         The :class:`Report`: one :class:`Layer` for each operator, in execution order.
@@ -117,9 +124,10 @@ def profile(
     Raises:
         TypeError: net cannot be called, the loss is no real number, or an argument of no kind
             that it may be.
-        ValueError: a parameter or buffer of net is uninitialised or on the meta device; the loss
-            is no scalar, or no gradient flows from it; or, with a loss, net is sharded by FSDP, or
-            x, targets or a parameter was made under torch.inference_mode().
+        ValueError: a parameter or buffer of net is uninitialised or on the meta device; measure
+            has a name that there is not; the loss is no scalar, or no gradient flows from it; or,
+            with a loss, net is sharded by FSDP, or x, targets or a parameter was made under
+            torch.inference_mode().
         RuntimeError: another rank has raised.
         Exception: whatever the forward, the loss or the backward raises, with a note that says
             where.
@@ -190,7 +198,9 @@ def _run(arguments: ProfileArguments, log: UndoLog, fuse: bool) -> MeasuredForwa
     notes += [] if group is None else [WRAPPED]
     notes += [CALLABLE] if names.modules and not is_module else []
     notes += [random_cotangent.NOTE] if arguments.backward is not None else []
-    recorder = recorder_of(names.modules, x, arguments.stop_at_nonfinite, gradients)
+    recorder = recorder_of(
+        arguments.measure, names.modules, x, gradients, arguments.stop_at_nonfinite
+    )
     first = FirstRun(names.modules) if gradients is not None and gradients.fuse else None
     recorder.before_write = None if first is None else first.before_write
     forward = MeasuredForward(names, recorder, root if is_module else "", notes)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from functools import partial, reduce
 from threading import get_ident
@@ -21,12 +21,12 @@ from initfast.nets.shards import pipeline_stage, runs_for_shapes
 from initfast.profiling.arguments import ProfilerArguments
 from initfast.profiling.compiled import NOTE, is_compiled, run_eagerly
 from initfast.profiling.data_parallel import local
+from initfast.profiling.extensions import recorder_of
 from initfast.profiling.first_bad_call import FirstBadCall, has_nonfinite
 from initfast.profiling.forward import MeasuredForward
 from initfast.profiling.profiled_calls import MethodCall, NetCall, ProfiledCall
 from initfast.profiling.updates import Updates
 from initfast.recording.gradients import Gradients
-from initfast.recording.sharded_recorder import recorder_of
 from initfast.report.report import Report
 from initfast.undo_log import UndoLog, with_undo_log
 
@@ -66,6 +66,7 @@ class Profiler:
             scale at the time of their backward. None: they are of the loss as it is given.
         optimizer: measure its step after a measured call, or after several that accumulate
             gradients, too: `report().scalars()` has what it changed, over what each weight was.
+        measure: what else to measure, as of :func:`initfast.profile`.
 
     Attributes:
         calls: how many calls of the net there were.
@@ -73,7 +74,7 @@ class Profiler:
     Raises:
         TypeError: net is no module nor a method of one, every no whole number, scaler no
             GradScaler, or optimizer none.
-        ValueError: every is less than 1.
+        ValueError: every is less than 1, or measure has a name that there is not.
         RuntimeError: on entering a context that is active already.
 
     Example:
@@ -92,10 +93,13 @@ class Profiler:
         *,
         scaler: Any = None,
         optimizer: Any = None,
+        measure: str | Collection[str] = (),
     ) -> None:
         if isinstance(net, MethodCall):  # another Profiler is active
             net = net.method
-        arguments = ProfilerArguments(net, every, scaler=scaler, optimizer=optimizer)
+        arguments = ProfilerArguments(
+            net, every, scaler=scaler, optimizer=optimizer, measure=measure
+        )
         self.calls = 0
         called: Any
         called, _, self._root = local(net)
@@ -287,7 +291,7 @@ class _MeasuredCall:
         self.number = number  # the net's first call is 1
         self._gradients = Gradients(fuse=False, scaler=arguments.scaler)
         self._gradients.armed = True
-        recorder = recorder_of(names.modules, given, gradients=self._gradients)
+        recorder = recorder_of(arguments.measure, names.modules, given, self._gradients)
         recorder.stage = pipeline_stage()
         notes = [NOTE] if is_compiled else []
         self._forward = MeasuredForward(names, recorder, root, notes, plain=True)

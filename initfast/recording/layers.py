@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache, reduce
 from itertools import compress
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from torch import nn
@@ -36,6 +37,7 @@ class Recording(NamedTuple):
             by if they are.
         shared: how processes share what was seen; None where one process runs the net.
         stage: which stage of a pipeline ran; None without one.
+        further: by the address of an output, what else was asked for, by attributes of Layer.
     """
 
     events: Sequence[Event]
@@ -48,6 +50,7 @@ class Recording(NamedTuple):
     gradients: Mapping[int, tuple[Sequence[int], int | None]]
     shared: SharedTensors | None = None
     stage: int | None = None
+    further: Mapping[int, Mapping[str, Any]] = MappingProxyType({})
 
     def read(self) -> tuple[list[Layer], list[Moments]]:
         """The layers, and the moments of the net's inputs."""
@@ -65,6 +68,8 @@ class _Reader:
         self._types = dict(zip(recording.names, recording.types, strict=True))
         self._owners = frozenset(compress(recording.names, recording.own_weight))
         self._gradients = recording.gradients
+        self._further = recording.further
+        self._makers = {event.post: event.source for event in recording.events}
         self._made: dict[int, Moments] = {}
         self._parts = parts_of(recording.shared, recording.stage, recording.inputs)
 
@@ -86,6 +91,7 @@ class _Reader:
             **self._weights_of(event),
             **self._gradients_of(event.source, event.post),
             parts=self._parts(event),
+            **self._further.get(event.post, {}),
         )
 
     def _pre_activation(self, event: Event, pre: int, names: Sequence[str]) -> Layer:
@@ -135,7 +141,15 @@ class _Reader:
             "has_nan": bool(post.nan) if post.nonfinite and is_plain else None,
             "live": live,
             **count_units(live, post.count),
+            "branch": self._branch(source),
         }
+
+    def _branch(self, source: Source) -> int | None:
+        if source.kind != "add":
+            return None
+        from initfast.recording.residual_sums import branch_of  # of nets that have them
+
+        return branch_of(source, self._makers)
 
     def _known(self, address: int | None) -> Moments | None:
         return None if address is None else self.moments(address)

@@ -91,14 +91,8 @@ def _tells(held: Held) -> bool:
     return held.whole is not None
 
 
-def recorder_of(
-    modules: Iterable[nn.Module],
-    x: Any,
-    stop_at_nonfinite: bool = False,
-    gradients: Gradients | None = None,
-) -> Recorder:
-    """What records a forward of modules on x: one that follows parts where tensors are shared."""
-    shared = "torch.distributed.tensor" in sys.modules and (  # most nets pass here alone
+def is_shared(modules: Iterable[nn.Module], x: Any) -> bool:
+    """Whether the weights of modules, or x, are distributed as DTensors."""
+    return "torch.distributed.tensor" in sys.modules and (  # most nets pass here alone
         is_tensor_parallel(modules) or any(is_distributed(t) for _, t in tensors(x))
     )
-    return (ShardedRecorder if shared else Recorder)(stop_at_nonfinite, gradients)

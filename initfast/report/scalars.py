@@ -19,10 +19,10 @@ def scalars_of(
 ) -> dict[str, float]:
     """The numbers of a report's layers by tag: ``{"initfast/activations/0/std": 0.57, ...}``.
 
-    A tag is `prefix/kind/NAME/statistic`. The kinds are "activations", "pre_activations",
-    "gradients" (at the output), "weights" and "weight_gradients". NAME is the module's path, "net"
-    for the net itself; what a function has made within a module is "NAME:op", a further row of the
-    same name "NAME:2"; of several weights each is "NAME.parameter".
+    A tag is `prefix/kind/NAME/statistic`. The kinds are "activations", "attention" (where it was
+    asked for), "pre_activations", "gradients" (at the output), "weights" and "weight_gradients".
+    NAME is the module's path, "net" for the net itself; what a function has made within a module is
+    "NAME:op", a further row of the same name "NAME:2"; of several weights each is "NAME.parameter".
 
     Args:
         layers: of a report.
@@ -64,6 +64,11 @@ def _numbers(layer: Layer, name: str) -> Iterator[tuple[str, float]]:
         yield f"activations/{name}/{statistic}", getattr(layer, statistic)
     if layer.dead_units is not None:
         yield f"activations/{name}/dead_units", layer.dead_units
+    for statistic in ("branch_ratio", "branch_cosine"):
+        if (value := getattr(layer, statistic)) is not None:
+            yield f"activations/{name}/{statistic}", value
+    for statistic in ("largest_logit", "logit_std", "entropy") if layer.attention else ():
+        yield f"attention/{name}/{statistic}", getattr(layer.attention, statistic)
     if layer.pre is not None:
         yield from _of("pre_activations", name, layer.pre)
     if layer.grad is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -14,6 +14,10 @@ from initfast.stats.as_dict import as_plain, moments_from_dict
 from initfast.stats.moments import Moments
 from initfast.stats.parts import LayerParts
 from initfast.stats.text import escape, number, printable, share
+
+if TYPE_CHECKING:
+    from initfast.stats.attention import Attention
+    from initfast.stats.histogram import Histogram
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,10 @@ class Layer:
         weights: the weights of a layer that has several, as recurrent nets and attention do, by the
             names of the parameters.
         weight_grads: the moments of the loss's gradient at each of them, as far as measured.
+        branch: which of the two inputs of a residual sum ("add") is the branch that is added to the
+            stream; None of all else.
+        attention: what the logits of an attention's softmax are like; None where not asked for.
+        histogram: how many values of its output lie where; None where not asked for.
         live: which units are not dead, for a merge with other batches; not kept by to_dict.
         parts: which parts of its tensors this process holds; None where they are whole; likewise.
     """
@@ -113,6 +121,9 @@ class Layer:
     alpha: float | None = None
     beta: float | None = None
     parameter: str = ""
+    branch: int | None = None
+    attention: Attention | None = None
+    histogram: Histogram | None = None
     live: np.ndarray | None = field(default=None, repr=False, compare=False)
     parts: LayerParts | None = field(default=None, repr=False, compare=False)
 
@@ -152,6 +163,24 @@ class Layer:
         if self.weight is None or self.weight_grad is None:
             return None
         return _ratio(self.weight_grad.std, self.weight.std)
+
+    @property
+    def branch_ratio(self) -> float | None:
+        """Of a residual sum, the rms of the branch over that of the stream; else None."""
+        from initfast.stats.residual_sum import branch_ratio  # when asked
+
+        return branch_ratio(self.inputs, self.branch)
+
+    @property
+    def branch_cosine(self) -> float | None:
+        """Of a residual sum, the cosine of the branch and the stream as vectors; else None.
+
+        0 where the branch is independent of the stream, as at initialisation; 1 where it repeats
+        it, -1 where it takes from it. None where either is zero or not finite.
+        """
+        from initfast.stats.residual_sum import branch_cosine  # when asked
+
+        return branch_cosine(self.inputs, self.branch, self.post)
 
     @property
     def mean(self) -> float:
@@ -299,6 +328,7 @@ _KEPT = (
     *("type", "also", "also_types", "is_output", "is_returned", "has_nan"),
     *("further_inputs", "nonfinite_parameters", "weights", "weight_grads"),
     *("alpha", "beta", "parameter"),
+    *("branch", "branch_ratio", "branch_cosine", "attention", "histogram"),
     "bases",
 )
 """What :meth:`Layer.to_dict` writes, in this order."""
@@ -319,6 +349,18 @@ def _weight(data: Mapping[str, Any]) -> Weight:
     return Weight(data["fan_in"], data["fan_out"], moments_from_dict(data["moments"]))
 
 
+def _attention(data: Mapping[str, Any]) -> Attention:
+    from initfast.stats.attention import Attention  # few reports have it
+
+    return Attention.from_dict(data)
+
+
+def _histogram(data: Mapping[str, Any]) -> Histogram:
+    from initfast.stats.histogram import Histogram  # likewise
+
+    return Histogram.from_dict(data)
+
+
 _READERS: dict[str, Callable[[Any], Any]] = {
     **dict.fromkeys(
         ("input_shape", "shape", "also", "also_types", "bases", "nonfinite_parameters"), tuple
@@ -327,6 +369,8 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     **dict.fromkeys(("alpha", "beta"), float),  # through JSON an infinity is a string
     "dtype": lambda name: getattr(torch, name),
     "weight": _weight,
+    "attention": _attention,
+    "histogram": _histogram,
     "further_inputs": lambda items: tuple(map(moments_from_dict, items)),
     "weights": lambda items: {name: _weight(item) for name, item in items.items()},
     "weight_grads": lambda items: {name: moments_from_dict(m) for name, m in items.items()},

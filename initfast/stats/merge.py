@@ -10,16 +10,21 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from initfast.stats.dead_units import count_units
 from initfast.stats.layer import Layer
 from initfast.stats.moments import Moments
 
+if TYPE_CHECKING:
+    from initfast.stats.attention import Attention
+    from initfast.stats.histogram import Histogram
+
 Key = tuple[int, str, str, int]
 """Of a layer: its pipeline's stage, or -1; its name, its operator, and which of their calls."""
 
 T = TypeVar("T")
+M = TypeVar("M", "Moments", "Attention", "Histogram")
 
 
 def merge_layers(first: Sequence[Layer], second: Sequence[Layer]) -> list[Layer]:
@@ -81,6 +86,8 @@ def merge_layer(a: Layer, b: Layer) -> Layer:
         nonfinite_parameters=a.nonfinite_parameters or b.nonfinite_parameters,
         grad=_both(a.grad, b.grad),
         weight_grad=_both(a.weight_grad, b.weight_grad),
+        attention=_both(a.attention, b.attention),
+        histogram=_both(a.histogram, b.histogram),
         weights=b.weights or a.weights,
         weight_grads={
             name: found
@@ -96,7 +103,7 @@ def _also_types(a: Layer, b: Layer) -> tuple[str, ...]:
     return a.also_types + tuple(new)
 
 
-def _both(a: Moments | None, b: Moments | None) -> Moments | None:
+def _both(a: M | None, b: M | None) -> M | None:
     return a.merge(b) if a is not None and b is not None else a or b
 
 

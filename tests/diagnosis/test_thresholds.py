@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from cases.findings import Measured, report_of, said
+from cases.reports import layer
 from nets.labelled import BATCH, WIDTH, Log, changed, he, kill, mlp, normal, torch_default
 from torch import nn
 
@@ -12,6 +13,8 @@ import initfast
 from initfast import profile
 from initfast.diagnosis.diagnosing import diagnose
 from initfast.report.report import Report
+from initfast.stats.attention import Attention
+from initfast.stats.moments import Moments
 from initfast.thresholds import THRESHOLDS
 
 
@@ -89,6 +92,8 @@ def test_each_line_changes_what_is_said(unsound):
     more += [Report(measured)]
     alike = [Measured({"batch_std": 1.0, "correlation": c}, name=str(c)) for c in (0.95, 0.99)]
     more += [Report(alike)]
+    flat = Attention(Moments(64, mean=0.0, m2=6400.0, min=-30.0, max=30.0), 8, 0.1)
+    more += [Report([layer("0", "softmax", attention=flat)])]
     reports = [*more, *unsound]
     usual = [said_by(report) for report in reports]
 
