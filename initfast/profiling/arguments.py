@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeAlias
 from torch import Tensor, nn
 
 from initfast.errors import add_note, kind_of
+from initfast.profiling.progress import Progress
 from initfast.profiling.random_cotangent import random_projection
 
 Backward: TypeAlias = Literal["random"]
@@ -50,6 +51,7 @@ class ProfileArguments:
     trace_nonfinite: bool = True
     include: str | Sequence[str] | None = None
     exclude: str | Sequence[str] = ()
+    progress: Progress | Literal[False] | None = None
 
     def __post_init__(self) -> None:
         _check_no_class("profile", "net", self.net)
@@ -68,6 +70,11 @@ class ProfileArguments:
                 "output"
             )
         self._check_backward()
+        if self.progress not in (None, False) and not callable(self.progress):
+            raise TypeError(
+                f"profile: progress is {kind_of(self.progress)}; expected a function of the stage "
+                "and two counts, False or None"
+            )
         _check_scaler("profile", self.scaler)
         for option in ("stop_at_nonfinite", "trace_nonfinite"):
             value = getattr(self, option)
