@@ -90,7 +90,7 @@ class Profiler:
         arguments = ProfilerArguments(net, every, scaler=scaler)
         self.calls = 0
         called, _, self._root = local(net)
-        self._net: nn.Module = called.__self__ if isinstance(called, MethodType) else called
+        self._net: nn.Module = getattr(called, "__self__", called)
         self._arguments = replace(arguments, net=called)
         self._earlier: Report | None = None  # of the calls before the last window's end
         self._window: Report | None = None  # of those since, but for the recent ones
@@ -108,8 +108,9 @@ class Profiler:
         self._is_compiled = is_compiled(self._net.modules())
         self._was_entered = True
         log, called = UndoLog(), self._arguments.net
-        is_method = isinstance(called, MethodType)
-        call = MethodCall(called, self._call) if is_method else NetCall(self._net, self._call)
+        call: ProfiledCall = NetCall(self._net, self._call)
+        if isinstance(called, MethodType):
+            call = MethodCall(called, self._call)
         try:
             log.add(self._release_recent)
             log.add(call.release)
