@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 
 from initfast.collectives import is_group
 from initfast.errors import add_note, kind_of
+from initfast.profiling.progress import Progress
 from initfast.profiling.random_cotangent import random_projection
 
 Backward: TypeAlias = Literal["random"]
@@ -59,6 +60,7 @@ class ProfileArguments:
     exclude: str | Sequence[str] = ()
     group: Any = None
     measure: str | Collection[str] = ()
+    progress: Progress | Literal[False] | None = None
 
     def __post_init__(self) -> None:
         _check_no_class("profile", "net", self.net)
@@ -77,6 +79,11 @@ class ProfileArguments:
                 "output"
             )
         self._check_backward()
+        if self.progress not in (None, False) and not callable(self.progress):
+            raise TypeError(
+                f"profile: progress is {kind_of(self.progress)}; expected a function of the stage "
+                "and two counts, False or None"
+            )
         _check_scaler("profile", self.scaler)
         for option in ("stop_at_nonfinite", "trace_nonfinite"):
             value = getattr(self, option)

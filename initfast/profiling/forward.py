@@ -35,6 +35,7 @@ from initfast.ops.library import load
 from initfast.profiling.extensions import fusion_of
 from initfast.profiling.missing_kernels import missing_kernels
 from initfast.profiling.nonfinite_parameters import with_nonfinite_parameters
+from initfast.profiling.progress import Progress, count_calls
 from initfast.profiling.restore import Found
 from initfast.recording.gradients import Gradients
 from initfast.recording.recorder import Recorder
@@ -62,6 +63,7 @@ class MeasuredForward:
         root: of the report.
         notes: what a reader must know of how the net runs.
         plain: torch's own functions make every value, so that not a bit of them differs.
+        progress: is told of each call of a module that is done.
 
     Attributes:
         names: likewise.
@@ -78,6 +80,7 @@ class MeasuredForward:
         root: str,
         notes: Iterable[str] = (),
         plain: bool = False,
+        progress: Progress | None = None,
     ) -> None:
         self.names = names
         self.found: Found | None = None
@@ -87,6 +90,7 @@ class MeasuredForward:
         self._root = root
         self._notes = list(notes)
         self._recorder = recorder
+        self._progress = progress
         self._queue = Queue(recorder, names)
         self._running = Running(names)
         self._fusion = fusion_of(recorder)(recorder, names, self._running, self._queue, plain)
@@ -128,6 +132,8 @@ class MeasuredForward:
         """What the forward returns, with other calls in the place of the modules'."""
         self._running.thread = get_ident()
         calls = list(self._new_calls())
+        if self._progress is not None:
+            count_calls(calls, self._progress, "forward")
         log.add(release, calls)
         install(calls)
         for call in calls:

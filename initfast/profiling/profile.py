@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +28,7 @@ from initfast.profiling.first_run import FirstRun
 from initfast.profiling.forward import MeasuredForward
 from initfast.profiling.left_out import without_left_out
 from initfast.profiling.preconditions import check_differentiable, check_ready
+from initfast.profiling.progress import Progress, shown_progress
 from initfast.profiling.restore import put_back_later
 from initfast.recording.gradients import Gradients
 from initfast.recording.stop_at_nonfinite import NonFinite
@@ -49,6 +50,7 @@ def profile(
     exclude: str | Sequence[str] = (),
     group: Any = None,
     measure: str | Collection[str] = (),
+    progress: Progress | Literal[False] | None = None,
 ) -> Report:
     """Run net once on x and measure the signal at every layer; with a loss its gradients too.
 
@@ -117,6 +119,10 @@ def profile(
             `nn.MultiheadAttention` and a softmax of a product of two computed tensors;
             "histograms": for each output, how many values lie where
             (:class:`initfast.stats.histogram.Histogram`), for :func:`initfast.plots.histograms`.
+        progress: is called as progress(stage, done, total), with the calls of modules that are done
+            in the stage "forward", and with zeros as "backward" or "second run" begins. None: what
+            takes longer than two seconds shows it on standard error where that is a terminal, by
+            tqdm where that is installed. False: nothing is shown.
 
     Returns:
         The :class:`Report`: one :class:`Layer` for each operator, in execution order.
@@ -145,17 +151,31 @@ def profile(
         True
     """
     arguments = ProfileArguments(**locals())  # all of them, under their names
+    shown = shown_progress() if arguments.progress is None else None
+    if shown is None:
+        return _report(arguments)
+    try:
+        return _report(replace(arguments, progress=shown))
+    finally:
+        shown.close()
+
+
+def _report(arguments: ProfileArguments) -> Report:
+    """Likewise, of arguments that are right."""
+    net, include, exclude = arguments.net, arguments.include, arguments.exclude
     replicas = local(net).group
     forward = with_undo_log(partial(_measure, arguments, replicas))
     report = forward.report()
     if replicas is not None:
         return without_left_out(report.all_reduce(replicas), include, exclude)
-    if group is not None:
-        return without_left_out(report.gathered(group), include, exclude)
-    if trace_nonfinite and not forward.is_sound and forward.found is not None:
+    if arguments.group is not None:
+        return without_left_out(report.gathered(arguments.group), include, exclude)
+    if arguments.trace_nonfinite and not forward.is_sound and forward.found is not None:
         from initfast.profiling.nonfinite_trace import find_source  # when there is a need
 
-        call = partial(call_on, local(net).net, x)
+        if arguments.progress:
+            arguments.progress("second run", 0, 0)
+        call = partial(call_on, local(net).net, arguments.x)
         source = find_source(report, arguments, call, forward.names, forward.found)
         report.outcome = replace(report.outcome, source=source)
     return without_left_out(report, include, exclude)
@@ -203,7 +223,8 @@ def _run(arguments: ProfileArguments, log: UndoLog, fuse: bool) -> MeasuredForwa
     )
     first = FirstRun(names.modules) if gradients is not None and gradients.fuse else None
     recorder.before_write = None if first is None else first.before_write
-    forward = MeasuredForward(names, recorder, root if is_module else "", notes)
+    progress = arguments.progress or None
+    forward = MeasuredForward(names, recorder, root if is_module else "", notes, progress=progress)
     _prepare(log, gradients)
     given = [t for _, t in tensors(x)]
     try:
@@ -219,6 +240,8 @@ def _run(arguments: ProfileArguments, log: UndoLog, fuse: bool) -> MeasuredForwa
         blame_input(error, x)
         raise
     if gradients is not None:
+        if progress is not None:
+            progress("backward", 0, 0)
         value = _loss(arguments, output, forward)
         ends = [p for m in names.modules for p in m._parameters.values() if p is not None]
         known = [*ends, *given] if is_module else []

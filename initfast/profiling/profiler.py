@@ -103,7 +103,7 @@ class Profiler:
         self.calls = 0
         called: Any
         called, _, self._root = local(net)
-        self._net: nn.Module = called.__self__ if isinstance(called, MethodType) else called
+        self._net: nn.Module = getattr(called, "__self__", called)
         self._arguments = replace(arguments, net=called)
         self._earlier: Report | None = None  # of the calls before the last window's end
         self._window: Report | None = None  # of those since, but for the recent ones
@@ -122,7 +122,7 @@ class Profiler:
         self._is_compiled = is_compiled(self._net.modules())
         self._was_entered = True
         log, called = UndoLog(), self._arguments.net
-        call: MethodCall | NetCall = NetCall(self._net, self._call)
+        call: ProfiledCall = NetCall(self._net, self._call)
         if isinstance(called, MethodType):
             call = MethodCall(called, self._call)
         try:

@@ -133,6 +133,7 @@ class _Reader:
         # Only there infinities may be an attention mask's.
         is_plain = event.call is None and source.weight is None and "Norm" not in source.kind
         live = self._masks[event.live] if has_activation and event.live is not None else None
+        units, dead_units = count_units(live, post.count)
         return {
             "input": self._known(source.input),
             "further_inputs": tuple(map(self.moments, source.further_inputs)),
@@ -140,7 +141,8 @@ class _Reader:
             "post": post,
             "has_nan": bool(post.nan) if post.nonfinite and is_plain else None,
             "live": live,
-            **count_units(live, post.count),
+            "units": units,
+            "dead_units": dead_units,
             "branch": self._branch(source),
         }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 
-def count_units(live: np.ndarray | None, values: int) -> dict[str, int | None]:
+def count_units(live: np.ndarray | None, values: int) -> tuple[int | None, int | None]:
     """A layer's `units` and `dead_units`; None where they are not known.
 
     Args:
@@ -14,5 +14,5 @@ def count_units(live: np.ndarray | None, values: int) -> dict[str, int | None]:
             sample, a zero tells nothing of the unit.
     """
     if live is None or values <= live.size:
-        return {"units": None, "dead_units": None}
-    return {"units": live.size, "dead_units": int(np.count_nonzero(~live))}
+        return None, None
+    return live.size, int(np.count_nonzero(~live))

@@ -67,6 +67,7 @@ def merge_layer(a: Layer, b: Layer) -> Layer:
     if a.live is not None and b.live is not None and a.live.shape == b.live.shape:
         live = a.live | b.live
     post = a.post.merge(b.post)
+    units, dead_units = count_units(live, post.count)
     return replace(
         a,
         input_shape=_together(a.input_shape, b.input_shape),
@@ -76,7 +77,8 @@ def merge_layer(a: Layer, b: Layer) -> Layer:
         input=_both(a.input, b.input),
         weight=b.weight or a.weight,
         live=live,
-        **count_units(live, post.count),
+        units=units,
+        dead_units=dead_units,
         further_inputs=pairwise(a.further_inputs, b.further_inputs),
         also=tuple(dict.fromkeys(a.also + b.also)),
         also_types=_also_types(a, b),
