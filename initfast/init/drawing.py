@@ -189,7 +189,7 @@ for _schema in (
     )
 definitions.define(
     "draw(Tensor key, Tensor like, str law, float[] numbers, int[] start, int[] whole, "
-    "int[]? steps, str? axes) -> Tensor",
+    "int[]? steps=None, str? axes=None) -> Tensor",
     tags=torch.Tag.pt2_compliant_tag,
 )
 
@@ -232,8 +232,8 @@ def _draw(
     numbers: Sequence[float],
     start: Sequence[int],
     whole: Sequence[int],
-    steps: Sequence[int] | None,
-    axes: str | None,
+    steps: Sequence[int] | None = None,
+    axes: str | None = None,
 ) -> Tensor:
     """A contiguous tensor of like's shape, dtype and device: a slice from `start` of the whole."""
     out = torch.empty(like.shape, dtype=like.dtype, device=like.device)

@@ -43,7 +43,7 @@ def xavier_uniform_(
         ValueError: fewer than two dimensions; and what :func:`uniform_` raises.
 
     Example:
-        >>> w = xavier_uniform_(torch.empty(3, 5), gain=calculate_gain("tanh"))
+        >>> w = xavier_uniform_(torch.empty(3, 5), gain=initfast.init.calculate_gain("tanh"))
     """
     target = Target(tensor, generator, key, place, axes)
     return spread(
