@@ -7,8 +7,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from initfast.diagnosis.trends import LEAST_POINTS
+from initfast.stats.fingerprint import fingerprint as fingerprint
 from initfast.stats.layer import Layer
-from initfast.stats.moments import Moments
 
 
 def parents(layers: Sequence[Layer]) -> list[int | None]:
@@ -38,11 +38,6 @@ def after_constant(layers: Sequence[Layer], source: Sequence[int | None]) -> set
         if before in found or (post.finite > 1 and not post.m2):
             found.add(i)
     return found
-
-
-def fingerprint(m: Moments) -> tuple[float, ...]:
-    """What tells tensors apart and stays the same where one is reshaped."""
-    return (m.count, m.nonfinite, m.zero, m.min, m.max, float(f"{m.std:.6g}"))
 
 
 def chains(source: Sequence[int | None]) -> list[list[int]]:

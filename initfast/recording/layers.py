@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache, reduce
 from itertools import compress
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,6 +20,21 @@ from initfast.stats.layer import Layer, Weight
 from initfast.stats.moments import Moments
 
 
+class Facts(NamedTuple):
+    """What of a module but its weight decides the scale of its output.
+
+    Attributes:
+        vectors: the addresses of the rows of its parameters of one dimension, by their names.
+        settings: its settings.
+    """
+
+    vectors: Mapping[str, int] = MappingProxyType({})
+    settings: Mapping[str, Any] = MappingProxyType({})
+
+
+_NO_FACTS = Facts()
+
+
 class Recording(NamedTuple):
     """What a recorder holds in the end.
 
@@ -29,6 +45,8 @@ class Recording(NamedTuple):
         marks: of the outputs.
         names: of the net's modules.
         types: of each.
+        facts: what of each but its weight decides the scale of its output, by their names; None
+            where the forward did not end.
         own_weight: whether its parameter called weight is the weight that it uses.
         gradients: by the address of a tensor, those of its gradients, and of what they are scaled
             by if they are.
@@ -41,6 +59,7 @@ class Recording(NamedTuple):
     names: Sequence[str]
     types: Sequence[type]
     own_weight: Sequence[bool]
+    facts: Mapping[str, Facts] | None
     gradients: Mapping[int, tuple[Sequence[int], int | None]]
 
     def read(self) -> tuple[list[Layer], list[Moments]]:
@@ -58,6 +77,7 @@ class _Reader:
         self._marks = recording.marks
         self._types = dict(zip(recording.names, recording.types, strict=True))
         self._owners = frozenset(compress(recording.names, recording.own_weight))
+        self._facts = recording.facts
         self._gradients = recording.gradients
         self._made: dict[int, Moments] = {}
 
@@ -77,6 +97,7 @@ class _Reader:
             **self._what_was_measured(event, activation is not None),
             **self._whose_output(event.source, event.post),
             **self._weights_of(event),
+            **self._facts_of(event.source),
             **self._gradients_of(event.source, event.post),
         )
 
@@ -157,6 +178,14 @@ class _Reader:
         fans = source.fans or (shape[-1], event.shape[-1])
         weight = Weight(*fans, self.moments(source.weight))
         return {"weight": weight, "parameter": self._parameter(source.name)}
+
+    def _facts_of(self, source: Source) -> dict[str, Any]:
+        module = self._types.get(source.name)
+        if self._facts is None or module is None or not _runs(module, source.kind):
+            return {}
+        facts = self._facts.get(source.name, _NO_FACTS)
+        vectors = {name: self.moments(address) for name, address in facts.vectors.items()}
+        return {"vectors": vectors, "settings": dict(facts.settings)}
 
     def _parameter(self, name: str) -> str:
         """The path of a layer's weight; "" where it is no parameter that carries the layer's name.

@@ -27,6 +27,7 @@ from initfast.stats.text import escape, prose_width, shown
 
 if TYPE_CHECKING:
     from initfast.diagnosis.diagnosing import Diagnosis
+    from initfast.prediction.prediction import Prediction
 
 
 class Report(Exports):
@@ -100,7 +101,8 @@ class Report(Exports):
     ) -> Report:
         """This report with others of these; findings are found anew."""
         new = copy(self)
-        new.__dict__.pop("_diagnosis", None)
+        for found in ("_diagnosis", "predicted"):
+            new.__dict__.pop(found, None)
         new.__dict__["_contents"] = (list(self.layers if layers is None else layers), self.inputs)
         new.skipped = list(self.skipped if skipped is None else skipped)
         new.notes = list(self.notes if notes is None else notes)
@@ -121,6 +123,20 @@ class Report(Exports):
         from initfast.diagnosis.diagnosing import diagnose  # a third of this package, when asked
 
         return diagnose(self)
+
+    @cached_property
+    def predicted(self) -> Prediction:
+        """What theory expects of every layer, beside what was measured; print it.
+
+        Example:
+            >>> net = torch.nn.Sequential(torch.nn.Linear(256, 256), torch.nn.Tanh())
+            >>> prediction = initfast.profile(net, torch.randn(64, 256)).predicted
+            >>> abs(prediction["0"].local.rms / prediction["0"].rms - 1) < 0.1
+            True
+        """
+        from initfast.prediction.predicting import predicted  # when asked
+
+        return predicted(self.layers, self.inputs)
 
     @property
     def findings(self) -> list[Finding]:

@@ -81,6 +81,11 @@ class Layer:
         weights: the weights of a layer that has several, as recurrent nets and attention do, by the
             names of the parameters.
         weight_grads: the moments of the loss's gradient at each of them, as far as measured.
+        vectors: the moments of its module's parameters of one dimension, by their names: biases,
+            what a norm multiplies by; of a batch norm in evaluation mode its running statistics
+            too; None where they are not known, as of a function or in an older report.
+        settings: what else of its module decides the scale of its output: padding, eps, dropout's
+            p, whether it was in training mode.
         live: which units are not dead, for a merge with other batches; not kept by to_dict.
     """
 
@@ -111,6 +116,8 @@ class Layer:
     alpha: float | None = None
     beta: float | None = None
     parameter: str = ""
+    vectors: Mapping[str, Moments] | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
     live: np.ndarray | None = field(default=None, repr=False, compare=False)
 
     def __repr__(self) -> str:
@@ -296,7 +303,7 @@ _KEPT = (
     *("type", "also", "also_types", "is_output", "is_returned", "has_nan"),
     *("further_inputs", "nonfinite_parameters", "weights", "weight_grads"),
     *("alpha", "beta", "parameter"),
-    "bases",
+    *("bases", "vectors", "settings"),
 )
 """What :meth:`Layer.to_dict` writes, in this order."""
 
@@ -326,6 +333,9 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "weight": _weight,
     "further_inputs": lambda items: tuple(map(moments_from_dict, items)),
     "weights": lambda items: {name: _weight(item) for name, item in items.items()},
-    "weight_grads": lambda items: {name: moments_from_dict(m) for name, m in items.items()},
+    **dict.fromkeys(
+        ("weight_grads", "vectors"),
+        lambda items: {name: moments_from_dict(m) for name, m in items.items()},
+    ),
 }
 """How each attribute is read that is not kept as it is."""

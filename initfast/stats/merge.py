@@ -75,6 +75,7 @@ def merge_layer(a: Layer, b: Layer) -> Layer:
         grad=_both(a.grad, b.grad),
         weight_grad=_both(a.weight_grad, b.weight_grad),
         weights=b.weights or a.weights,
+        vectors=a.vectors if b.vectors is None else b.vectors,
         weight_grads={
             name: found
             for name in {**a.weight_grads, **b.weight_grads}

@@ -1,0 +1,82 @@
+"""predicted(): a report's layers, each with what theory expects of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from initfast.prediction.prediction import Estimate, PredictedLayer, Prediction
+from initfast.prediction.rules import Outcome, family, outcome
+from initfast.prediction.signal import Signal, measured
+from initfast.stats.fingerprint import fingerprint
+from initfast.stats.layer import Layer
+from initfast.stats.moments import Moments
+
+
+def predicted(layers: Sequence[Layer], inputs: Sequence[Moments]) -> Prediction:
+    """What theory expects of every layer, from the net's input and from the layer's own.
+
+    Args:
+        layers: of a report, in execution order.
+        inputs: the moments of the net's inputs.
+    """
+    walk = _Walk(layers, inputs)
+    after = [*layers[1:], None]
+    steps = enumerate(zip(layers, after, strict=True))
+    return Prediction([walk.step(i, layer, then) for i, (layer, then) in steps])
+
+
+class _Walk:
+    """Goes through the layers; who made what they take is told by the moments."""
+
+    def __init__(self, layers: Sequence[Layer], inputs: Sequence[Moments]) -> None:
+        self._known: dict[tuple[float, ...], Signal] = {}
+        first = next((x for x in layers if x.input_shape), None)
+        units = first.input_shape[-1] if first is not None and first.input_shape else 1
+        if first is not None and first.weight is not None:
+            units = first.weight.fan_in
+        for m in inputs:
+            if m.finite:
+                self._known[fingerprint(m)] = measured(m, units)
+
+    def step(self, i: int, layer: Layer, after: Layer | None) -> PredictedLayer:
+        """The next layer's prediction."""
+        ahead = after is not None and after.pre is not None and layer.input is None
+        if ahead and layer.weight is None and after.pre == layer.post:  # type: ignore[union-attr]
+            return PredictedLayer(layer, remark="it is the next layer's pre-activation")
+        given = [m for m in layer.inputs if m.finite]
+        unknown = [fingerprint(m) not in self._known for m in given]
+        for m, new in zip(given, unknown, strict=True):
+            if new:
+                self._known[fingerprint(m)] = self._unexplained(layer, m)
+        signals = [self._known[fingerprint(m)] for m in given]
+        own = [x.as_measured(m) for x, m in zip(signals, given, strict=True)]
+        whole, local = outcome(layer, signals), outcome(layer, own)
+        self._keep(layer, whole)
+        why = whole.reason
+        if not why and any(unknown) and i:
+            why = self._what_made(layer)
+        return _told(layer, whole, local, why, bool(given) and any(unknown) and i > 0)
+
+    def _unexplained(self, layer: Layer, m: Moments) -> Signal:
+        """What other functions have made: places of one sample may be alike, as attention's are."""
+        shape = layer.input_shape or layer.shape
+        rows = shape[0] if len(shape) > 1 and family(layer.op) != "Conv" else 1
+        units = layer.weight.fan_in if layer.weight else (shape[-1] if shape else 1)
+        return measured(m, units, max(rows, 1))
+
+    def _keep(self, layer: Layer, found: Outcome) -> None:
+        if layer.post.finite and found.post is not None:
+            self._known[fingerprint(layer.post)] = found.post
+        if layer.pre is not None and layer.pre.finite and found.pre is not None:
+            self._known.setdefault(fingerprint(layer.pre), found.pre)
+
+    def _what_made(self, layer: Layer) -> str:
+        return "its input comes of functions that are not measured; predicted from there on"
+
+
+def _told(
+    layer: Layer, whole: Outcome, local: Outcome, remark: str, restarts: bool
+) -> PredictedLayer:
+    signals = (whole.post, local.post, whole.pre, local.pre)
+    post, own, pre, own_pre = (None if x is None else Estimate.of(x) for x in signals)
+    return PredictedLayer(layer, post, own, pre, own_pre, remark, restarts)
