@@ -9,6 +9,7 @@ from initfast.diagnosis.findings import SEVERITIES, Finding, SkippedCheck
 from initfast.diagnosis.net import Net, Rule
 from initfast.diagnosis.rules import (
     constant,
+    departure,
     depth,
     dtype_range,
     gradients,
@@ -45,6 +46,7 @@ RULES: dict[str, Rule] = {
         constant.one_direction,
         layers.mean_drift,
         weights.weight_scale,
+        departure.departure,
         layers.unit_variance,
     )
 }

@@ -42,7 +42,9 @@ class _Nodes:
         z = self.z = at.z.ravel()
         self.y, self.normal = at.y.ravel(), at.weight.ravel()
         third, fourth = z**3 - 3 * z, z**4 - 6 * z**2 + 3
-        self.weight = self.normal * (1 + x.skew / 6 * third + x.kurtosis / 24 * fourth)
+        # Beyond these the series is no density.
+        skew, kurtosis = min(max(x.skew, -2.0), 2.0), min(max(x.kurtosis, -1.5), 6.0)
+        self.weight = self.normal * (1 + skew / 6 * third + kurtosis / 24 * fourth)
 
     def of(self, values: Array) -> float:
         """The mean of what has these values at the nodes."""

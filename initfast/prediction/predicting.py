@@ -20,9 +20,9 @@ def predicted(layers: Sequence[Layer], inputs: Sequence[Moments]) -> Prediction:
         inputs: the moments of the net's inputs.
     """
     walk = _Walk(layers, inputs)
-    after = [*layers[1:], None]
-    steps = enumerate(zip(layers, after, strict=True))
-    return Prediction([walk.step(i, layer, then) for i, (layer, then) in steps])
+    after = [*layers[1:], None][: len(layers)]
+    steps = zip(layers, after, strict=True)
+    return Prediction([walk.step(layer, then) for layer, then in steps])
 
 
 class _Walk:
@@ -30,6 +30,8 @@ class _Walk:
 
     def __init__(self, layers: Sequence[Layer], inputs: Sequence[Moments]) -> None:
         self._known: dict[tuple[float, ...], Signal] = {}
+        self._silent: dict[tuple[float, ...], Layer] = {}  # what made what no signal is known of
+        self._last: Layer | None = None
         first = next((x for x in layers if x.input_shape), None)
         units = first.input_shape[-1] if first is not None and first.input_shape else 1
         if first is not None and first.weight is not None:
@@ -38,24 +40,24 @@ class _Walk:
             if m.finite:
                 self._known[fingerprint(m)] = measured(m, units)
 
-    def step(self, i: int, layer: Layer, after: Layer | None) -> PredictedLayer:
+    def step(self, layer: Layer, after: Layer | None) -> PredictedLayer:
         """The next layer's prediction."""
         ahead = after is not None and after.pre is not None and layer.input is None
         if ahead and layer.weight is None and after.pre == layer.post:  # type: ignore[union-attr]
             return PredictedLayer(layer, remark="it is the next layer's pre-activation")
         given = [m for m in layer.inputs if m.finite]
-        unknown = [fingerprint(m) not in self._known for m in given]
-        for m, new in zip(given, unknown, strict=True):
-            if new:
-                self._known[fingerprint(m)] = self._unexplained(layer, m)
-        signals = [self._known[fingerprint(m)] for m in given]
+        keys = list(map(fingerprint, given))
+        new = [key for key in keys if key not in self._known]
+        for key, m in zip(keys, given, strict=True):
+            if key not in self._known:
+                self._known[key] = self._unexplained(layer, m)
+        signals = [self._known[key] for key in keys]
         own = [x.as_measured(m) for x, m in zip(signals, given, strict=True)]
         whole, local = outcome(layer, signals), outcome(layer, own)
+        restarts = bool(new) and self._last is not None
+        remark = whole.reason or (self._what_made(new) if restarts else "")
         self._keep(layer, whole)
-        why = whole.reason
-        if not why and any(unknown) and i:
-            why = self._what_made(layer)
-        return _told(layer, whole, local, why, bool(given) and any(unknown) and i > 0)
+        return _told(layer, whole, local, remark, restarts)
 
     def _unexplained(self, layer: Layer, m: Moments) -> Signal:
         """What other functions have made: places of one sample may be alike, as attention's are."""
@@ -65,13 +67,25 @@ class _Walk:
         return measured(m, units, max(rows, 1))
 
     def _keep(self, layer: Layer, found: Outcome) -> None:
-        if layer.post.finite and found.post is not None:
-            self._known[fingerprint(layer.post)] = found.post
-        if layer.pre is not None and layer.pre.finite and found.pre is not None:
-            self._known.setdefault(fingerprint(layer.pre), found.pre)
+        self._last = layer
+        for m, signal in ((layer.pre, found.pre), (layer.post, found.post)):
+            if m is None or not m.finite:
+                continue
+            if signal is not None:
+                self._known[fingerprint(m)] = signal
+            elif m is layer.post:
+                self._silent[fingerprint(m)] = layer
 
-    def _what_made(self, layer: Layer) -> str:
-        return "its input comes of functions that are not measured; predicted from there on"
+    def _what_made(self, new: Sequence[tuple[float, ...]]) -> str:
+        """Where an input comes from that no signal is known of."""
+        found = next((self._silent[key] for key in new if key in self._silent), None)
+        if found is not None:
+            what = f"from {found.op} at {found.name!r}, of which theory says nothing"
+        else:
+            last = self._last
+            after = f" after {last.name!r} ({last.op})" if last is not None else ""
+            what = f"from functions that are not measured,{after}"
+        return f"its input comes {what}: predicted anew from the input's measured moments"
 
 
 def _told(

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from initfast.prediction.signal import Signal, new_parts
+from initfast.prediction.signal import Signal, measured, new_parts
 from initfast.stats.layer import Layer, Weight
 from initfast.stats.moments import Moments
 
@@ -91,9 +91,17 @@ def embedding(layer: Layer, x: Signal | None = None) -> Signal:
     chance = 2 / (units * max(rows, 1.0))
     common = m.mean**2 / square if square > 0 else 1.0
     spread = (1 - common) ** 2 / units
-    kurtosis = (m.kurtosis or 3.0) - 3.0
+    shape = measured(m, units)
     return Signal(
-        m.mean, var, 0.0, kurtosis, common, spread, chance, rows=rows, parts=new_parts(var)
+        m.mean,
+        var,
+        shape.skew,
+        shape.kurtosis,
+        common,
+        spread,
+        chance,
+        rows=rows,
+        parts=new_parts(var),
     )
 
 

@@ -58,12 +58,13 @@ def family(op: str) -> str:
     return _SPELLINGS.get(name, name)
 
 
-def outcome(layer: Layer, inputs: Sequence[Signal]) -> Outcome:
+def outcome(layer: Layer, inputs: Sequence[Signal], of_pre: bool = False) -> Outcome:
     """What theory makes of the inputs' signals.
 
     Args:
         layer: of a report.
         inputs: the signals of what it takes, in order.
+        of_pre: the activation is left out, and `post` is the pre-activation.
     """
     kind, head = family(layer.op), layer.op.partition(" + ")[0]
     if reason := _lacking(layer, kind, inputs):
@@ -79,7 +80,7 @@ def outcome(layer: Layer, inputs: Sequence[Signal]) -> Outcome:
             before = _OF_ONE[kind](layer, inputs[0])
         if before is None:
             return Outcome(reason=_without_rule(layer, kind))
-        mesh = mesh_of(layer)
+        mesh = None if of_pre else mesh_of(layer)
         if mesh is None:
             return Outcome(before)
         units = layer.units or (layer.shape[-1] if layer.shape else 1)
@@ -109,6 +110,8 @@ def _lacking(layer: Layer, kind: str, inputs: Sequence[Signal]) -> str:
         *layer.weights
     }:
         return "its query, key and value have weights of their own"
+    if kind == "MultiheadAttention" and any(m != layer.inputs[0] for m in layer.inputs[1:]):
+        return "it attends to another sequence, or has a mask"
     return ""
 
 

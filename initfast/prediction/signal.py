@@ -99,12 +99,16 @@ class Signal:
             self.scaled(factor),
             mean=m.mean,
             var=var,
-            skew=m.skew or 0.0 if var else 0.0,
-            kurtosis=(m.kurtosis or 3.0) - 3.0 if var else 0.0,
+            skew=_finite(m.skew, 0.0),
+            kurtosis=_finite(m.kurtosis, 3.0) - 3.0,
             common=max(self.common, m.mean**2 / q) if q else 0.0,
             chance=0.0,
             bent=self.bent,
         )
+
+
+def _finite(value: float | None, otherwise: float) -> float:
+    return value if value is not None and math.isfinite(value) else otherwise
 
 
 def new_parts(var: float) -> dict[int, float]:

@@ -86,6 +86,10 @@ def test_each_line_changes_what_is_said(unsound):
     more += [Report(measured)]
     alike = [Measured({"batch_std": 1.0, "correlation": c}, name=str(c)) for c in (0.95, 0.99)]
     more += [Report(alike)]
+    follows = nn.Linear(32, 32, bias=False)
+    with torch.no_grad():
+        follows.weight.fill_(0.2)[::2] = -0.2
+    more += [profile(follows, torch.ones(4, 32))]
     reports = [*more, *unsound]
     usual = [said_by(report) for report in reports]
 
