@@ -48,7 +48,8 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-_NO_VECTORS = frozenset((*MODULES, nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.Identity))
+WITHOUT_EITHER = frozenset((*MODULES, nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.Identity))
+"""Types of modules that have neither settings nor vectors."""
 
 
 def vectors(module: nn.Module) -> dict[str, Tensor]:
@@ -57,9 +58,11 @@ def vectors(module: nn.Module) -> dict[str, Tensor]:
     A batch norm in evaluation mode has its running statistics among them, and attention the bias
     of its last projection.
     """
-    if type(module) in _NO_VECTORS:
-        return {}
-    own = module._parameters.items()
+    parameters = module._parameters
+    if type(module) is nn.Linear:  # the usual one, in a fraction of the time
+        bias = parameters.get("bias")
+        return {} if bias is None else {"bias": bias}
+    own = parameters.items()
     found: dict[str, Tensor] = {name: p for name, p in own if p is not None and p.dim() == 1}
     if isinstance(module, nn.modules.batchnorm._NormBase):
         if not module.training:

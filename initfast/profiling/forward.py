@@ -30,7 +30,7 @@ from initfast.interception.shorter_ways import ShorterWays
 from initfast.interception.torch_patches import PLAIN_ARGUMENTS, VISIBLE_EXPORTS
 from initfast.nets.names import NetNames
 from initfast.nets.pytree import tensors
-from initfast.nets.settings import settings, vectors
+from initfast.nets.settings import WITHOUT_EITHER, settings, vectors
 from initfast.nets.shards import local_part
 from initfast.ops.library import load
 from initfast.profiling.missing_kernels import missing_kernels
@@ -156,6 +156,8 @@ class MeasuredForward:
         found, measure = {}, self._recorder.vectors
         with torch._C.DisableTorchFunctionSubclass():
             for name, module in zip(self.names.paths(), self.names.modules, strict=True):
+                if type(module) in WITHOUT_EITHER:
+                    continue
                 own, rest = vectors(module), settings(module)
                 if own or rest:
                     found[name] = Facts(measure(own), rest)
