@@ -171,6 +171,12 @@ THRESHOLDS: dict[str, Threshold] = {
         "where no norm follows",
         _OWN,
     ),
+    "departure": Threshold(
+        2.0,
+        "the rms of a layer's pre-activation over what its weights make of its input by theory, or "
+        "the reverse; five standard deviations of a draw of the weights too",
+        _HEALTHY,
+    ),
     "weight_lost": Threshold(
         1e-5, "the same from below, where other layers take the output", _HEALTHY
     ),

@@ -10,6 +10,7 @@ from initfast.diagnosis.net import Net, Rule
 from initfast.diagnosis.rules import (
     attention,
     constant,
+    departure,
     depth,
     dtype_range,
     gradients,
@@ -48,6 +49,7 @@ RULES: dict[str, Rule] = {
         constant.one_direction,
         layers.mean_drift,
         weights.weight_scale,
+        departure.departure,
         layers.unit_variance,
     )
 }

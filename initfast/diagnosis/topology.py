@@ -7,8 +7,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from initfast.diagnosis.trends import LEAST_POINTS
+from initfast.stats.fingerprint import fingerprint as fingerprint
 from initfast.stats.layer import Layer
-from initfast.stats.moments import Moments
 
 
 def parents(layers: Sequence[Layer]) -> list[int | None]:
@@ -42,11 +42,6 @@ def after_constant(layers: Sequence[Layer], source: Sequence[int | None]) -> set
         if layer.post.finite > 1 and not layer.post.m2:
             constant.add(i)
     return found
-
-
-def fingerprint(m: Moments) -> tuple[float, ...]:
-    """What tells tensors apart and stays the same where one is reshaped."""
-    return m.fingerprint
 
 
 def chains(source: Sequence[int | None]) -> list[list[int]]:

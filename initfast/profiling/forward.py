@@ -30,6 +30,7 @@ from initfast.interception.shorter_ways import ShorterWays
 from initfast.interception.torch_patches import PLAIN_ARGUMENTS, VISIBLE_EXPORTS
 from initfast.nets.names import NetNames
 from initfast.nets.pytree import tensors
+from initfast.nets.settings import WITHOUT_EITHER, settings, vectors
 from initfast.nets.shards import local_part
 from initfast.ops.library import load
 from initfast.profiling.extensions import fusion_of
@@ -38,6 +39,7 @@ from initfast.profiling.nonfinite_parameters import with_nonfinite_parameters
 from initfast.profiling.progress import Progress, count_calls
 from initfast.profiling.restore import Found
 from initfast.recording.gradients import Gradients
+from initfast.recording.layers import Facts
 from initfast.recording.recorder import Recorder
 from initfast.recording.sharded_recorder import ShardedRecorder
 from initfast.report.report import Report
@@ -96,6 +98,7 @@ class MeasuredForward:
         self._fusion = fusion_of(recorder)(recorder, names, self._running, self._queue, plain)
         self._outputs = ModuleOutputs(names, recorder, self._queue)
         self._run_facts: RunFacts | None = None
+        self._facts: dict[str, Facts] | None = None
 
     @property
     def gradients(self) -> Gradients | None:
@@ -116,6 +119,7 @@ class MeasuredForward:
             output = with_undo_log(partial(self._intercepted, forward))
             for _, t in tensors(output):
                 self._recorder.net_output(local_part(resolved(t)))
+            self._facts = self._facts_now()
             if isinstance(output, (Generator, Coroutine, AsyncGenerator)):
                 self._notes.append(UNFINISHED)
             self._recorder.finish()
@@ -162,13 +166,27 @@ class MeasuredForward:
                 short = None if long or computes else way(module)
                 yield ModuleCall(module, name, running, what, short)
 
+    def _facts_now(self) -> dict[str, Facts]:
+        """What of each module but its weight decides the scale of its output, as it is now."""
+        found, measure = {}, self._recorder.vectors
+        with torch._C.DisableTorchFunctionSubclass():
+            for name, module in zip(self.names.paths(), self.names.modules, strict=True):
+                if type(module) in WITHOUT_EITHER:
+                    continue
+                own, rest = vectors(module), settings(module)
+                if own or rest:
+                    found[name] = Facts(measure(own), rest)
+        return found
+
     def report(self) -> Report:
         """What was measured so far, copied from the devices."""
         names = self.names
         if self.loss is not None:
             for x in (self.loss, *(x for _, x in self.cross_entropies)):
                 self._recorder.add_number(x)
-        recording = self._recorder.read(names.paths(), names.modules, names.own_weights())
+        recording = self._recorder.read(
+            names.paths(), names.modules, names.own_weights(), self._facts
+        )
         device = "" if self._run_facts is None else self._run_facts.device
         notes = [*self._notes, *self._outputs.notes, *missing_kernels(load(), device)]
         outcome = _outcome([n for n, _ in self.cross_entropies], recording.copies.numbers)

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from initfast.nets.activation_calls import Call
 from initfast.recording import attention, histograms
@@ -62,11 +62,11 @@ class ExtendedRecorder(Recorder):
                 self._histograms[post] = histograms.half_octaves(y)
         super()._add(source, call, y, pre, post, live)
 
-    def read(self, names: list[str], modules: list[nn.Module], own: list[bool]) -> Recording:
+    def read(self, *args: Any) -> Recording:
         """Copy everything from the devices."""
         further: dict[int, dict[str, Any]] = {}
         for address, lines in self._attention.items():
             further.setdefault(address, {})["attention"] = attention.read(lines)
         for address, counts in self._histograms.items():
             further.setdefault(address, {})["histogram"] = histograms.read(counts)
-        return super().read(names, modules, own)._replace(further=further)
+        return super().read(*args)._replace(further=further)

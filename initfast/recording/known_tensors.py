@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -115,6 +116,15 @@ class KnownTensors:
         """Measure an input of the net itself."""
         if (address := self.row(x)) is not None:
             self._net_inputs.append(address)
+
+    def vectors(self, named: Mapping[str, Tensor]) -> dict[str, int]:
+        """The addresses of new rows of these tensors, those that can be measured."""
+        measure = self._rows.measure
+        return {
+            name: measure(t, kernels)
+            for name, t in named.items()
+            if (kernels := kernels_of(t)) is not None and has_memory(t)
+        }
 
     def glimpse(self, t: Tensor) -> int | None:
         """The address of the row of what a function took or made, measured now if need be."""

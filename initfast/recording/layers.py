@@ -22,6 +22,21 @@ from initfast.stats.layer import Layer, Weight
 from initfast.stats.moments import Moments
 
 
+class Facts(NamedTuple):
+    """What of a module but its weight decides the scale of its output.
+
+    Attributes:
+        vectors: the addresses of the rows of its parameters of one dimension, by their names.
+        settings: its settings.
+    """
+
+    vectors: Mapping[str, int] = MappingProxyType({})
+    settings: Mapping[str, Any] = MappingProxyType({})
+
+
+_NO_FACTS = Facts()
+
+
 class Recording(NamedTuple):
     """What a recorder holds in the end.
 
@@ -32,6 +47,8 @@ class Recording(NamedTuple):
         marks: of the outputs.
         names: of the net's modules.
         types: of each.
+        facts: what of each but its weight decides the scale of its output, by their names; None
+            where the forward did not end.
         own_weight: whether its parameter called weight is the weight that it uses.
         gradients: by the address of a tensor, those of its gradients, and of what they are scaled
             by if they are.
@@ -47,6 +64,7 @@ class Recording(NamedTuple):
     names: Sequence[str]
     types: Sequence[type]
     own_weight: Sequence[bool]
+    facts: Mapping[str, Facts] | None
     gradients: Mapping[int, tuple[Sequence[int], int | None]]
     shared: SharedTensors | None = None
     stage: int | None = None
@@ -67,6 +85,7 @@ class _Reader:
         self._marks = recording.marks
         self._types = dict(zip(recording.names, recording.types, strict=True))
         self._owners = frozenset(compress(recording.names, recording.own_weight))
+        self._facts = recording.facts
         self._gradients = recording.gradients
         self._further = recording.further
         self._makers = {event.post: event.source for event in recording.events}
@@ -89,6 +108,7 @@ class _Reader:
             **self._what_was_measured(event, activation is not None),
             **self._whose_output(event.source, event.post),
             **self._weights_of(event),
+            **self._facts_of(event.source),
             **self._gradients_of(event.source, event.post),
             parts=self._parts(event),
             **self._further.get(event.post, {}),
@@ -181,6 +201,14 @@ class _Reader:
         fans = source.fans or (shape[-1], event.shape[-1])
         weight = Weight(*fans, self.moments(source.weight))
         return {"weight": weight, "parameter": self._parameter(source.name)}
+
+    def _facts_of(self, source: Source) -> dict[str, Any]:
+        module = self._types.get(source.name)
+        if self._facts is None or module is None or not _runs(module, source.kind):
+            return {}
+        facts = self._facts.get(source.name, _NO_FACTS)
+        vectors = {name: self.moments(address) for name, address in facts.vectors.items()}
+        return {"vectors": vectors, "settings": dict(facts.settings)}
 
     def _parameter(self, name: str) -> str:
         """The path of a layer's weight; "" where it is no parameter that carries the layer's name.

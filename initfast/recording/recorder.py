@@ -17,7 +17,7 @@ from initfast.ops.functions import count_write
 from initfast.recording.events import Event, Source, linear_source, new_event
 from initfast.recording.gradients import Gradients
 from initfast.recording.known_tensors import KnownTensors
-from initfast.recording.layers import Recording
+from initfast.recording.layers import Facts, Recording
 from initfast.recording.linear_act_chain import ChainLayer, frozen, run_chain
 from initfast.recording.marks import Marks
 from initfast.recording.stop_at_nonfinite import Stopping
@@ -287,7 +287,13 @@ class Recorder(KnownTensors):
         """Keep a tensor of one number, after those that were kept before."""
         self._rows.add_number(x)
 
-    def read(self, names: list[str], modules: list[nn.Module], own: list[bool]) -> Recording:
+    def read(
+        self,
+        names: list[str],
+        modules: list[nn.Module],
+        own: list[bool],
+        facts: Mapping[str, Facts] | None,
+    ) -> Recording:
         """Copy everything from the devices.
 
         Making the layers takes ten times as long as copying their numbers, so it waits until
@@ -297,9 +303,11 @@ class Recorder(KnownTensors):
             names: of the net's modules.
             modules: likewise.
             own: for each, whether its parameter called weight is the weight that it uses.
+            facts: of those that have some, by their names; None where the forward did not end.
         """
         gradients = {} if self.gradients is None else self.gradients.addresses(self._rows)
         events, copies = self._events[: self._stopping.end], self._rows.read()
         types = [type(module) for module in modules]
         head = events, copies, self._net_inputs, self._marks
-        return Recording(*head, names, types, own, gradients, self.shared, self.stage)
+        shared = self.shared, self.stage
+        return Recording(*head, names, types, own, facts, gradients, *shared)

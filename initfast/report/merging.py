@@ -40,7 +40,8 @@ class Merging(Exports):
     ) -> R:
         """This report with others of these; findings are found anew."""
         new = copy(self)
-        new.__dict__.pop("_diagnosis", None)
+        for found in ("_diagnosis", "predicted"):
+            new.__dict__.pop(found, None)
         of_layers = list(self.layers if layers is None else layers)
         new.__dict__["_contents"] = of_layers, self.inputs if inputs is None else tuple(inputs)
         new.skipped = list(self.skipped if skipped is None else skipped)

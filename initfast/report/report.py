@@ -24,6 +24,7 @@ from initfast.stats.text import escape, prose_width, shown
 
 if TYPE_CHECKING:
     from initfast.diagnosis.diagnosing import Diagnosis
+    from initfast.prediction.prediction import Prediction
 
 
 class Report(Merging):
@@ -113,6 +114,20 @@ class Report(Merging):
         from initfast.diagnosis.diagnosing import diagnose  # a third of this package, when asked
 
         return diagnose(self)
+
+    @cached_property
+    def predicted(self) -> Prediction:
+        """What theory expects of every layer, beside what was measured; print it.
+
+        Example:
+            >>> net = torch.nn.Sequential(torch.nn.Linear(256, 256), torch.nn.Tanh())
+            >>> prediction = initfast.profile(net, torch.randn(64, 256)).predicted
+            >>> abs(prediction["0"].local.rms / prediction["0"].rms - 1) < 0.1
+            True
+        """
+        from initfast.prediction.predicting import predicted  # when asked
+
+        return predicted(self.layers, self.inputs)
 
     @property
     def findings(self) -> list[Finding]:

@@ -90,6 +90,11 @@ class Layer:
             stream; None of all else.
         attention: what the logits of an attention's softmax are like; None where not asked for.
         histogram: how many values of its output lie where; None where not asked for.
+        vectors: the moments of its module's parameters of one dimension, by their names: biases,
+            what a norm multiplies by; of a batch norm in evaluation mode its running statistics
+            too; None where they are not known, as of a function or in an older report.
+        settings: what else of its module decides the scale of its output: padding, eps, dropout's
+            p, whether it was in training mode.
         live: which units are not dead, for a merge with other batches; not kept by to_dict.
         parts: which parts of its tensors this process holds; None where they are whole; likewise.
     """
@@ -124,6 +129,8 @@ class Layer:
     branch: int | None = None
     attention: Attention | None = None
     histogram: Histogram | None = None
+    vectors: Mapping[str, Moments] | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
     live: np.ndarray | None = field(default=None, repr=False, compare=False)
     parts: LayerParts | None = field(default=None, repr=False, compare=False)
 
@@ -329,7 +336,7 @@ _KEPT = (
     *("further_inputs", "nonfinite_parameters", "weights", "weight_grads"),
     *("alpha", "beta", "parameter"),
     *("branch", "branch_ratio", "branch_cosine", "attention", "histogram"),
-    "bases",
+    *("bases", "vectors", "settings"),
 )
 """What :meth:`Layer.to_dict` writes, in this order."""
 
@@ -373,6 +380,9 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "histogram": _histogram,
     "further_inputs": lambda items: tuple(map(moments_from_dict, items)),
     "weights": lambda items: {name: _weight(item) for name, item in items.items()},
-    "weight_grads": lambda items: {name: moments_from_dict(m) for name, m in items.items()},
+    **dict.fromkeys(
+        ("weight_grads", "vectors"),
+        lambda items: {name: moments_from_dict(m) for name, m in items.items()},
+    ),
 }
 """How each attribute is read that is not kept as it is."""

@@ -91,6 +91,7 @@ def merge_layer(a: Layer, b: Layer) -> Layer:
         attention=_both(a.attention, b.attention),
         histogram=_both(a.histogram, b.histogram),
         weights=b.weights or a.weights,
+        vectors=a.vectors if b.vectors is None else b.vectors,
         weight_grads={
             name: found
             for name in {**a.weight_grads, **b.weight_grads}

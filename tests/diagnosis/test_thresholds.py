@@ -94,6 +94,10 @@ def test_each_line_changes_what_is_said(unsound):
     more += [Report(alike)]
     flat = Attention(Moments(64, mean=0.0, m2=6400.0, min=-30.0, max=30.0), 8, 0.1)
     more += [Report([layer("0", "softmax", attention=flat)])]
+    follows = nn.Linear(32, 32, bias=False)
+    with torch.no_grad():
+        follows.weight.fill_(0.2)[::2] = -0.2
+    more += [profile(follows, torch.ones(4, 32))]
     reports = [*more, *unsound]
     usual = [said_by(report) for report in reports]
 
