@@ -7,7 +7,6 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from initfast.diagnosis.trends import LEAST_POINTS
-from initfast.stats.fingerprint import fingerprint as fingerprint
 from initfast.stats.layer import Layer
 
 
