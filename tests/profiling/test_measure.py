@@ -10,7 +10,9 @@ from initfast.profiling.profile import profile
 
 
 @pytest.mark.parametrize(
-    "given", [(), "attention", ["histograms"], MEASURES, set(MEASURES)], ids=str
+    "given",
+    [(), "attention", ["histograms"], MEASURES, set(MEASURES)],
+    ids=["none", "one", "list", "all", "set"],
 )
 def test_what_it_takes_is_kept_as_a_frozen_set(given):
     kept = ProfileArguments(nn.Identity(), 0, measure=given).measure
@@ -49,7 +51,9 @@ class Net(nn.Module):
         return self.head(self.block(self.embedding(tokens)))
 
 
-@pytest.mark.parametrize("options", [{}, {"loss": lambda y: y.square().sum()}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{}, {"loss": lambda y: y.square().sum()}], ids=["alone", "with a loss"]
+)
 @pytest.mark.parametrize("stops", [False, True])
 def test_all_else_stays_as_it_is(options, stops):
     net, x = Net(), torch.randint(11, (2, 5))

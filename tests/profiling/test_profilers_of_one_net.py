@@ -37,7 +37,7 @@ def call(net, way, x):
 
 
 @pytest.mark.parametrize("way", ["net", "method"])
-@pytest.mark.parametrize("every", itertools.product([1, 2, 3], [1, 2]))
+@pytest.mark.parametrize("every", list(itertools.product([1, 2, 3], [1, 2])))
 def test_each_sees_every_call_as_if_it_were_alone(way, every):
     net = Net()
     alone = []
@@ -56,7 +56,7 @@ def test_each_sees_every_call_as_if_it_were_alone(way, every):
 
 
 @pytest.mark.parametrize("way", ["net", "method"])
-@pytest.mark.parametrize("order", itertools.permutations(range(3)))
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
 def test_they_may_end_in_any_order(way, order):
     net, x = Net(), batches()[0]
     before = dict(vars(net))
