@@ -22,6 +22,7 @@ from initfast.interception.undisturbed import run_undisturbed
 from initfast.nets.activation_calls import NO_ACTIVATION, Call
 from initfast.ops.dispatch import fits
 from initfast.recording.linear_act_chain import ChainLayer
+from initfast.recording.streams import on_stream, stream_of
 from initfast.torch_state import grad_enabled
 
 _make_wrapper = Tensor._make_wrapper_subclass
@@ -62,9 +63,12 @@ class LinearCall:
         small: whether its activation may wait, too, for the layers that follow; a chain with a
             graph may be as long as it likes, but a card is not kept waiting.
         has_graph: whether gradients flow through it.
+        stream: the CUDA stream that it was asked for on; None elsewhere.
     """
 
-    __slots__ = ("bias", "count", "has_graph", "kind", "name", "shape", "small", "weight", "x")
+    __slots__ = (
+        *("bias", "count", "has_graph", "kind", "name", "shape", "small", "stream", "weight", "x"),
+    )
 
     def __init__(
         self,
@@ -87,6 +91,7 @@ class LinearCall:
         self.count = count
         self.small = small
         self.has_graph = has_graph
+        self.stream = stream_of(kind.device)
 
     @classmethod
     def of(
@@ -103,6 +108,10 @@ class LinearCall:
         graph = grad_enabled() and needs_grad
         small = kind.device.type == "cpu" and (graph or count * n_out * n_in < MULTIPLY_ADDS)
         return cls(x, weight, bias, name, kind, (*leading, n_out), count, small, graph)
+
+    def on_its_stream(self) -> AbstractContextManager[None]:
+        """What follows runs on the stream that the call was made on."""
+        return on_stream(self.kind.device, self.stream)
 
     @classmethod
     def after(cls, link: Link, weight: Tensor, bias: Tensor | None, name: str) -> LinearCall | None:
@@ -185,6 +194,7 @@ class Link:
         """Whether nobody but the link after it can ever ask for the result."""
         return (
             after.linear.x is self
+            and after.linear.stream == self.linear.stream
             and self.readers == 1
             and self.tensor() is None
             and (self.reader is None or self.reader() is None)

@@ -35,6 +35,7 @@ from initfast.ops.dispatch import LINEAR_ACT
 from initfast.recording.events import Source
 from initfast.recording.recorder import Recorder
 from initfast.recording.stop_at_nonfinite import NonFinite
+from initfast.recording.streams import on_stream, stream_of
 from initfast.torch_state import grad_enabled, torchs_linear
 
 
@@ -54,7 +55,7 @@ class Queue:
         # What nothing has used yet, by id, kept alive by its entry: the results of linear layers
         # that have not run; what has its values and is not measured.
         self._linears: dict[int, tuple[DeferredTensor, Link]] = {}
-        self._made: dict[int, tuple[Tensor, Source, Any]] = {}
+        self._made: dict[int, tuple[Tensor, Source, Any, int | None]] = {}
         # Linear layers and their activations that have not run, in order.
         self._chain_links: list[Link] = []
         self._also: dict[int, list[str]] = {}  # whose output a waiting result is too
@@ -83,7 +84,7 @@ class Queue:
 
         What waited before it was made has been recorded. The kernels are those that take it.
         """
-        self._made[id(y)] = (y, source, kernels)
+        self._made[id(y)] = (y, source, kernels, stream_of(y.device))
         self._unit_dims[y.dim()] = source.unit_dim
 
     def activated(
@@ -102,8 +103,10 @@ class Queue:
         with self.lock:
             if (entry := self._linears.get(id(z))) is None or not takes(entry[1].linear.has_graph):
                 return None
-            del self._linears[id(z)]
             link = entry[1]
+            if link.linear.stream != stream_of(link.linear.kind.device):
+                return None
+            del self._linears[id(z)]
             if not call.in_place:
                 self._consumed.append(link.tensor)
                 waits = link.linear.small and not (self._recorder.stops or grad_enabled())
@@ -182,8 +185,9 @@ class Queue:
         elif self._made:
             with self.lock:
                 made, self._made = self._made, {}
-                for z, source, kernels in made.values():
-                    self._recorder.output(source, z, kernels)
+                for z, source, kernels, stream in made.values():
+                    with on_stream(z.device, stream):
+                        self._recorder.output(source, z, kernels)
                     if self._also:
                         self.named(z, z)
 
@@ -235,13 +239,15 @@ class Queue:
         link, waits = z.link, self._linears.pop(id(z), None) is not None
         if waits or self._chain_links:
             self.record()
-        if not waits:
-            return self._value(link) if z.value is None else z.value
-        if link.linear.has_graph:
-            y = self._value(link)
-            self._recorder.output(self._source(link), y)
-        else:
-            y = self._recorder.linear_act(self._input(link), link.linear.kind.kernels, link.layer())
+        with link.linear.on_its_stream():
+            if not waits:
+                return self._value(link) if z.value is None else z.value
+            if link.linear.has_graph:
+                y = self._value(link)
+                self._recorder.output(self._source(link), y)
+            else:
+                kernels = link.linear.kind.kernels
+                y = self._recorder.linear_act(self._input(link), kernels, link.layer())
         self.named(z, y)
         return y
 
@@ -274,19 +280,23 @@ class Queue:
             pre = link.pre() if link.linear.has_graph else None
             if pre is None and end < len(links) and link.feeds_only(links[end]):
                 continue
-            chain = links[start:end]
-            x, kernels = self._input(chain[0]), chain[0].linear.kind.kernels
-            layers = [pair.layer() for pair in chain]
-            if pre is not None:  # a chain of its own: what feeds it feeds the pre-activation too
-                link.value = run_with_graph(self._pair_by_torch, link, pre)
-            elif chain[0].linear.has_graph:
-                recorder = self._recorder
-                link.value = run_with_graph(recorder.linear_act_with_graph, x, kernels, layers)
-            else:
-                link.value = self._recorder.linear_act_chain(x, kernels, layers)
-            if (y := link.tensor()) is not None:
-                y.settle(link.value)
+            with link.linear.on_its_stream():
+                self._run_chain(links[start:end], pre)
             start = end
+
+    def _run_chain(self, chain: Sequence[Link], pre: DeferredTensor | None) -> None:
+        """Links that feed but each other; the pre-activation of the last if somebody has it."""
+        x, kernels, link = self._input(chain[0]), chain[0].linear.kind.kernels, chain[-1]
+        layers = [pair.layer() for pair in chain]
+        if pre is not None:  # a chain of its own: what feeds it feeds the pre-activation too
+            link.value = run_with_graph(self._pair_by_torch, link, pre)
+        elif chain[0].linear.has_graph:
+            recorder = self._recorder
+            link.value = run_with_graph(recorder.linear_act_with_graph, x, kernels, layers)
+        else:
+            link.value = self._recorder.linear_act_chain(x, kernels, layers)
+        if (y := link.tensor()) is not None:
+            y.settle(link.value)
 
     def _pair_by_torch(self, link: Link, pre: DeferredTensor) -> Tensor:
         """The result of a pair with a graph in which its pre-activation has its place."""

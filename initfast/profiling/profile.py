@@ -32,6 +32,7 @@ from initfast.profiling.progress import Progress, shown_progress
 from initfast.profiling.restore import put_back_later
 from initfast.recording.gradients import Gradients
 from initfast.recording.stop_at_nonfinite import NonFinite
+from initfast.recording.streams import CAPTURED, is_captured
 from initfast.report.report import Report
 from initfast.undo_log import UndoLog, with_undo_log
 
@@ -151,6 +152,9 @@ def profile(
         True
     """
     arguments = ProfileArguments(**locals())  # all of them, under their names
+    if is_captured():
+        call_on(net, x)
+        return Report([], notes=[CAPTURED])
     shown = shown_progress() if arguments.progress is None else None
     if shown is None:
         return _report(arguments)

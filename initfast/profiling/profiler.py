@@ -27,6 +27,7 @@ from initfast.profiling.forward import MeasuredForward
 from initfast.profiling.profiled_calls import MethodCall, NetCall, ProfiledCall
 from initfast.profiling.updates import Updates
 from initfast.recording.gradients import Gradients
+from initfast.recording.streams import CAPTURED, is_captured
 from initfast.report.report import Report
 from initfast.undo_log import UndoLog, with_undo_log
 
@@ -108,6 +109,7 @@ class Profiler:
         self._earlier: Report | None = None  # of the calls before the last window's end
         self._window: Report | None = None  # of those since, but for the recent ones
         self._was_entered = False
+        self._was_captured = False
         self._recent: deque[_MeasuredCall] = deque()  # their backwards may still come
         self._first_bad = FirstBadCall()
         self._updates = Updates(self._net)
@@ -202,6 +204,7 @@ class Profiler:
         else:
             report = Report([], root=self._root)
             notes = [NO_CALL if self.calls else NEVER_CALLED if self._was_entered else NO_WITH]
+        notes += [CAPTURED] if self._was_captured else []
         whole = report.replaced(notes=[*report.notes, *notes])
         whole.outcome = replace(whole.outcome, updates=self._updates.found())
         return whole
@@ -219,6 +222,9 @@ class Profiler:
         if within or profiling() or torch.compiler.is_compiling() or runs_for_shapes():
             return ours.as_before(args, kwargs)
         self.calls += 1
+        if is_captured():
+            self._was_captured = True
+            return ours.as_before(args, kwargs)
         if (self.calls - 1) % self._arguments.every:
             self._unmeasured.add(get_ident())
             try:

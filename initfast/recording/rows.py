@@ -21,6 +21,7 @@ from torch import Tensor
 from initfast.ops.checks import DTYPES
 from initfast.ops.dispatch import MEASURE, MOMENTS
 from initfast.ops.reference_moments import COLUMNS
+from initfast.recording.streams import stream_of, wait_for
 
 _BYTES = 8 * COLUMNS
 _FIRST = 1 << 10  # rows that there is room for at first
@@ -46,6 +47,7 @@ class Rows:
         self._masks: list[tuple[bytes | Tensor, Sequence[int] | None, int]] = []
         self._mask_count = 0
         self._numbers: list[float | Tensor] = []
+        self._streams: set[tuple[torch.device, int]] = set()  # that rows were measured on
 
     def measure(self, t: Tensor, kernels: Any) -> int:
         """Measure a tensor that these kernels take and that has its memory; its row's address."""
@@ -79,6 +81,8 @@ class Rows:
         """Keep a tensor of that many rows at an address that was reserved for them."""
         if not rows.is_cpu:
             self._elsewhere[address] = rows
+            if (stream := stream_of(rows.device)) is not None:
+                self._streams.add((rows.device, stream))
             return
         with self._lock:
             self._host[address : address + count] = rows.numpy().reshape(count, COLUMNS)
@@ -131,7 +135,8 @@ class Rows:
         by_device: dict[torch.device, list[tuple[Tensor, Put]]] = {}
         for t, put in self._kept_elsewhere(copies):
             by_device.setdefault(t.device, []).append((t.view(torch.uint8), put))
-        for found in by_device.values():
+        for device, found in by_device.items():
+            wait_for(device, [stream for where, stream in self._streams if where == device])
             data, begin = torch.cat([t for t, _ in found]).cpu().numpy(), 0
             for t, put in found:
                 put(data[begin : begin + t.numel()])

@@ -140,3 +140,54 @@ def test_compute_sanitizer_finds_nothing(tool):
         [*command, sys.executable, "-c", SANITIZED], capture_output=True, text=True, timeout=600
     )
     assert result.returncode == 0, result.stdout + result.stderr
+
+
+class OnTwoStreams(nn.Module):
+    """Something slow on a stream of its own, beside something else on the current one."""
+
+    def __init__(self, slow):
+        super().__init__()
+        self.slow, self.beside = slow, nn.LayerNorm(64)
+
+    def forward(self, x):
+        side, current = torch.cuda.Stream(), torch.cuda.current_stream()
+        side.wait_stream(current)
+        with torch.cuda.stream(side):
+            torch.cuda._sleep(20_000_000)
+            y = self.slow(x)
+        z = self.beside(x)
+        current.wait_stream(side)
+        y.record_stream(current)
+        return torch.tanh(y) + z
+
+
+class OnOneStream(OnTwoStreams):
+    def forward(self, x):
+        return torch.tanh(self.slow(x)) + self.beside(x)
+
+
+@pytest.mark.parametrize("slow", [nn.Linear(64, 64), nn.LayerNorm(64), deep(2)], ids=str)
+@pytest.mark.parametrize("with_loss", [False, True])
+def test_values_of_two_streams_are_measured_after_they_were_made(slow, with_loss):
+    options = {"loss": loss} if with_loss else {}
+    net, x = OnTwoStreams(slow).cuda(), torch.randn(512, 64).cuda()
+    expected = initfast.profile(OnOneStream(slow).cpu(), x.cpu(), **options)
+    net.cuda()
+    for _ in range(3):
+        report = initfast.profile(net, x, **options)
+        assert {layer.name: layer.std for layer in report} == pytest.approx(
+            {layer.name: layer.std for layer in expected}, rel=1e-3
+        )
+
+
+def test_a_graphs_capture_goes_on_and_nothing_is_measured():
+    net, x = deep(2).cuda(), torch.randn(16, 64).cuda()
+    with torch.no_grad():
+        expected, graph = net(x), torch.cuda.CUDAGraph()
+        with initfast.Profiler(net) as profiler, torch.cuda.graph(graph):
+            y = net(x)
+            report = initfast.profile(net, x)
+    graph.replay()
+    torch.testing.assert_close(y, expected)
+    for found in (report, profiler.report()):
+        assert len(found) == 0 and any("CUDA graph" in note for note in found.notes)
