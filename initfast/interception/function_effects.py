@@ -34,7 +34,7 @@ HARMLESS = (
     | {getattr(Tensor, n).__get__ for n in ("_version", "is_leaf")}
     | _functions(
         "abs add all allclose amax amin any argmax bmm cat div eq equal ge gt isfinite isinf isnan "
-        "item le lt matmul max mean median min mm mul ne norm softmax square stack std "
+        "is_inference item le lt matmul max mean median min mm mul ne norm softmax square stack std "
         "std_mean sub sum tolist var __add__ __bool__ __eq__ __float__ __ge__ __gt__ __le__ __lt__ "
         "__matmul__ __mul__ __radd__ __rmul__ __rsub__ __sub__ __truediv__"
     )

@@ -169,7 +169,7 @@ class MeasuredForward:
     def _facts_now(self) -> dict[str, Facts]:
         """What of each module but its weight decides the scale of its output, as it is now."""
         found, measure = {}, self._recorder.vectors
-        with torch._C.DisableTorchFunctionSubclass():
+        with torch._C.DisableTorchFunction():
             for name, module in zip(self.names.paths(), self.names.modules, strict=True):
                 if type(module) in WITHOUT_EITHER:
                     continue
