@@ -33,10 +33,10 @@ HARMLESS = (
     METADATA
     | {getattr(Tensor, n).__get__ for n in ("_version", "is_leaf")}
     | _functions(
-        "abs add all allclose amax amin any argmax bmm cat div eq equal ge gt isfinite isinf isnan "
-        "is_inference item le lt matmul max mean median min mm mul ne norm softmax square stack std "
-        "std_mean sub sum tolist var __add__ __bool__ __eq__ __float__ __ge__ __gt__ __le__ __lt__ "
-        "__matmul__ __mul__ __radd__ __rmul__ __rsub__ __sub__ __truediv__"
+        "abs add all allclose amax amin any argmax bmm cat div eq equal ge gt is_inference "
+        "isfinite isinf isnan item le lt matmul max mean median min mm mul ne norm softmax square "
+        "stack std std_mean sub sum tolist var __add__ __bool__ __eq__ __float__ __ge__ __gt__ "
+        "__le__ __lt__ __matmul__ __mul__ __radd__ __rmul__ __rsub__ __sub__ __truediv__"
     )
 )
 """The usual functions that neither write to a tensor nor lend its memory."""
