@@ -46,14 +46,6 @@ __device__ __forceinline__ void narrow(double x, double& to) { to = x; }
 __device__ __forceinline__ void narrow(float x, BFloat16& to) { to = to_bfloat16(x); }
 __device__ __forceinline__ void narrow(float x, Float16& to) { to = to_float16(x); }
 
-// x as the dtype stores it: what is measured is what is stored.
-template <class S>
-__device__ __forceinline__ S rounded(S x, Dtype dtype) {
-  if (dtype == Dtype::kBFloat16) return S(to_float(to_bfloat16(float(x))));
-  if (dtype == Dtype::kFloat16) return S(to_float(to_float16(float(x))));
-  return x;
-}
-
 // ---- vectors ----
 
 template <class T>

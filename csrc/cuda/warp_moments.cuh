@@ -1,9 +1,9 @@
 // The moments of what a kernel holds in registers, run by run, and their way to global memory.
 //
-// A run is what a warp holds at one time: N numbers in each lane. Its scale and centre are those of
-// the whole run, by shuffles, and so are the sums of the powers of its deviations, which one lane then
-// remembers, still in the kernel's own precision. The centre is the mean of the run before, and where
-// that proves to lie too far away, the run's own. Extremes and counts each lane keeps of its own
+// A run is what a warp holds at one time: N numbers in each lane. Its scale is that of the largest
+// magnitude in the warp, and the sums of the powers of its deviations are the warp's, by shuffles; one
+// lane then remembers them, still in the kernel's own precision. The centre is the mean of the last
+// whole and finite run since the lanes were merged, and where that proves to lie too far away, the run's own. Extremes and counts each lane keeps of its own
 // numbers. When all lanes remember a run, or at the end, the warp turns what they have into float64
 // Moments and merges those. So float64 arithmetic, which many cards have little of, happens once in
 // 32 runs. Warps, then blocks, are merged in their order.
@@ -112,8 +112,10 @@ class LaneMoments {
 #pragma unroll 1
     for (bool own = false;; own = true) {
       sum_deviations<Values::kFinite>(x, scale, centre, sums);
-      // Nearer to the mean than a quarter of the standard deviation, hardly a bit is lost.
-      if (own || sums[0] * sums[0] <= sums[1] * (kCount / 16)) break;
+      // Nearer to the mean than a quarter of the standard deviation, hardly a bit is lost. Of a mean far
+      // beyond this run's numbers all sums overflow.
+      const bool is_near = sums[0] * sums[0] <= sums[1] * (kCount / 16) && is_finite(sums[3]);
+      if (own || is_near) break;
       S sum = S(0);
 #pragma unroll
       for (int i = 0; i < N; ++i) sum += x[i] * scale;

@@ -181,6 +181,8 @@ INITFAST_INLINE double power_of_two_scale(double magnitude) {
 }
 
 // The mean and the central moments of n numbers from the sums of their scaled deviations' powers.
+// Rounding can carry m2 below zero by an ulp of what cancelled, or m4 below m2^2 / n, which Cauchy and
+// Schwarz give.
 INITFAST_INLINE void set_central_moments(Moments& m, double n, double scale, double centre,
                                          const Deviation<double, Values::kFinite>& sums) {
   const double unscaled = 1 / scale;  // exact, as the scale is a power of two
@@ -198,8 +200,7 @@ INITFAST_INLINE void set_central_moments(Moments& m, double n, double scale, dou
   m.m4 = (m4 < least ? least : m4) * unscaled * unscaled * unscaled * unscaled;
 }
 
-// Rounding can carry the mean past the extremes, m2 below zero by an ulp of what cancelled, or m4 below
-// m2^2 / n, which Cauchy and Schwarz give; numbers that are all the same deviate by nothing.
+// Rounding can carry the mean past the extremes; numbers that are all the same deviate by nothing.
 INITFAST_INLINE void keep_within_extremes(Moments& m) {
   if (m.count == m.nonfinite) return;
   m.mean = m.mean < m.min ? m.min : m.mean > m.max ? m.max : m.mean;

@@ -158,7 +158,6 @@ INITFAST_INLINE V max(V x, V bound) {
   return select(x < bound, bound, x);
 }
 
-
 // The smaller and the larger; where x is NaN, the other.
 template <class V>
 INITFAST_INLINE V lesser(V x, V than) {
@@ -169,7 +168,7 @@ INITFAST_INLINE V greater(V x, V than) {
   return select(x > than, x, than);
 }
 
-// a / b where b is between 2^-126 and 2^126, or infinite.
+// a / b where b is at least 2^-126; where b is above 2^126 the quotient may be 0.
 template <class V>
 INITFAST_INLINE V quotient(V a, V b) {
   return a / b;

@@ -27,9 +27,11 @@ def on_stream(device: torch.device, handle: int | None) -> AbstractContextManage
 @contextmanager
 def _on_other(device: torch.device, handle: int) -> Iterator[None]:
     current, other = torch.cuda.current_stream(device), _stream(device, handle)
-    with torch.cuda.stream(other):
-        yield
-    current.wait_stream(other)
+    try:
+        with torch.cuda.stream(other):
+            yield
+    finally:
+        current.wait_stream(other)
 
 
 def wait_for(device: torch.device, handles: Iterable[int]) -> None:

@@ -187,6 +187,3 @@ void mma_m16n8k16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2],
 inline int __ffs(int bits) { return __builtin_ffs(bits); }
 inline int __popc(unsigned bits) { return __builtin_popcount(bits); }
 inline unsigned __umulhi(unsigned a, unsigned b) { return unsigned(uint64_t(a) * b >> 32); }
-inline unsigned __funnelshift_r(unsigned low, unsigned high, unsigned bits) {
-  return unsigned((uint64_t(high) << 32 | low) >> (bits & 31));
-}

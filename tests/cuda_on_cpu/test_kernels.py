@@ -64,6 +64,18 @@ def test_moments_where_a_plain_sum_overflows(device):
     checks.check_moments(device, x, "float32")
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("factor", [0.0, 1e-37, 1e-20, 1e-9, 1.0, 1e9, 1e20])
+@pytest.mark.parametrize("first", [0, 4])
+def test_moments_where_a_warps_runs_are_of_different_scales(device, first, factor, dtype):
+    """Each warp measures 16 runs of the weight, the mean of one the centre of the next."""
+    weight = checks.numbers(32 * 2048, 3, 0.1, 0.05).reshape(32, 2048)
+    weight[np.arange(32) % 8 // 4 * 4 == first] *= factor
+    weight = harness.rounded(weight, dtype)
+    moments = device.linear_act(np.ones((1, 2048)), weight, None, "identity", (0.0, 0.0), dtype)[2]
+    checks.check_row(moments[2], weight.ravel())
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_moments_of_strided_tensors(device, dtype):
     base = checks.numbers(24 * 40 * 9, 4).reshape(24, 40, 9)
