@@ -134,6 +134,8 @@ def shard_of(tensor: Tensor, place: Place | None = None) -> Shard:
 
 def _placed(tensor: Tensor, place: Place) -> Shard:
     """The slice that a place says a plain tensor is."""
+    if not isinstance(place, Place):
+        raise ArgumentError(f"place is {place!r}; expected an initfast.init.Place")
     shape, (wanted, offset, strides) = tuple(tensor.shape), place
     whole = tuple(map(operator.index, wanted))
     rows = _row_strides(whole)

@@ -10,9 +10,10 @@ Three things wait, each for as long as nobody can tell:
   moments of both in one read. Anything else that runs next has it measured first.
 
 What waits is computed before anything that might change the memory it depends on. A pre-activation
-that is used again is computed again, and not recorded again. On a card it runs on the stream that it was
-asked for on, and the stream that uses it first waits for it. Where gradients flow a pair that runs
-while somebody has its pre-activation runs by torch's functions: it is in the graph between them.
+that is used again is computed again, and not recorded again. On a card it runs on the stream that
+it was asked for on, and the stream that uses it first waits for it. Where gradients flow a pair
+that runs while somebody has its pre-activation runs by torch's functions: it is in the graph
+between them.
 """
 
 from __future__ import annotations

@@ -42,6 +42,7 @@ from initfast.recording.gradients import Gradients
 from initfast.recording.layers import Facts
 from initfast.recording.recorder import Recorder
 from initfast.recording.sharded_recorder import ShardedRecorder
+from initfast.recording.stop_at_nonfinite import NonFinite
 from initfast.report.report import Report
 from initfast.report.run_facts import RunFacts, run_facts
 from initfast.stats.outcome import CrossEntropy, RunOutcome
@@ -127,6 +128,9 @@ class MeasuredForward:
         except Exception:
             with suppress(Exception):  # a card that has failed
                 self._recorder.finish()  # what the error may have come from
+            raise
+        except NonFinite:  # where the profile is to stop
+            self._facts = self._facts_now()
             raise
         except BaseException:  # may have come as the function mode saw the net leave its no_grad()
             torch._C._set_grad_enabled(with_gradients)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import update_wrapper
 from threading import Lock
 from types import MethodType
 from typing import Any, Protocol
@@ -74,6 +75,7 @@ class MethodCall:
         self._name = method.__name__
         self._before: Any = None  # what stood there; the method of the class where None
         self._profiled: Profiled | None = profiled
+        update_wrapper(self, method)  # whoever asks for its arguments looks through it
 
     @property
     def __self__(self) -> Any:

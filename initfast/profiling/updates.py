@@ -15,8 +15,8 @@ from initfast.stats.outcome import Update
 class Updates:
     """Measures the updates of a net's parameters by what they were and what they are.
 
-    Between `before` and `after` the parameters with a gradient are kept twice: an update is what
-    the optimiser did, with its momentum and its decay, and not what a learning rate says.
+    Between `before` and `after` the parameters are kept twice: an update is what the optimiser did,
+    with its momentum and its decay, and not what a learning rate says.
 
     Args:
         net: whose parameters an optimiser changes.
@@ -37,13 +37,14 @@ class Updates:
         if optimizer is None:
             return lambda: None
 
-        def begin(*_: Any) -> None:
-            if self.is_due:
+        def begin(_: Any, args: Any, kwargs: Any) -> None:
+            if self.is_due or args or kwargs:  # a closure calls the net within the step
                 self.before()
 
         def end(*_: Any) -> None:
-            if self.awaited:
+            if self.awaited and self.is_due:
                 self.after()
+            self._weights = {}
             self.is_due = False
 
         hooks = optimizer.register_step_pre_hook(begin), optimizer.register_step_post_hook(end)
@@ -61,22 +62,22 @@ class Updates:
 
     @torch.no_grad()
     def before(self) -> None:
-        """When all gradients are there, just before the step."""
-        self._weights, self._gradients = {}, {}
-        for name, parameter in self._net.named_parameters():
-            if parameter.requires_grad and parameter.grad is not None:
-                self._weights[name] = parameter.detach().clone()
-                self._gradients[name] = _rms(parameter.grad)
+        """Just before the step."""
+        self._weights = {
+            name: parameter.detach().clone()
+            for name, parameter in self._net.named_parameters()
+            if parameter.requires_grad
+        }
 
     @torch.no_grad()
     def after(self) -> None:
-        """Just after the step; what was kept is dropped."""
-        now = dict(self._net.named_parameters())
+        """Just after the step, while its gradients are there; what was kept is dropped."""
         weights, self._weights = self._weights, {}
-        self._changes = {
-            name: _rms(now[name].detach() - weight) / _rms(weight)
-            for name, weight in weights.items()
-        }
+        self._gradients, self._changes = {}, {}
+        for name, parameter in self._net.named_parameters():
+            if name in weights and parameter.grad is not None:
+                self._gradients[name] = _rms(parameter.grad)
+                self._changes[name] = _rms(parameter.detach() - weights[name]) / _rms(weights[name])
 
     def found(self) -> dict[str, Update]:
         """Those of the last step, by the parameters' names, copied from their device at once."""
@@ -87,4 +88,5 @@ class Updates:
 
 def _rms(values: Tensor) -> Tensor:
     dense = values.to_dense() if values.is_sparse else values
+    dense = dense.abs() if dense.is_complex() else dense
     return dense.double().square().mean().sqrt()

@@ -83,7 +83,7 @@ def _activation(layer: Layer) -> Iterator[str]:
     name = layer.op.rpartition(" + ")[2]
     if name not in ACTIVATIONS or name == "identity" or layer.pre is None or not layer.pre.finite:
         return
-    width = layer.shape[-1] if layer.shape else 1
+    width = layer.units or (layer.shape[-1] if layer.shape else 1)
     yield f"What {name} makes of it"
     function, q = _function(layer, name), layer.pre.rms**2
     if q > 0:
@@ -93,7 +93,8 @@ def _activation(layer: Layer) -> Iterator[str]:
                 f"Measured: {layer.post.rms**2:.4g}, the E x^2 of the next layer."
             ]
         )
-    yield from bullets(activation_steps(name, width))
+    own = None if function == name else function
+    yield from bullets(activation_steps(name, width, own))
 
 
 def _function(layer: Layer, name: str) -> str | Callable[[Tensor], Tensor]:
@@ -102,7 +103,12 @@ def _function(layer: Layer, name: str) -> str | Callable[[Tensor], Tensor]:
     alpha, beta = layer.alpha, layer.beta
     if alpha is None or beta is None or (alpha, beta) == known.defaults:
         return name
-    return lambda z: known.value(z, alpha, beta)
+
+    def function(z: Tensor) -> Tensor:
+        return known.value(z, alpha, beta)
+
+    function.__name__ = name
+    return function
 
 
 def _way_back(layer: Layer) -> Iterator[str]:
@@ -112,11 +118,14 @@ def _way_back(layer: Layer) -> Iterator[str]:
         return
     act = layer.pre is not None and name in ACTIVATIONS and layer.pre.rms > 0
     squared_slope = chi(_function(layer, name), layer.pre.rms**2, 1.0) if act and layer.pre else 1.0
-    factor = weight.fan_out * weight.moments.var * squared_slope
+    x = layer.input  # of a linear layer the quotient of the sizes is that of the fans
+    sums = weight.fan_in * layer.post.count / x.count if x and x.count else weight.fan_out
+    reached = f"{sums:.4g}"
+    factor = sums * weight.moments.var * squared_slope
     yield "What a gradient becomes on its way back"
     steps = [
-        f"Each input reaches {weight.fan_out} outputs, so the gradient's square is multiplied by "
-        f"fan_out Var(w) E f'(y)^2 = {weight.fan_out} * {weight.moments.var:.4g} * "
+        f"Each input reaches {reached} outputs, so the gradient's square is multiplied by "
+        f"fan_out Var(w) E f'(y)^2 = {reached} * {weight.moments.var:.4g} * "
         f"{squared_slope:.4g} = {factor:.4g}, its rms by {math.sqrt(factor):.4g}."
     ]
     if grad is not None and grad.finite:

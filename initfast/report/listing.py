@@ -82,7 +82,9 @@ def listed(layers: Sequence[Layer]) -> tuple[tuple[Layer, ...], dict[Key, Tensor
     for key, layer in zip(keys_of(layers), layers, strict=True):
         measured = tuple((each.kind, each.name) for each in tensors_of(layer))
         found[key] = Tensors(measured, units_of(layer)[1] if has_units(layer) else None)
-        bare.append(replace(with_moments(layer, dict.fromkeys(measured, _NONE)), live=None))
+        known = with_moments(layer, dict.fromkeys(measured, _NONE))
+        # Of what is not merged, a process's own would pass for that of all.
+        bare.append(replace(known, live=None, attention=None, histogram=None))
     return tuple(bare), found
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 import torch
 
 from initfast.ops.activations import ACTIVATIONS
+from initfast.theory.elementwise import Activation
 from initfast.theory.fixed_points import fixed_point
 from initfast.theory.gains import gain
 from initfast.theory.mean_field import chi, q_slope, variance_map
@@ -71,7 +72,7 @@ def scale_steps(fan_in: int, variance: float, square: float = 1.0, bias: float =
     ]
 
 
-def activation_steps(name: str, width: int = 256) -> list[str]:
+def activation_steps(name: str, width: int = 256, function: Activation | None = None) -> list[str]:
     """What an activation takes, which gain makes up for it, and whether that holds the scale.
 
     That the gain keeps a variance of 1 does not say that it holds it. Of GELU, SiLU, Mish,
@@ -82,6 +83,7 @@ def activation_steps(name: str, width: int = 256) -> list[str]:
     Args:
         name: in ``initfast.ops.activations.ACTIVATIONS``.
         width: of the layers, for how many of them the scale holds.
+        function: the activation where its parameters are not torch's defaults.
 
     Returns:
         A sentence or two a step.
@@ -93,15 +95,16 @@ def activation_steps(name: str, width: int = 256) -> list[str]:
         >>> activation_steps("relu")[2]
         'Every q is kept: the slope of the variance map is 1. Chance moves q, nothing more.'
     """
-    factor, square = gain(name), variance_map(name, 1.0, 1.0)
+    f = name if function is None else function
+    factor, square = gain(f), variance_map(f, 1.0, 1.0)
     return [
         f"Where y is standard normal, E {name}(y)^2 = {square:.10g}: E x^2 of the next layer.",
         f"The gain 1 / sqrt({square:.6g}) = {factor:.10g} on the std of the weights makes up for "
         f"it: with Var(w) = {factor**2:.6g} / fan_in the next layer has q = Var(y) = 1 again.",
-        *_torchs_gain(name, factor),
-        *_stability(name, factor, width),
-        _gradient(name),
-        *(_critical(name, sigma_b) for sigma_b in (0.0, 0.1)),
+        *(_torchs_gain(name, factor) if function is None else ()),
+        *_stability(f, factor, width),
+        _gradient(f),
+        *(_critical(f, sigma_b) for sigma_b in (0.0, 0.1)),
     ]
 
 
@@ -115,8 +118,8 @@ def _torchs_gain(name: str, factor: float) -> list[str]:
     return [f"torch's table has the gain {torchs:.6g}, a factor that has worked."]
 
 
-def _stability(name: str, factor: float, width: int) -> list[str]:
-    point = fixed_point(name, factor, 0.0)
+def _stability(f: Activation, factor: float, width: int) -> list[str]:
+    point = fixed_point(f, factor, 0.0)
     if point.stability == "neutral":
         return [
             "Every q is kept: the slope of the variance map is 1. Chance moves q, nothing more."
@@ -130,13 +133,13 @@ def _stability(name: str, factor: float, width: int) -> list[str]:
         f"That does not hold: a deviation of q from 1 is multiplied by {point.q_slope:.4g}, the "
         f"slope of the variance map, at each layer, and chance makes one: {width} wide, q holds "
         f"for about {point.layers_held(width):.0f} layers.",
-        *_stable_choice(name),
+        *_stable_choice(f),
     ]
 
 
-def _stable_choice(name: str) -> list[str]:
+def _stable_choice(f: Activation) -> list[str]:
     try:
-        point = half_stable(name)
+        point = half_stable(f)
     except NoSuchPoint as error:
         return [f"{error}."]
     return [
@@ -146,8 +149,8 @@ def _stable_choice(name: str) -> list[str]:
     ]
 
 
-def _gradient(name: str) -> str:
-    factor = chi(name)
+def _gradient(f: Activation) -> str:
+    factor = chi(f)
     way = "keeps its size" if abs(factor - 1) < 1e-9 else "grows" if factor > 1 else "falls"
     return (
         f"On the way back a gradient {way}: its square is multiplied by chi = fan_in Var(w) E f'^2"
@@ -155,10 +158,10 @@ def _gradient(name: str) -> str:
     )
 
 
-def _critical(name: str, sigma_b: float) -> str:
+def _critical(f: Activation, sigma_b: float) -> str:
     start = f"The edge of chaos, chi = 1 where q settles, with Var(b) = {sigma_b**2:.4g}: "
     try:
-        return f"{start}Var(w) = {critical(name, sigma_b) ** 2:.8g} / fan_in."
+        return f"{start}Var(w) = {critical(f, sigma_b) ** 2:.8g} / fan_in."
     except NoSuchPoint as error:
         return f"{start}there is none. {error}."
 

@@ -220,3 +220,8 @@ def test_axes_and_shards_by_themselves():
     assert axes_of("batch out in") is axes_of("batch out in")
     shard = shard_of(torch.empty(5, 7), Place(WHOLE, 35))
     assert shard.start == (5, 0) and shard.steps is None and shard.strides == (7, 1)
+
+
+def test_a_place_is_a_place():
+    with pytest.raises(ValueError, match=r"place is \(8, 4\); expected an initfast.init.Place"):
+        init.normal_(torch.empty(8, 4), place=(8, 4))

@@ -43,3 +43,42 @@ def test_a_step_of_several_calls_counts_once():
 def test_what_is_no_optimizer_is_refused():
     with pytest.raises(TypeError, match="optimizer is a float; expected a torch"):
         initfast.Profiler(nn.Linear(2, 2), optimizer=0.1)
+
+
+def rms(x):
+    return x.square().mean().sqrt()
+
+
+def test_a_closure_calls_the_net_within_the_step():
+    net = nn.Linear(8, 8)
+    optimizer, seen = torch.optim.SGD(net.parameters(), 0.1), []
+
+    def closure():
+        optimizer.zero_grad()
+        loss = net(torch.ones(4, 8)).square().sum()
+        loss.backward()
+        seen.append(rms(0.1 * net.weight.grad) / rms(net.weight.detach()))
+        return loss
+
+    with initfast.Profiler(net, optimizer=optimizer) as p:
+        optimizer.step(closure)
+    found = p.report().outcome.updates
+    assert found.keys() == {"weight", "bias"}
+    assert found["weight"].to_weight == pytest.approx(seen[0].item(), rel=1e-5)
+
+
+def test_complex_parameters_are_measured_by_their_magnitudes():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.turn = nn.Parameter(torch.tensor([3.0 + 4.0j]))
+
+        def forward(self, x):
+            return (x * self.turn).abs().sum()
+
+    net = Net()
+    optimizer = torch.optim.SGD(net.parameters(), 0.1)
+    with initfast.Profiler(net, optimizer=optimizer) as p:
+        net(torch.ones(2)).backward()
+        optimizer.step()
+    assert p.report().outcome.updates["turn"].to_weight == pytest.approx(0.2 / 5)

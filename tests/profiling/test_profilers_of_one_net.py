@@ -1,6 +1,7 @@
 """Several Profilers of one net, Profilers of methods, and Profilers that saw no call."""
 
 import copy
+import inspect
 import itertools
 import pickle
 
@@ -116,3 +117,10 @@ def test_one_that_saw_no_call_says_so():
 def test_what_is_no_net_is_refused(given):
     with pytest.raises(TypeError, match=r"Profiler: net is .*; expected"):
         initfast.Profiler(given)
+
+
+def test_who_asks_for_a_measured_methods_arguments_gets_them():
+    net = Net()
+    with initfast.Profiler(net.training_step):
+        assert list(inspect.signature(net.training_step).parameters) == ["x"]
+        assert inspect.unwrap(net.training_step).__name__ == "training_step"

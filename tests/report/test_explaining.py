@@ -71,3 +71,24 @@ def test_the_classic_curves_are_of_the_same_formula():
     assert linear_stds(256, 1.0, 100) == tuple(16.0**k for k in range(1, 101))
     assert steady().predicted == linear_stds(256, 1 / 256, 100) == (1.0,) * 100
     assert "the std of y is 16, that is 16 times" in scale_steps(256, 1.0)[-1]
+
+
+def test_an_activations_own_numbers_are_used():
+    net = nn.Sequential(nn.Linear(256, 256), nn.LeakyReLU(0.3))
+    said = initfast.profile(net, torch.randn(64, 256)).explain("0")
+    assert "1.35457" in said and "1.41414" not in said  # sqrt(2 / (1 + 0.3^2))
+
+
+def test_a_stride_divides_what_an_input_reaches():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(64, 64, 3, padding=1), nn.Conv2d(64, 64, 3, padding=1, stride=2))
+    report = initfast.profile(net, torch.randn(4, 64, 32, 32), backward="random")
+    said = report.explain("1")
+    assert "reaches 144 outputs" in said
+    expected = float(said.rpartition("theory expects ")[2].split()[0].rstrip("."))
+    assert report[0].grad.rms == pytest.approx(expected, rel=0.1)
+
+
+def test_the_width_of_an_image_is_its_channels():
+    net = nn.Sequential(nn.Conv2d(3, 16, 3), nn.GELU())
+    assert "16 wide" in initfast.profile(net, torch.randn(4, 3, 15, 15)).explain("0")
