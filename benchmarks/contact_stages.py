@@ -185,7 +185,8 @@ def products(
     """A layer in one operator, as torch has it, and measured by operators apart."""
     dtype = DTYPES[label]
     # Together larger than the second-level cache, which would hold one of them, or many.
-    ws = [contact.randn(units, units, dtype=dtype) / units**0.5 for _ in range(6)]
+    count = contact.size(max(6, 2**27 // (units * units * dtype.itemsize)), 6)
+    ws = [contact.randn(units, units, dtype=dtype) / units**0.5 for _ in range(count)]
     x = contact.randn(batch, units, dtype=dtype)
     name = f"{batch} x {units} x {units} {label}"
     for how, run in (
