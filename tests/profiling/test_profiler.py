@@ -266,7 +266,9 @@ def test_a_net_and_a_part_of_it_are_measured_at_once():
     with initfast.Profiler(model) as p, initfast.Profiler(model[2]) as q, torch.no_grad():
         model(x)
     assert p.calls == q.calls == 1
-    assert q.report()[0].post == p.report()["2"].post
+    whole, part = p.report()["2"], q.report()[0]
+    assert (whole.op, part.op) == ("linear + tanh", "linear")  # the activation is no part of it
+    assert part.post == whole.pre
 
 
 def test_what_cannot_be_profiled():
