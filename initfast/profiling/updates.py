@@ -38,7 +38,8 @@ class Updates:
             return lambda: None
 
         def begin(_: Any, args: Any, kwargs: Any) -> None:
-            if self.is_due or args or kwargs:  # a closure calls the net within the step
+            closures = (*args[1:], *kwargs.values())  # args: of the method, the optimiser first
+            if self.is_due or any(map(callable, closures)):  # which call the net within the step
                 self.before()
 
         def end(*_: Any) -> None:
@@ -63,20 +64,21 @@ class Updates:
     @torch.no_grad()
     def before(self) -> None:
         """Just before the step."""
-        self._weights = {
-            name: parameter.detach().clone()
-            for name, parameter in self._net.named_parameters()
-            if parameter.requires_grad
-        }
+        self._weights, self._gradients = {}, {}
+        for name, parameter in self._net.named_parameters():
+            if parameter.requires_grad:
+                self._weights[name] = parameter.detach().clone()
+                if parameter.grad is not None:
+                    self._gradients[name] = _rms(parameter.grad)
 
     @torch.no_grad()
     def after(self) -> None:
-        """Just after the step, while its gradients are there; what was kept is dropped."""
-        weights, self._weights = self._weights, {}
-        self._gradients, self._changes = {}, {}
+        """Just after the step; what was kept is dropped. A closure's gradients are there now."""
+        weights, self._weights, self._changes = self._weights, {}, {}
         for name, parameter in self._net.named_parameters():
             if name in weights and parameter.grad is not None:
                 self._gradients[name] = _rms(parameter.grad)
+            if name in weights and name in self._gradients:
                 self._changes[name] = _rms(parameter.detach() - weights[name]) / _rms(weights[name])
 
     def found(self) -> dict[str, Update]:
