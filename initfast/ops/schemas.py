@@ -7,7 +7,8 @@ Kernels come from the native library where it is loaded (CPU, CUDA) and from
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import wraps
 from typing import Any
 
 import torch
@@ -50,12 +51,24 @@ SCHEMAS = {
     "householder_q_": "(Tensor(a!) x) -> ()",
 }
 
+
+def _unseen(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function, of whose steps no function mode sees any: as of a kernel's."""
+
+    @wraps(function)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        with torch._C.DisableTorchFunction():
+            return function(*args, **kwargs)
+
+    return run
+
+
 definitions = torch.library.Library("initfast", "DEF")
 for _name, _schema in SCHEMAS.items():
     definitions.define(_name + _schema, tags=torch.Tag.pt2_compliant_tag)
     _homes = (reference, reference_sampling, reference_householder)
     _function = next(getattr(home, _name) for home in _homes if hasattr(home, _name))
-    definitions.impl(_name, _function, "CompositeExplicitAutograd")
+    definitions.impl(_name, _unseen(_function), "CompositeExplicitAutograd")
 if LIBRARY.backend == "reference":
     from initfast.ops import numpy_sampling
 

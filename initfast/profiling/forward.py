@@ -160,14 +160,14 @@ class MeasuredForward:
     def _new_calls(self) -> Iterator[ModuleCall]:
         names, running, after = self.names, self._running, self._outputs.after
         way = ShorterWays(self._fusion, self._outputs, self._recorder).of
-        long = isinstance(self._recorder, ShardedRecorder) or any(
+        go_the_usual_way = isinstance(self._recorder, ShardedRecorder) or any(
             isinstance(module, nn.DataParallel) for module in names.modules
         )
         computing = {id(part) for m in names.modules if computes_weights(m) for part in m.modules()}
         for module, name in zip(names.modules, names.paths(), strict=True):
             computes = id(module) in computing
             if (what := after(module, computes)) is not None:
-                short = None if long or computes else way(module)
+                short = None if go_the_usual_way or computes else way(module)
                 yield ModuleCall(module, name, running, what, short)
 
     def _facts_now(self) -> dict[str, Facts]:

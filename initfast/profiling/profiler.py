@@ -131,7 +131,8 @@ class Profiler:
             log.add(self._release_recent)
             log.add(call.release)
             call.install()
-            log.add(self._updates.watch(self._arguments.optimizer))
+            every, optimizer = self._arguments.every, self._arguments.optimizer
+            log.add(self._updates.watch(optimizer, lambda: self.calls % every == 0))
             self._log = log
             return self
         except BaseException:

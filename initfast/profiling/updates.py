@@ -32,14 +32,21 @@ class Updates:
         self._gradients: dict[str, Tensor] = {}
         self._changes: dict[str, Tensor] = {}
 
-    def watch(self, optimizer: Optimizer | None) -> Callable[[], None]:
-        """Measure its steps that are due, until what is returned is called."""
+    def watch(
+        self, optimizer: Optimizer | None, next_is_due: Callable[[], bool]
+    ) -> Callable[[], None]:
+        """Measure an optimiser's steps that are due, until what is returned is called.
+
+        Args:
+            optimizer: None: nothing is watched.
+            next_is_due: whether a call of the net that came now would be measured.
+        """
         if optimizer is None:
             return lambda: None
 
         def begin(_: Any, args: Any, kwargs: Any) -> None:
-            closures = (*args[1:], *kwargs.values())  # args: of the method, the optimiser first
-            if self.is_due or any(map(callable, closures)):  # which call the net within the step
+            given = (*args[1:], *kwargs.values())  # args: of the method, the optimiser first
+            if self.is_due or (any(map(callable, given)) and next_is_due()):  # a closure calls it
                 self.before()
 
         def end(*_: Any) -> None:

@@ -28,7 +28,8 @@ def test_the_backend_that_was_asked_for_is_loaded():
 @pytest.mark.parametrize("name", schemas.SCHEMAS)
 def test_native_kernels_take_precedence_over_the_reference(name):
     registered = torch._C._dispatch_has_kernel_for_dispatch_key(f"initfast::{name}", "CPU")
-    assert registered == (BACKEND == "native")
+    by_numpy = name == "sample_"  # where no kernels are
+    assert registered == (BACKEND == "native" or by_numpy)
 
 
 def python(code, **environment):

@@ -8,6 +8,7 @@ from torch import nn
 
 import initfast
 from initfast import Profiler
+from initfast.profiling.updates import Updates
 from initfast.report.report import Report
 
 
@@ -45,10 +46,6 @@ def test_what_is_no_optimizer_is_refused():
         initfast.Profiler(nn.Linear(2, 2), optimizer=0.1)
 
 
-def rms(x):
-    return x.square().mean().sqrt()
-
-
 def test_a_closure_calls_the_net_within_the_step():
     net = nn.Linear(8, 8)
     optimizer, seen = torch.optim.SGD(net.parameters(), 0.1), []
@@ -57,14 +54,29 @@ def test_a_closure_calls_the_net_within_the_step():
         optimizer.zero_grad()
         loss = net(torch.ones(4, 8)).square().sum()
         loss.backward()
-        seen.append(rms(0.1 * net.weight.grad) / rms(net.weight.detach()))
+        seen.append(rms_of(0.1 * net.weight.grad) / rms_of(net.weight.detach()))
         return loss
 
     with initfast.Profiler(net, optimizer=optimizer) as p:
         optimizer.step(closure)
     found = p.report().outcome.updates
     assert found.keys() == {"weight", "bias"}
-    assert found["weight"].to_weight == pytest.approx(seen[0].item(), rel=1e-5)
+    assert found["weight"].to_weight == pytest.approx(seen[0], rel=1e-5)
+
+
+def test_a_closure_whose_call_is_not_measured_costs_no_copy_of_the_weights(monkeypatch):
+    net, kept = nn.Linear(8, 8), []
+    optimizer, before = torch.optim.SGD(net.parameters(), 0.1), Updates.before
+
+    def counted(self):
+        kept.append(1)
+        before(self)
+
+    monkeypatch.setattr(Updates, "before", counted)
+    with initfast.Profiler(net, every=3, optimizer=optimizer):
+        for _ in range(6):
+            optimizer.step(lambda: net(torch.ones(2, 8)).sum().backward())
+    assert len(kept) == 2
 
 
 def test_complex_parameters_are_measured_by_their_magnitudes():

@@ -37,13 +37,6 @@ def call(net, way, x):
         return net(x) if way == "net" else net.training_step(x)
 
 
-# The reference measures by functions of torch, which the other Profiler sees: what waits then runs.
-NATIVE = pytest.mark.skipif(
-    initfast.build_info().backend == "reference", reason="fusing rows differs on the reference"
-)
-
-
-@NATIVE
 @pytest.mark.parametrize("way", ["net", "method"])
 @pytest.mark.parametrize("every", list(itertools.product([1, 2, 3], [1, 2])))
 def test_each_sees_every_call_as_if_it_were_alone(way, every):
