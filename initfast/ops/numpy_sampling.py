@@ -116,7 +116,8 @@ class _Numbers:
         self._shape = shape
         terms = None if table is None else table.transpose(0, 1).flatten(1)
         self._terms = None if terms is None else terms.double().numpy()
-        ends = np.array([scale, location, low, high], np.float32)
+        with np.errstate(over="ignore"):  # a bound far away becomes infinite
+            ends = np.array([scale, location, low, high], np.float32)
         self._scale, self._location, self._low, self._high = ends
 
     def of(self, words: Array) -> Array:
