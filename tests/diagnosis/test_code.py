@@ -5,12 +5,12 @@ here with INITFAST_LONG_FUZZ=1.
 """
 
 import copy
-import os
 import zlib
 from collections import Counter
 
 import pytest
 import torch
+from cases.switches import LONG
 from nets.faults import FAULTS, distance
 from nets.healthy import OWN
 from nets.healthy_sequences import ON_SEQUENCES
@@ -22,7 +22,6 @@ from torch import nn
 import initfast
 from initfast import profile
 
-LONG = os.environ.get("INITFAST_LONG_FUZZ") == "1"
 SLICE = 1 if LONG else 8
 MOST_EACH = 3
 """Of one net's findings so many are tried."""

@@ -4,12 +4,12 @@ A slice of the nets written here runs always; with INITFAST_LONG_FUZZ=1 all of t
 torchvision, timm and transformers, of which none is written here.
 """
 
-import os
 import zlib
 from collections import Counter
 
 import pytest
 import torch
+from cases.switches import LONG
 from nets.faults import FAULTS, distance, does_harm, effect
 from nets.healthy import OWN
 from nets.healthy_sequences import ON_SEQUENCES
@@ -17,7 +17,6 @@ from nets.labelled import rules_of
 
 from initfast import profile
 
-LONG = os.environ.get("INITFAST_LONG_FUZZ") == "1"
 SLICE = 4
 """One in so many mutants runs in the gate."""
 
