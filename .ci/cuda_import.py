@@ -25,11 +25,14 @@ calls = {
     "linear_act": (x, weight, None, "relu", 0.0, 0.0, False),
     "linear_act_chain": (x, [weight], [None], ["relu"], [0.0], [0.0]),
     "linear_act_chain_backward": (
-        *(x[:, :3], [x], [weight], [x[:, :3]], ["relu"], [0.0], [0.0], True, [2], [True]),
+        *(x[:, :3], [x], [weight], [x[:, :3]], ["relu"], [0.0], [0.0], [True], True, [2], [True]),
     ),
     "sample_": (x, "uniform", None, 1.0, 0.0, 0.0, 1.0, 1, 0, [5, 1]),
     "zero_rows_": (x, 1, 1, 4, 0, 0),
 }
+registered = torch._C._dispatch_get_registrations_for_dispatch_key("CUDA")
+operators = {name.partition("::")[2] for name in registered if name.startswith("initfast::")}
+assert operators == set(calls), operators ^ set(calls)
 for name, arguments in calls.items():
     operator = getattr(torch.ops.initfast, name).default
     try:
