@@ -94,6 +94,12 @@ THRESHOLDS: dict[str, Threshold] = {
         _OWN,
     ),
     "attention_entropy_severe": Threshold(0.05, "the same: one key has all the weight", _OWN),
+    "softmax_share": Threshold(
+        0.8,
+        "the sum of the squares of a softmax's weights, 1 where one has all the weight; from its "
+        "fourth root on an error",
+        _OWN,
+    ),
     "dead_units": Threshold(
         0.5, "the share of a layer's units that are dead", "SageMaker Debugger, DeadRelu"
     ),
@@ -135,6 +141,11 @@ THRESHOLDS: dict[str, Threshold] = {
         "the same from below, of a plain recurrent net over so many steps that the dtype cannot "
         "hold what is left of a gradient",
         _HEALTHY,
+    ),
+    "gate_kept": Threshold(
+        0.1,
+        "how much of its state a gate of an LSTM or GRU keeps at a step; torch's default: half",
+        "Jozefowicz, Zaremba & Sutskever 2015",
     ),
     "mean_shift": Threshold(
         1.0, "the mean over the std, before the activation", "Brock, De & Smith 2021, mean shift"

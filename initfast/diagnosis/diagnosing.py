@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
+from initfast.diagnosis.consequences import led_by_causes
 from initfast.diagnosis.findings import SEVERITIES, Finding, SkippedCheck
 from initfast.diagnosis.net import Net, Rule
 from initfast.diagnosis.rules import (
@@ -128,4 +129,4 @@ def diagnose(report: Profiled, thresholds: Mapping[str, float] | None = None) ->
                 skipped.append(outcome)
     order = list(RULES)
     findings.sort(key=lambda f: (SEVERITIES.index(f.severity), order.index(f.rule), f.first))
-    return Diagnosis(findings, skipped)
+    return Diagnosis(led_by_causes(findings), skipped)

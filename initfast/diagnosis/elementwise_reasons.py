@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from initfast.diagnosis.function_calls import (
+    BOUND,
     NO_INFINITY,
     WIDER,
     FunctionCall,
@@ -37,7 +38,10 @@ def _nowhere(x: Tensor) -> Tensor:
     return torch.zeros_like(x, dtype=torch.bool)
 
 
-_POSITIVE = "clamp its input to a small positive number before it"
+_POSITIVE = (
+    "clamp its input to a small positive number before it; of probabilities compute the logarithm "
+    "itself (log_softmax, logsigmoid, logsumexp)"
+)
 _EPS = "add a small positive number to its input"
 _WITHIN = "clamp its input to just within its domain"
 
@@ -83,7 +87,7 @@ def _exponential(call: FunctionCall) -> Reason:
     return Reason(
         f"{call.name} of {apart(top, math.copysign(limit, top))}; {dtype_name(dtype)} overflows "
         f"above {line}{below}",
-        "bound what goes into it: clamp it, or take its maximum off first (as logsumexp does)",
+        BOUND,
     )
 
 

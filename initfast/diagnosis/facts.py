@@ -35,7 +35,9 @@ def is_passage(layer: Layer) -> bool:
 def is_constant(layer: Layer) -> bool:
     """Whether all weights of a layer are one number."""
     weight = layer.weight
-    return weight is not None and weight.moments.count > 1 and weight.moments.m2 == 0
+    if weight is None or weight.moments.nonfinite:
+        return False
+    return weight.moments.count > 1 and weight.moments.m2 == 0
 
 
 def spans(indices: Iterable[int]) -> Iterator[tuple[int, int]]:

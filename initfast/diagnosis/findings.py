@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import textwrap
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, NamedTuple
 
 from initfast.stats.text import escape, printable, prose_width
@@ -36,6 +36,7 @@ class Finding:
         advice: what to do.
         code: the same as Python that runs where ``net``, ``report`` and ``initfast`` are in scope;
             empty where no such line helps.
+        follows: the finding that this one follows from, in words; empty where it stands for itself.
         counted: what first and last count: "layer", or "parameter" of an audit's ``facts``.
     """
 
@@ -51,6 +52,7 @@ class Finding:
     cause: str = ""
     advice: str = ""
     code: str = ""
+    follows: str = ""
     counted: str = "layer"
 
     @property
@@ -64,12 +66,20 @@ class Finding:
     def __str__(self) -> str:
         head = f"{self.severity}: {self.rule.replace('_', ' ')} in {self.where}"
         parts = [_wrap(head, 0), _wrap(f"{self.measured} [{self.source}]")]
+        parts += [_wrap(f"Follows from {self.follows}")] if self.follows else []
         parts += [_wrap(f"Why: {self.cause}")] if self.cause else []
         parts += [_wrap(f"Do: {self.advice}")] if self.advice else []
         parts += (
             [textwrap.indent(_broken(self.code, prose_width() - 8), " " * 8)] if self.code else []
         )
         return "\n".join(parts)
+
+    @property
+    def in_short(self) -> str:
+        """As text; of what follows from another finding, not what to do."""
+        if not self.follows:
+            return str(self)
+        return str(replace(self, cause="", advice="", code=""))
 
     def __repr__(self) -> str:
         return f"Finding({self.severity}: {self.rule.replace('_', ' ')} in {self.where})"
@@ -100,7 +110,7 @@ class SkippedCheck(NamedTuple):
 def summary(findings: Sequence[Finding]) -> str:
     """The findings as text: the worst spelled out, the others named."""
     serious = [f for f in findings if f.severity != "info"]
-    blocks = [str(finding) for finding in serious[:MOST_SHOWN]]
+    blocks = [finding.in_short for finding in serious[:MOST_SHOWN]]
     rest = [f"{f.severity} {f.rule}" for f in serious[MOST_SHOWN:]]
     rest += [f"info {f.rule}" for f in findings if f.severity == "info"]
     if rest:

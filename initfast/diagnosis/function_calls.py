@@ -12,6 +12,10 @@ from torch import Tensor
 from initfast.stats.text import dtype_name, number
 
 WIDER = "keep the scale down before it, or use a wider dtype there"
+BOUND = "bound what goes into it: clamp it, or take its maximum off first (as logsumexp does)"
+SMALLER = "keep the scale in the layers before it, or use a wider dtype"
+OVERFLOWS = frozenset((WIDER, BOUND, SMALLER))
+"""What is advised where values are too large: what made them so is the cause."""
 NO_INFINITY = "keep the infinities out, or let a large finite number stand in their place"
 
 

@@ -190,18 +190,19 @@ class Net(Refills):
 
         Before a norm the scale, of signal and gradient, is each weight's own and passed on to none.
         """
-        sound = self._roles if self.first_nonfinite is None else topology.roles(self.sound)
+        sound = self.roles if self.first_nonfinite is None else topology.roles(self.sound)
         roles = [[i for i in role if i not in self.normed] for role in sound]
         return self.runs + [role for role in roles if len(role) >= LEAST_POINTS]
 
     @cached_property
-    def _roles(self) -> list[list[int]]:
+    def roles(self) -> list[list[int]]:
+        """The layers of each role; see :func:`initfast.diagnosis.topology.roles`."""
         return topology.roles(self.layers)
 
     @cached_property
     def blocks(self) -> dict[int, int]:
         """How many layers play the role of each."""
-        return {i: len(role) for role in self._roles for i in role}
+        return {i: len(role) for role in self.roles for i in role}
 
     @cached_property
     def idle_norm(self) -> int | None:

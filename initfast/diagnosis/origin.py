@@ -87,10 +87,10 @@ def _cause(
     if layer.nonfinite_parameters:
         them = ", ".join(layer.nonfinite_parameters)
         return f" They were in its parameters already: {them}."
-    if layer.weight is not None and layer.weight.moments.nonfinite:
-        return " They were in its weight already."
     if source is not None and explains(source, layer):
         return _explained(layer, before, source)
+    if layer.weight is not None and layer.weight.moments.nonfinite:
+        return " They were in its weight already."
     bad = {_count(m) for m in layer.inputs if m.nonfinite}
     given = {_count(m) for m in inputs if m.nonfinite}
     if not bad:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from initfast.diagnosis import advice
 from initfast.diagnosis.advice import Act, activation_of
@@ -60,19 +60,33 @@ class Refills:
             return code + self._refill_others(first, last, act, by_fan)
         return f"{code}\n{self.refill_for_input(first, std)}"
 
+    def refill_places(self, places: Sequence[int]) -> str:
+        """The same for the layers at these places, each by what its activation needs."""
+        first, last = places[0], places[-1]
+        if list(places) == [i for i in range(first, last + 1) if self.layers[i].weight is not None]:
+            return self.refill(first, last, self.activation(first))
+        filled = [self.layers[i] for i in places]
+        if not self.root or not all(x.parameter for x in filled):
+            return ""
+        by_fan = not all(re.match(r"(?i:linear\b)|Conv\dd", x.op) for x in filled)
+        return self._refill_each({i: self.activation(i) for i in places}, by_fan).lstrip("\n")
+
     def _refill_others(self, first: int, last: int, act: Act | None, by_fan: bool) -> str:
         """The same for those of them that another activation follows, by what that needs."""
         at = [i for i in range(first, last + 1) if dense(self.layers[i])]
-        acts, code = {i: self.activation(i) for i in at}, ""
-        for other in dict.fromkeys(a for a in acts.values() if a != act):
-            places = ", ".join(str(i) for i, a in acts.items() if a == other) + ","
-            pad = "    "
+        acts = {i: self.activation(i) for i in at}
+        return self._refill_each({i: a for i, a in acts.items() if a != act}, by_fan)
+
+    def _refill_each(self, acts: Mapping[int, Act | None], by_fan: bool) -> str:
+        code, pad = "", "    "
+        for act in dict.fromkeys(acts.values()):
+            places = ", ".join(str(i) for i, a in acts.items() if a == act) + ","
             code += (
                 "\nfor i in (\n"
                 + textwrap.fill(places, 80, initial_indent=pad, subsequent_indent=pad)
                 + f"\n):\n    layer = report.layers[i]\n"
                 f"    w = {self.root}.get_parameter(layer.parameter)\n"
-                f"    {advice.call(other, by_fan)}"
+                f"    {advice.call(act, by_fan)}"
             )
         return code
 

@@ -182,6 +182,36 @@ def _classes(call: FunctionCall) -> Reason:
     )
 
 
+def _alignments(call: FunctionCall) -> Reason:
+    """A CTC loss: each label takes a step, and a repeated one a blank before it (Graves 2006)."""
+    targets, given, needed = call.args[1:4]
+    given, needed = torch.as_tensor(given).tolist(), torch.as_tensor(needed).tolist()
+    rows = list(targets) if targets.dim() > 1 else list(targets.split(needed))
+    for i, (row, steps, length) in enumerate(zip(rows, given, needed, strict=True)):
+        labels = row[:length]
+        least = length + int((labels[1:] == labels[:-1]).sum())
+        if least > steps:
+            return Reason(
+                f"target {i} has {length} labels and needs {least} steps, its input has {steps}: "
+                "no alignment exists",
+                "give it longer inputs (less pooling or stride), leave such targets out, or pass "
+                "zero_infinity=True",
+            )
+    return Reason()
+
+
+def _weight_norm(call: FunctionCall) -> Reason:
+    """g v / |v|, the norm over all dimensions but one."""
+    v, dim = call.input, call.args[2] if len(call.args) > 2 else 0
+    zero = v.movedim(dim, 0).flatten(1).norm(dim=1) == 0
+    if not zero.any():
+        return Reason()
+    return Reason(
+        f"0 / 0 is NaN: {part(zero, 'rows')} of the weight's direction have a norm of 0",
+        "draw the direction (original1, or weight_v) at random, and set its length to start small",
+    )
+
+
 def _difference(call: FunctionCall) -> Reason:
     """A mean of squared differences."""
     a, b = (t for t in call.args[:2] if isinstance(t, Tensor))
@@ -205,5 +235,7 @@ SUMS: dict[str, Callable[[FunctionCall], Reason]] = {
     "to": _cast,
     **dict.fromkeys(("nll_loss", "nll_loss2d"), _classes),
     "mse_loss": _difference,
+    "ctc_loss": _alignments,
+    "weight_norm_interface": _weight_norm,
 }
 """By name what explains each."""

@@ -56,7 +56,8 @@ def vectors(module: nn.Module) -> dict[str, Tensor]:
     """The parameters of one dimension that add to the output or multiply it, by their names.
 
     A batch norm in evaluation mode has its running statistics among them, and attention the bias
-    of its last projection.
+    of its last projection. Of an LSTM the biases of the forget gates stand apart too, of a GRU
+    those of the update gates: they decide how much of the state a step keeps.
     """
     parameters = module._parameters
     if type(module) is nn.Linear:  # the usual one, in a fraction of the time
@@ -71,4 +72,12 @@ def vectors(module: nn.Module) -> dict[str, Tensor]:
     elif isinstance(module, nn.MultiheadAttention):
         bias = getattr(module.out_proj, "bias", None)
         found |= {} if bias is None else {"out_proj.bias": bias}
+    elif isinstance(module, (nn.LSTM, nn.GRU)):
+        found |= _keeping(module, found)
     return found
+
+
+def _keeping(module: nn.LSTM | nn.GRU, biases: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The second part of each bias, which torch lays out by gates."""
+    gates = 4 if isinstance(module, nn.LSTM) else 3
+    return {f"{name}.keep": bias.chunk(gates)[1] for name, bias in biases.items()}

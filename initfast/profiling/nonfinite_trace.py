@@ -83,8 +83,8 @@ def _wanted(report: Report) -> tuple[Layer | None, Any] | None:
     i = Net(report.layers, report.inputs, limits(None), report.root).first_nonfinite
     if i is not None:
         layer = report.layers[i]
-        weight = layer.weight is not None and layer.weight.moments.nonfinite
-        return None if layer.nonfinite_parameters or weight else (layer, "layer")
+        own = layer.parameter and layer.weight is not None and layer.weight.moments.nonfinite
+        return None if layer.nonfinite_parameters or own else (layer, "layer")
     if report.loss is not None and not math.isfinite(report.loss):
         return None, "loss"
     grads = [m for x in report.layers for m in (x.grad, x.weight_grad, *x.weight_grads.values())]

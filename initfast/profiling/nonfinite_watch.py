@@ -33,7 +33,10 @@ from initfast.stats.text import number
 _LIBRARIES = (f"{Path(torch.__file__).parent}/", f"{Path(__file__).parents[1]}/")
 """Where no plain code of the net is."""
 
-_NAMES = {"mm": "matmul", "bmm": "matmul", "addmm": "linear", "linalg_vector_norm": "norm"}
+_NAMES = {
+    **{"mm": "matmul", "bmm": "matmul", "addmm": "linear", "linalg_vector_norm": "norm"},
+    "weight_norm_interface": "weight_norm",
+}
 _PARTS = re.compile(r"^_+|^native_|^miopen_|^cudnn_|_(forward|legit|no_training|copy)\b|_+$")
 _UNREAD = re.compile(r"(copy|fill|zero|uniform|normal|random|exponential|bernoulli)_$")
 """In-place functions that do not read what they write to."""

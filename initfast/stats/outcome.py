@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -55,6 +56,11 @@ class RunOutcome:
     def loss(self) -> float | None:
         """The mean of the losses; None without any."""
         return sum(self.losses) / len(self.losses) if self.losses else None
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether no loss is NaN or infinite."""
+        return all(map(math.isfinite, self.losses))
 
     def merge(self, other: RunOutcome) -> RunOutcome:
         """The facts of both runs, of one net."""

@@ -17,12 +17,17 @@ from initfast.diagnosis.net import Net, Outcome
 from initfast.stats.attention import Attention
 from initfast.stats.text import dtype_name, number
 
+LEAST_OF_MANY = 3.5
+LEAST_LOGIT_STD = 2.0
+"""A softmax over so few, or of logits so close, is not judged by its output alone."""
+
 
 def attention_logits(net: Net) -> Outcome:
     """Attention's logits saturate its softmax, or come near the largest number of their dtype."""
     found = {i: x.attention for i, x in enumerate(net.layers) if x.attention is not None}
     yield from _saturated(net, {i: a for i, a in found.items() if a.rows})
     yield from _near_the_end(net, found)
+    yield from _one_of_many(net)
 
 
 def _saturated(net: Net, found: dict[int, Attention]) -> Iterator[Finding]:
@@ -75,4 +80,39 @@ def _near_the_end(net: Net, found: dict[int, Attention]) -> Iterator[Finding]:
             f"their std is {number(attention.logit_std)}",
             "scale the queries before the product, not the logits after it; normalise queries and "
             "keys, or compute attention in bfloat16 or float32",
+        )
+
+
+def _one_of_many(net: Net) -> Iterator[Finding]:
+    """A softmax within the net that takes nearly one, told by its output's moments.
+
+    The squares of a row's weights add up to 1 where one has all the weight, to 1/n where n are
+    equal; the mean of all is 1/n.
+    """
+    for i, layer in enumerate(net.sound):
+        x, p = layer.input, layer.post
+        if layer.op.lower() != "softmax" or layer.attention or layer.is_returned or x is None:
+            continue
+        if not (p.mean > 0 and 1 / p.mean > LEAST_OF_MANY and x.std > LEAST_LOGIT_STD):
+            continue
+        share_of_one = p.rms**2 / p.mean
+        if not share_of_one > net.limits["softmax_share"]:
+            continue
+        before = net.parents[i]
+        weight = net.layers[before].parameter if before is not None else ""
+        yield net.finding(
+            "attention_logits",
+            "error" if share_of_one > net.limits["softmax_share"] ** 0.25 else "warning",
+            (i, i),
+            "softmax_share",
+            share_of_one,
+            f"of the {round(1 / p.mean)} weights of a softmax one has nearly all: their squares "
+            f"add up to {share_of_one:.3g}, which is 1 where one has it all",
+            f"the logits' std is {number(x.std)}, their largest {number(x.max)}; at a std of 1 "
+            "the softmax passes gradients on",
+            "divide the logits by their std, as a product of queries and keys by sqrt(head "
+            "dimension), whose weights start at a variance of 1 / fan_in",
+            f"{net.root}.get_parameter({weight!r}).data.div_(report.layers[{i}].input.std)"
+            if weight and net.root
+            else "",
         )

@@ -67,6 +67,10 @@ def _gradients(net: Net, rule: str, sign: int) -> Outcome:
 
 def no_gradient(net: Net) -> Outcome:
     """The loss's gradient is exactly zero at some layers: nothing that they change changes it."""
+    if not net.outcome.is_finite or any(
+        x.grad is not None and x.grad.nonfinite for x in net.layers
+    ):
+        return  # zeros beside NaN are what a mask has made of it
     known = [i for i, x in enumerate(net.sound) if x.grad is not None and x.grad.finite]
     zero = [i for i in known if _gradient_norm(net.layers[i]) <= net.limits["no_gradient"]]
     if not zero:

@@ -7,6 +7,7 @@ import math
 import torch
 
 from initfast.diagnosis.facts import dense, spans
+from initfast.diagnosis.function_calls import SMALLER
 from initfast.diagnosis.masks import HEADROOM, reach
 from initfast.diagnosis.net import DEVIATIONS, Net, Outcome
 from initfast.diagnosis.origin import described, explains, origin
@@ -21,7 +22,7 @@ def non_finite(net: Net) -> Outcome:
     yield from _masks(net)
     i = net.first_nonfinite
     if i is None:
-        yield from _nonfinite_loss(net) if _is_loss_bad(net) else _nonfinite_gradient(net)
+        yield from _nonfinite_gradient(net) if net.outcome.is_finite else _nonfinite_loss(net)
         return
     layer, later, source = net.layers[i], net.layers[i + 1 :], net.outcome.source
     bad = layer.post if layer.post.nonfinite or layer.pre is None else layer.pre
@@ -34,13 +35,9 @@ def non_finite(net: Net) -> Outcome:
         bad.nonfinite_share,
         f"{origin(net.layers, net.inputs, i, source)} {share(bad.nonfinite_share)} of the values "
         f"there; {spread} of the {len(later)} layers after it have such values too"
-        f"{', and so has the loss' if _is_loss_bad(net) else ''}",
+        f"{'' if net.outcome.is_finite else ', and so has the loss'}",
         *(_why_traced(source) if source and explains(source, layer) else _why_nonfinite(layer)),
     )
-
-
-def _is_loss_bad(net: Net) -> bool:
-    return not all(map(math.isfinite, net.outcome.losses))
 
 
 def _nonfinite_loss(net: Net) -> Outcome:
@@ -156,6 +153,6 @@ def _why_nonfinite(layer: Layer) -> tuple[str, str]:
     if top > limit / HEADROOM:
         return (
             f"what it sums reaches about {number(top)}, and {dtype} ends at {number(limit)}",
-            "keep the scale in the layers before it, or use a wider dtype",
+            SMALLER,
         )
     return "", "see what its code divides by, exponentiates, or takes logs and roots of"

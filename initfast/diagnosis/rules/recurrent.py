@@ -1,4 +1,8 @@
-"""Checks of torch's recurrent modules, from their weights: the steps run inside one call."""
+"""Checks of torch's recurrent modules: the steps run inside one call, so by theory.
+
+A gate's pre-activation has the variance that its weights make of the input and of the state, both
+measured, and the mean of its biases.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +13,18 @@ import torch
 
 from initfast.diagnosis.findings import Finding, SkippedCheck
 from initfast.diagnosis.net import Net, Outcome
+from initfast.diagnosis.rules import gates
 from initfast.stats.layer import Layer
 from initfast.stats.text import dtype_name, number
 
-GATES = {"RNN": 1, "LSTM": 4, "GRU": 3}
-"""How many square matrices a recurrent weight holds."""
+FIRST = "weight_ih_l0"
+"""Takes the input of the module itself."""
+
+SUMS = 0.9
+"""From such a spectral radius on a state sums what it is given.
+
+IRNN's is 1, and its input's weights begin at a std of 1e-3 (Le, Jaitly & Hinton 2015).
+"""
 
 
 def recurrent(net: Net) -> Outcome:
@@ -27,16 +38,18 @@ def recurrent(net: Net) -> Outcome:
         yield from _wide(net, i, kind)
         yield from _closed(net, i)
         yield from _fading(net, i, kind)
+        yield from gates.saturated(net, i, kind)
+        yield from gates.forgetful(net, i, kind, _steps(net, i))
         yield SkippedCheck(
             "recurrent",
             f"what happens from step to step inside {layer.name!r} ({kind}) is not measured, nor "
-            "how gradients fade over the steps: its weights alone are judged",
+            "how gradients fade over the steps: its weights, input and output are judged",
         )
 
 
 def kind_of(layer: Layer) -> str | None:
     """RNN, LSTM or GRU; None of any other module."""
-    return next((base for base in (*layer.bases, layer.type) if base in GATES), None)
+    return next((base for base in (*layer.bases, layer.type) if base in gates.GATES), None)
 
 
 def radius(layer: Layer) -> dict[str, float]:
@@ -73,10 +86,11 @@ def _fading(net: Net, i: int, kind: str) -> Iterator[Finding]:
     """
     layer, steps = net.layers[i], _steps(net, i)
     least = min(radius(layer).values(), default=1.0)
-    if kind != "RNN" or not 0 < least < net.limits["spectral_radius_lost"]:
+    is_small = least < net.limits["spectral_radius_lost"]
+    if kind != "RNN" or not 0 < least < 1:
         return
     log = steps * math.log(least)
-    if log > math.log(torch.finfo(layer.dtype).smallest_normal):
+    if log > math.log(torch.finfo(layer.dtype).smallest_normal) * (1 if is_small else 2):
         return
     yield net.finding(
         "recurrent",
@@ -112,7 +126,7 @@ def _orthogonal(net: Net, layer: Layer, kind: str, names: Iterable[str]) -> str:
     """Code that draws these recurrent weights anew, each of a gate's matrices orthogonal."""
     path = f"{layer.name}." if layer.name else ""
     code = "".join(
-        f"for part in {net.root}.get_parameter({path + name!r}).data.chunk({GATES[kind]}):\n"
+        f"for part in {net.root}.get_parameter({path + name!r}).data.chunk({gates.GATES[kind]}):\n"
         "    initfast.init.orthogonal_(part)\n"
         for name in names
     )
@@ -122,8 +136,12 @@ def _orthogonal(net: Net, layer: Layer, kind: str, names: Iterable[str]) -> str:
 def _closed(net: Net, i: int) -> Iterator[Finding]:
     layer = net.layers[i]
     inner = {n: w for n, w in layer.weights.items() if n.startswith("weight_ih")}
-    small = {n: w for n, w in inner.items() if 0 < w.scale < net.limits["weight_lost"] ** 0.5}
-    if not small:
+    large = (
+        max(layer.input.rms, 1.0) ** 2 if layer.input else 1.0
+    )  # a large input has small weights
+    reach = {n: w.scale * (large if n.startswith(FIRST) else 1.0) for n, w in inner.items()}
+    small = {n: inner[n] for n, r in reach.items() if 0 < r < net.limits["weight_lost"] ** 0.5}
+    if not small or max(radius(layer).values(), default=0.0) > SUMS:
         return
     path = f"{layer.name}." if layer.name else ""
     least = min(w.scale for w in small.values())

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Iterable
 
 from initfast.diagnosis.advice import call, needed
 from initfast.diagnosis.facts import dense, is_constant, spans
@@ -76,7 +77,8 @@ def weight_scale(net: Net) -> Outcome:
             continue
         scale = layer.weight.scale * (layer.weight.moments.rms / layer.weight.std) ** 2
         off = scale / needed(net.activation(i))
-        reach = scale**0.5 * (layer.input.rms if layer.input else 1.0)
+        is_known = layer.input is not None and not layer.input.nonfinite
+        reach = scale**0.5 * (layer.input.rms if layer.input and is_known else 1.0)
         is_wide = reach > net.limits["unit_factor"]  # else its input is scaled down to fit it
         most = net.limits["weight_variance"] * (BY_FAN_OUT if known else 1)
         if off > most and is_wide and i not in net.normed:
@@ -124,22 +126,37 @@ def _off(
     worst_of: Callable[..., int],
     consequence: str,
 ) -> Outcome:
-    """A finding for each span of layers whose weights hold no scale, by how much at the worst."""
-    for first, last in spans(off):
-        worst = worst_of((i for i in off if first <= i <= last), key=off.__getitem__)
+    """A finding for each span of layers whose weights hold no scale, by how much at the worst.
+
+    Spans in blocks that run the same are one.
+    """
+    for members in _alike(net, off):
+        first, last, worst = members[0], members[-1], worst_of(members, key=off.__getitem__)
         act = net.activation(worst)
+        others = f" (the worst of {len(members)})" if len(members) > 1 else ""
         yield net.finding(
             "weight_scale",
             "warning",
             (first, last),
             limit,
             off[worst],
-            f"at layer {worst} fan_in × {_square(net.layers[worst])} is {off[worst]:.3g} times "
-            f"the {needed(act):.3g} at which {act.name if act else 'a linear layer'} holds its "
-            f"scale{consequence}",
+            f"at layer {worst}{others} fan_in × {_square(net.layers[worst])} is {off[worst]:.3g} "
+            f"times the {needed(act):.3g} at which {act.name if act else 'a linear layer'} holds "
+            f"its scale{consequence}",
             advice=f"use {call(act).removeprefix('initfast.init.')}",
-            code=net.refill(first, last, act),
+            code=net.refill_places(members),
         )
+
+
+def _alike(net: Net, places: Iterable[int]) -> list[list[int]]:
+    """Places in groups: neighbours, and those that play the same roles in other blocks."""
+    role = {i: min(members) for members in net.roles for i in members}
+    found: dict[frozenset[int], list[int]] = defaultdict(list)
+    places = sorted(places)
+    for first, last in spans(places):
+        members = [i for i in places if first <= i <= last]
+        found[frozenset(role.get(i, i) for i in members)] += members
+    return list(found.values())
 
 
 def _square(layer: Layer) -> str:

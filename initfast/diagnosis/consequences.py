@@ -1,0 +1,111 @@
+"""One cause, one finding to act on: which findings only follow from another of the report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from initfast.diagnosis.findings import SEVERITIES, Finding
+from initfast.diagnosis.function_calls import OVERFLOWS
+
+
+def led_by_causes(findings: Sequence[Finding]) -> list[Finding]:
+    """The findings, each after the one it follows from, which is as severe as it at least.
+
+    Args:
+        findings: worst first.
+
+    Returns:
+        As many, worst first; what follows says so, and has its cause's code if it has none.
+    """
+    cause = {i: c for i in range(len(findings)) if (c := _cause(findings, i)) is not None}
+    worst = [f.severity for f in findings]
+    for i in cause:
+        for c in _way(i, cause):
+            worst[c] = min(worst[c], findings[i].severity, key=SEVERITIES.index)
+    made: list[Finding] = []
+    for i, f in enumerate(findings):
+        way = _way(i, cause)
+        code = next((findings[c].code for c in way if findings[c].code), "")
+        led = findings[way[1]] if len(way) > 1 else None
+        follows = f"{led.rule.replace('_', ' ')} in {led.where}" if led else ""
+        made.append(replace(f, severity=worst[i], code=code, follows=follows))
+    order: dict[int, None] = {}
+    for i in sorted(range(len(made)), key=lambda i: SEVERITIES.index(worst[i])):
+        order |= dict.fromkeys(_way(i, cause)[::-1])
+    return [made[i] for i in order]
+
+
+def _way(i: int, cause: dict[int, int]) -> list[int]:
+    """From a finding to what it follows from, and on to what that follows from."""
+    way = [i]
+    while way[-1] in cause and cause[way[-1]] not in way:
+        way.append(cause[way[-1]])
+    return way
+
+
+def _cause(findings: Sequence[Finding], i: int) -> int | None:
+    """The place of the finding that one follows from; None where it stands for itself."""
+    follower = findings[i]
+    for rule, leads in _LEADS.get(follower.rule, {}).items():
+        for c, f in enumerate(findings):
+            if f.rule == rule and f.severity != "info" != follower.severity and leads(f, follower):
+                return c
+    return None
+
+
+def _beside(cause: Finding, follower: Finding) -> bool:
+    """Whether they have a layer in common."""
+    return cause.first <= follower.last and follower.first <= cause.last
+
+
+def _before(cause: Finding, follower: Finding) -> bool:
+    """Whether the cause begins no later than the follower ends."""
+    return cause.first <= follower.last
+
+
+def _behind(cause: Finding, follower: Finding) -> bool:
+    """Whether the cause lies on the gradient's way to the follower."""
+    return cause.last >= follower.first
+
+
+def _overflows(cause: Finding, follower: Finding) -> bool:
+    return follower.advice in OVERFLOWS and _before(cause, follower)
+
+
+def _is_of_zeros(cause: Finding, follower: Finding) -> bool:
+    is_of_zero = "divisor is 0" in follower.cause or "of 0 is infinite" in follower.cause
+    return is_of_zero and _before(cause, follower)
+
+
+def _is_cured(cause: Finding, follower: Finding) -> bool:
+    """Whether the cause has code, and lies at the same layers."""
+    return bool(cause.code) and _beside(cause, follower)
+
+
+def _explains(cause: Finding, follower: Finding) -> bool:
+    """Whether nothing is known of a follower, and the cause begins before it."""
+    return not follower.code and not follower.cause and _before(cause, follower)
+
+
+_Leads = Callable[[Finding, Finding], bool]
+
+_LEADS: dict[str, dict[str, _Leads]] = {
+    "non_finite": {
+        **dict.fromkeys(("explosion", "weight_scale", "input_scale", "recurrent"), _overflows),
+        "dead_units": _is_of_zeros,
+    },
+    "initial_loss": dict.fromkeys(("explosion", "input_scale", "weight_scale"), _before),
+    "explosion": {"weight_scale": _explains},
+    "weight_scale": dict.fromkeys(("explosion", "vanishing"), _is_cured),
+    "saturation": {"input_scale": _beside, "weight_scale": _is_cured},
+    "collapse": {"dead_units": _beside},
+    "mean_drift": dict.fromkeys(("dead_units", "saturation", "collapse"), _beside),
+    "dtype_range": dict.fromkeys(("explosion", "vanishing"), _beside),
+    "attention_logits": {"weight_scale": _before, "input_scale": _before},
+    "gradient_vanishing": dict.fromkeys(("vanishing", "dead_units"), _beside),
+    "gradient_explosion": {"explosion": _beside},
+    "constant_output": dict.fromkeys(("dead_units", "vanishing"), _beside),
+    "no_gradient": dict.fromkeys(("constant_output", "dead_units"), _behind),
+}
+"""Of each rule the rules whose findings may be its cause, and when one is."""

@@ -1,0 +1,229 @@
+"""Small nets after public reports of training that fails: where the fault is, and what is said.
+
+Each names the rule that must lead the findings, its layer, and words of it; nothing else may lead.
+What has code must be cured by it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+@dataclass(frozen=True)
+class Reported:
+    """One net.
+
+    Attributes:
+        name: of the report's kind.
+        net: builds it.
+        x: builds its input.
+        rule: that must lead the findings; "" where nothing may be said.
+        layer: the name of the layer that it must begin at.
+        says: what its text must hold.
+        loss: of the net's output; None without one.
+        cured: whether its code must cure.
+    """
+
+    name: str
+    net: Callable[[], nn.Module]
+    x: Callable[[], Any]
+    rule: str = ""
+    layer: str = ""
+    says: tuple[str, ...] = ()
+    loss: Callable[[Any], torch.Tensor] | None = None
+    cured: bool = True
+
+
+class Last(nn.Module):
+    """A recurrent module, and a head on its last output."""
+
+    def __init__(self, kind, change=None, **more):
+        super().__init__()
+        self.rnn, self.head = kind(8, 32, batch_first=True, **more), nn.Linear(32, 1)
+        if change is not None:
+            with torch.no_grad():
+                change(self.rnn)
+
+    def forward(self, x):
+        return self.head(self.rnn(x)[0][:, -1])
+
+
+def shut(rnn):
+    rnn.bias_ih_l0.chunk(4)[1].fill_(-8.0)
+
+
+def chrono(rnn):
+    rnn.bias_ih_l0.chunk(4)[1].uniform_(1, 399).log_()
+    rnn.bias_hh_l0.chunk(4)[1].zero_()
+
+
+def irnn(rnn):
+    nn.init.eye_(rnn.weight_hh_l0)
+    nn.init.normal_(rnn.weight_ih_l0, 0, 1e-3)
+    rnn.bias_ih_l0.zero_()
+    rnn.bias_hh_l0.zero_()
+
+
+class Attention(nn.Module):
+    """One head of attention, its logits divided by a number."""
+
+    def __init__(self, by):
+        super().__init__()
+        self.q, self.k, self.v = (nn.Linear(256, 256, bias=False) for _ in range(3))
+        self.head, self.by = nn.Linear(256, 10), by
+        for p in (self.q, self.k):
+            nn.init.normal_(p.weight, 0, 256**-0.5)
+
+    def forward(self, x):
+        weights = (self.q(x) @ self.k(x).transpose(1, 2) / self.by).softmax(-1)
+        return self.head((weights @ self.v(x)).mean(1))
+
+
+class Experts(nn.Module):
+    """A mixture of experts whose router's weights are so many times too large."""
+
+    def __init__(self, factor):
+        super().__init__()
+        self.router = nn.Linear(32, 8, bias=False)
+        self.router.weight.data.mul_(factor)
+        self.experts = nn.ModuleList(nn.Linear(32, 4) for _ in range(8))
+
+    def forward(self, x):
+        gates = self.router(x).softmax(-1)
+        return sum(gates[:, i : i + 1] * e(x) for i, e in enumerate(self.experts))
+
+
+class Coupling(nn.Module):
+    """A flow's affine coupling."""
+
+    def __init__(self, factor):
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(4, 64), nn.ReLU(), nn.Linear(64, 4))
+        self.net[2].weight.data.mul_(factor)
+
+    def forward(self, x):
+        a, b = x.chunk(2, -1)
+        return torch.cat([b * self.net(a).exp(), a], -1)
+
+
+def classifier(*more):
+    return nn.Sequential(nn.Linear(20, 64), nn.ReLU(), nn.Linear(64, 10), *more)
+
+
+def dead(net):
+    net[0].bias.data.fill_(-20.0)
+    return net
+
+
+class Normed(nn.Module):
+    """Divides what a layer makes by its length."""
+
+    def __init__(self):
+        super().__init__()
+        self.a = dead(nn.Sequential(nn.Linear(8, 8), nn.ReLU()))
+
+    def forward(self, x):
+        y = self.a(x)
+        return y / y.norm(dim=-1, keepdim=True)
+
+
+def ctc(y):
+    targets = torch.tensor([[1, 1, 2, 3]] * 4)
+    return F.ctc_loss(y.log_softmax(-1), targets, torch.full((4,), 4), torch.full((4,), 4))
+
+
+def weight_norm_of_zero():
+    net = nn.Sequential(torch.nn.utils.parametrizations.weight_norm(nn.Linear(8, 8)), nn.ReLU())
+    net[0].parametrizations.weight.original1.data.zero_()
+    return net
+
+
+def data(*shape, scale=1.0):
+    return lambda: scale * torch.randn(*shape)
+
+
+def classes(y):
+    return F.cross_entropy(y, torch.arange(len(y)) % y.shape[1])
+
+
+REPORTED = [
+    Reported(
+        "forget gates shut",
+        lambda: Last(nn.LSTM, shut),
+        data(4, 50, 8),
+        "recurrent",
+        "rnn",
+        ("forget gates", "mean of -"),
+    ),
+    Reported(
+        "an LSTM over 400 steps",
+        lambda: Last(nn.LSTM),
+        data(4, 400, 8),
+        "recurrent",
+        "rnn",
+        ("over 400 steps",),
+    ),
+    Reported("the same by chrono", lambda: Last(nn.LSTM, chrono), data(4, 400, 8)),
+    Reported("IRNN", lambda: Last(nn.RNN, irnn, nonlinearity="relu"), data(4, 60, 8)),
+    Reported(
+        "a GRU of inputs that nobody normalised",
+        lambda: Last(nn.GRU),
+        data(4, 50, 8, scale=500.0),
+        "recurrent",
+        "rnn",
+        ("root mean square of 5", "of the gates are where they are flat"),
+    ),
+    Reported(
+        "logits that nobody divided by sqrt(d)",
+        lambda: Attention(1.0),
+        data(8, 24, 256),
+        "attention_logits",
+        "",
+        ("24 weights of a softmax", "sqrt(head dimension)"),
+        cured=False,
+    ),
+    Reported("the same, divided", lambda: Attention(16.0), data(8, 24, 256)),
+    Reported("a router", lambda: Experts(100.0), data(64, 32), "weight_scale", "router"),
+    Reported("a router, sound", lambda: Experts(1.0), data(64, 32)),
+    Reported(
+        "a flow whose scales overflow",
+        lambda: nn.Sequential(*[Coupling(20.0) for _ in range(8)]),
+        data(16, 8),
+        "weight_scale",
+        "0.net.2",
+        ("the worst of",),
+    ),
+    Reported(
+        "bytes given to a classifier",
+        classifier,
+        lambda: 255 * torch.rand(64, 20),
+        "input_scale",
+        "0",
+        ("root mean square of 14", "normalise the input"),
+        classes,
+    ),
+    Reported("a length of zero", Normed, data(64, 8), "dead_units", "a.0"),
+    Reported(
+        "CTC, targets too long",
+        lambda: nn.Linear(8, 6),
+        data(4, 4, 8),
+        "non_finite",
+        "",
+        ("4 labels and needs 5 steps, its input has 4", "zero_infinity"),
+        ctc,
+    ),
+    Reported(
+        "a weight norm of zeros",
+        weight_norm_of_zero,
+        data(8, 8),
+        "non_finite",
+        "0",
+        ("8 of 8 rows of the weight's direction have a norm of 0",),
+    ),
+]
