@@ -28,9 +28,6 @@ from initfast.report.report import Report
 from initfast.stats.text import shown
 from initfast.undo_log import UndoLog, with_undo_log
 
-_ROUNDS = 6
-"""The most steps that are kept: each leaves fewer findings than the one before."""
-
 
 class Step(NamedTuple):
     """What was done, in words, for which finding, and the parameters that it changed."""
@@ -95,9 +92,10 @@ def repair_(
 
     Each round tries, until one leaves fewer errors, or as many and fewer warnings: the code of the
     findings' advice, the cause (the earliest of the worst) first; to draw the layers of the
-    findings anew by the scheme "auto"; to draw all by it; and :func:`lsuv_` besides. What does not
-    help is put back, and so is all where it ends worse. Only parameters are changed: that an
-    activation or a norm is missing, a finding says, and no initialiser mends.
+    findings anew by the scheme "auto"; to draw all by it; and :func:`lsuv_` besides. Biases that
+    were drawn with weights which are replaced become 0. What does not help is put back, and so is
+    all where it ends worse. Only parameters are changed: that an activation or a norm is missing, a
+    finding says, and no initialiser mends.
 
     Args:
         net: a module.
@@ -144,7 +142,7 @@ def _repair(net: nn.Module, x: Any, measure: Callable[[], Report], log: UndoLog)
     seed = draw_key(None, torch.device("cpu"))
     before = report = measure()
     steps: list[Step] = []
-    while score(report) != (0, 0) and len(steps) < _ROUNDS:
+    while score(report) != (0, 0):  # it ends: each step leaves fewer findings
         found = _improve(net, x, report, measure, derive_key(seed, str(len(steps))))
         if found is None:
             break
@@ -172,6 +170,7 @@ def _improve(
         kept = _keep_parameters(net, log)
         try:
             act()
+            _clear_biases(net, kept)
             _put_frozen_back(net, kept)
             after = measure()
         except ArgumentError:
@@ -243,6 +242,29 @@ def _carry_out(plan: Any, seed: int, log: UndoLog) -> None:
 def _draw_and_scale(net: nn.Module, x: Any, seed: int) -> None:
     initialize_(net, x, seed=seed)
     lsuv_(net, x)
+
+
+def _clear_biases(net: nn.Module, kept: dict[str, torch.Tensor]) -> None:
+    """Make biases 0 that were drawn with weights which are others now.
+
+    Weights and biases hold a signal together: the weights that a finding advises are critical
+    beside biases of 0. Those of torch's default, which every input shares, make the inputs alike
+    from layer to layer, and gradients vanish (Schoenholz et al. 2017, fig. 1). A bias whose
+    elements are equal was set, not drawn, and stays.
+    """
+    parameters = dict(net.named_parameters())
+    for name, bias in parameters.items():
+        weight = f"{name.removesuffix('bias')}weight"
+        if not name.endswith("bias") or weight not in kept:
+            continue
+        is_drawn = bool((kept[name] != kept[name].flatten()[:1]).any())
+        if (
+            is_drawn
+            and torch.equal(bias, kept[name])
+            and not torch.equal(parameters[weight], kept[weight])
+        ):
+            with torch.no_grad():
+                bias.zero_()
 
 
 def _put_frozen_back(net: nn.Module, kept: dict[str, torch.Tensor]) -> None:

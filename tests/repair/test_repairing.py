@@ -3,6 +3,9 @@
 import pytest
 import torch
 from cases.switches import times
+from nets.faults import FAULTS, distance, does_harm, effect
+from nets.healthy import OWN
+from nets.healthy_sequences import ON_SEQUENCES
 from nets.heldout import HELD_OUT
 from nets.labelled import MADE
 from nets.well_known import WELL_KNOWN
@@ -36,6 +39,75 @@ def test_faults_in_parameters_are_repaired(part):
             left.append((case.name, done.after.findings[0].rule))
     assert tried >= 3
     assert len(left) <= 0.05 * tried, left
+
+
+def mutants():
+    """Faults of parameters in healthy nets, where they do harm: one in 16, or all."""
+    for i, healthy in enumerate(OWN + ON_SEQUENCES):
+        for j, fault in enumerate(FAULTS):
+            if fault.name == "no norms" or (EVERY > 1 and (i + 7 * j) % 16):
+                continue
+            torch.manual_seed(i)
+            net, x = healthy.build().train(), healthy.x()
+            before = effect(net, x)
+            with torch.no_grad():
+                names = fault.put(net)
+            if names is not None and does_harm(before, effect(net, x)):
+                yield f"{healthy.name}, {fault.name}", net, x
+
+
+def test_mutants_are_repaired():
+    left, tried = [], 0
+    for name, net, x in mutants():
+        done = initfast.repair_(net, x, loss=distance)
+        assert score(done.after) <= score(done.before), name
+        tried += score(done.before) > (0, 0)
+        left += [] if done.is_healthy else [(name, done.after.findings[0].rule)]
+    print(f"{tried - len(left)} of {tried} mutants repaired")
+    assert tried >= 5
+    assert len(left) <= 0.05 * tried, left
+
+
+def test_as_many_faults_as_there_are_take_as_many_steps():
+    """Ten branches beside each other, and in each a weight that is too large."""
+    torch.manual_seed(0)
+    branches = nn.ModuleList(deep(3, width=32) for _ in range(10))
+    for branch in branches:
+        initfast.initialize_(branch, seed=1)
+        branch[2].weight.data.mul_(30)
+
+    class Branches(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.branches = branches
+
+        def forward(self, x):
+            return torch.cat([branch(x) for branch in self.branches], 1)
+
+    done = initfast.repair_(Branches(), torch.randn(64, 32))
+    assert len(done.before.findings) > 10 and done.is_healthy, done
+
+
+def test_drawn_biases_beside_new_weights_become_0_and_set_ones_stay():
+    """Tanh at the gain of its critical line is critical beside biases of 0 alone."""
+    torch.manual_seed(0)
+    net, x = deep(50, nn.Tanh), torch.randn(64, 64)
+    net[40].bias.data.fill_(0.01)
+    net[60].bias.requires_grad_(False)
+    frozen = net[60].bias.clone()
+    done = initfast.repair_(net, x, loss=lambda y: y.square().mean())
+    assert done.is_healthy and "2.bias" in done.changed
+    assert (net[40].bias == torch.tensor(0.01)).all() and torch.equal(net[60].bias, frozen)
+    assert all((layer.bias == 0).all() for layer in net[:40:2])
+
+
+def test_inputs_stay_apart_in_a_repaired_net():
+    """With torch's biases left beside the new weights, 50 layers make all inputs nearly one."""
+    torch.manual_seed(0)
+    net, x = deep(50, nn.Tanh), torch.randn(64, 64)
+    initfast.repair_(net, x)
+    y = net(x)
+    assert y.std(0).mean() > 0.5 * y.square().mean().sqrt()
 
 
 def deep(n=20, act=nn.ReLU, width=64):
