@@ -4,17 +4,22 @@ Each function here is the twin of the operator of the same name in :mod:`initfas
 arguments, same results, on any device, without a synchronisation. The moments are computed in
 float64. Statistics are of the values as stored, after rounding to the tensor's dtype; saturation
 is judged before that rounding.
+
+`by` is the module that measures: the specification's own, or
+:mod:`initfast.ops.vectorised_moments`, which takes its place where the CPU has no native kernels.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from initfast.ops import reference_moments
 from initfast.ops.activations import ACTIVATIONS, check_activation
 from initfast.ops.checks import (
     ChainBackward,
@@ -24,7 +29,6 @@ from initfast.ops.checks import (
     check_dtype,
     check_linear,
 )
-from initfast.ops.reference_moments import row_of
 from initfast.torch_state import torchs_linear
 
 
@@ -40,14 +44,20 @@ def _laid_out_like(z: Tensor, result: Tensor) -> Tensor:
     return result if result.stride() == like.stride() else like.copy_(result)
 
 
-def moments(x: Tensor) -> Tensor:
+def moments(x: Tensor, by: ModuleType = reference_moments) -> Tensor:
     """The moments of x as one row of float64 columns."""
     check_dtype(x, "moments", "x")
-    return row_of(x)
+    row: Tensor = by.row_of(x)
+    return row
 
 
 def act(
-    z: Tensor, act: str, alpha: float, beta: float, unit_dim: int
+    z: Tensor,
+    act: str,
+    alpha: float,
+    beta: float,
+    unit_dim: int,
+    by: ModuleType = reference_moments,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """y = act(z), the moments of z and y, and which units are live."""
     function = check_activation(act, alpha, beta)
@@ -55,33 +65,43 @@ def act(
     exact = function.value(_wide(z), alpha, beta)
     saturated = function.saturated(exact, alpha, beta) if function.saturated else None
     y = _laid_out_like(z, exact.to(z.dtype))
-    nonzero = (y != 0).movedim(unit_dim, 0) if y.dim() > 0 else (y != 0)[None]
-    live = nonzero.flatten(1).any(1) if nonzero.dim() > 1 else nonzero.clone()
-    return y, torch.stack([row_of(z), row_of(y, saturated)]), live
+    return y, torch.stack([by.row_of(z), by.row_of(y, saturated)]), by.live_units(y, unit_dim)
 
 
-def act_(z: Tensor, act: str, alpha: float, beta: float, unit_dim: int) -> tuple[Tensor, Tensor]:
+def act_(
+    z: Tensor,
+    act: str,
+    alpha: float,
+    beta: float,
+    unit_dim: int,
+    by: ModuleType = reference_moments,
+) -> tuple[Tensor, Tensor]:
     """z = act(z), the moments of z before and after, and which units are live."""
     check_activation(act, alpha, beta)
     check_act(z, unit_dim, "act_")
-    y, moments, live = globals()["act"](z, act, alpha, beta, unit_dim)
+    y, moments, live = globals()["act"](z, act, alpha, beta, unit_dim, by)
     z.copy_(y)
     return moments, live
 
 
 def act_backward(
-    grad_y: Tensor, z: Tensor, act: str, alpha: float, beta: float
+    grad_y: Tensor,
+    z: Tensor,
+    act: str,
+    alpha: float,
+    beta: float,
+    by: ModuleType = reference_moments,
 ) -> tuple[Tensor, Tensor]:
     """grad_z = grad_y act'(z), and the moments of grad_z and grad_y."""
     function = check_activation(act, alpha, beta)
     check_act_backward(grad_y, z)
-    return _times_slope(grad_y, z, function.slope(_wide(z), alpha, beta))
+    return _times_slope(grad_y, z, function.slope(_wide(z), alpha, beta), by)
 
 
-def _times_slope(grad_y: Tensor, z: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
+def _times_slope(grad_y: Tensor, z: Tensor, slope: Tensor, by: ModuleType) -> tuple[Tensor, Tensor]:
     """Their product, laid out like z, and the moments of it and of grad_y."""
     grad_z = _laid_out_like(z, (_wide(grad_y) * slope).to(z.dtype))
-    return grad_z, torch.stack([row_of(grad_z), row_of(grad_y)])
+    return grad_z, torch.stack([by.row_of(grad_z), by.row_of(grad_y)])
 
 
 def linear_act(
@@ -92,14 +112,15 @@ def linear_act(
     alpha: float,
     beta: float,
     save_z: bool,
+    by: ModuleType = reference_moments,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """y = act(x weight^T + bias), z if asked for, the moments of z, y and weight, live units."""
     check_activation(act, alpha, beta)
     check_linear(x, weight, bias)
     with torch.autocast(x.device.type, enabled=False):  # every operator keeps its inputs' dtype
         z = torchs_linear(x.detach(), weight.detach(), None if bias is None else bias.detach())
-    y, pair, live = globals()["act"](z, act, alpha, beta, -1)
-    moments = torch.cat([pair, row_of(weight)[None]])
+    y, pair, live = globals()["act"](z, act, alpha, beta, -1, by)
+    moments = torch.cat([pair, by.row_of(weight)[None]])
     return y, z if save_z else z.new_empty(0), moments, live
 
 
@@ -110,11 +131,12 @@ def linear_act_chain(
     acts: Sequence[str],
     alphas: Sequence[float],
     betas: Sequence[float],
+    by: ModuleType = reference_moments,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """linear_act after linear_act: the last y, the moments of each, the live units of all."""
     moments, live = [], []
     for layer in chain_layers(weights, biases, acts, alphas, betas):
-        x, _, rows, units = linear_act(x, *layer, False)
+        x, _, rows, units = linear_act(x, *layer, False, by)
         moments.append(rows)
         live.append(units)
     return x, torch.stack(moments), torch.cat(live)
@@ -139,7 +161,9 @@ ChainGradients = tuple[Tensor, list[Tensor], list[Tensor], Tensor]
 
 
 @torch.no_grad()
-def linear_act_chain_backward(*arguments: Any) -> ChainGradients:
+def linear_act_chain_backward(
+    *arguments: Any, by: ModuleType = reference_moments
+) -> ChainGradients:
     """The gradients of a chain, made of act_backward, the library's products, and moments.
 
     Its arguments are those of :class:`initfast.ops.checks.ChainBackward`. It returns the gradients
@@ -154,11 +178,23 @@ def linear_act_chain_backward(*arguments: Any) -> ChainGradients:
         act, z = ACTIVATIONS[chain.acts[i]], chain.zs[i]
         slope: Any = act.slope_at_result if chain.slope_at_result[i] else act.slope
         slopes = slope(_wide(z), chain.alphas[i], chain.betas[i])
-        grad_z, (_, at_y) = _times_slope(grad, z, slopes)
+        grad_z, (_, at_y) = _times_slope(grad, z, slopes, by)
         needed = i > 0 or chain.wants_x, of_weight > 0, chain.biases_wanted[i]
         found = linear_gradients(grad_z, x, weight, needed)
         grad, grad_weight, grad_bias = (empty(0) if g is None else g for g in found)
-        rows.append(torch.stack([at_y, moments(grad_weight)]))
+        rows.append(torch.stack([at_y, moments(grad_weight, by)]))
         grad_weights.append(grad_weight if of_weight == 2 else empty(0))
         grad_biases.append(grad_bias)
     return grad, grad_weights[::-1], grad_biases[::-1], torch.stack(rows[::-1])
+
+
+MEASURING = (
+    "moments",
+    "act",
+    "act_",
+    "act_backward",
+    "linear_act",
+    "linear_act_chain",
+    "linear_act_chain_backward",
+)
+"""The operators that measure: those that take `by`."""

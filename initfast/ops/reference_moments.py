@@ -49,6 +49,12 @@ def row_of(x: Tensor, saturated: Tensor | None = None) -> Tensor:
     )
 
 
+def live_units(y: Tensor, unit_dim: int) -> Tensor:
+    """Which units of y, along that dimension, are not zero over the whole batch."""
+    nonzero = (y != 0).movedim(unit_dim, 0) if y.dim() > 0 else (y != 0)[None]
+    return nonzero.flatten(1).any(1) if nonzero.dim() > 1 else nonzero.clone()
+
+
 def _nothing(x: Tensor) -> Tensor:
     columns = x.new_zeros(COLUMNS, dtype=torch.float64)
     columns[6], columns[7], columns[11] = math.inf, -math.inf, math.inf

@@ -2,13 +2,14 @@
 
 Kernels come from the native library where it is loaded (CPU, CUDA) and from
 :mod:`initfast.ops.reference` and :mod:`initfast.ops.reference_sampling` everywhere else. Without it
-:mod:`initfast.ops.numpy_sampling` samples in the CPU's memory, to the same bits.
+:mod:`initfast.ops.numpy_sampling` samples in the CPU's memory, to the same bits, and
+:mod:`initfast.ops.vectorised_moments` measures there.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import wraps
+from functools import partial, wraps
 from typing import Any
 
 import torch
@@ -70,9 +71,12 @@ for _name, _schema in SCHEMAS.items():
     _function = next(getattr(home, _name) for home in _homes if hasattr(home, _name))
     definitions.impl(_name, _unseen(_function), "CompositeExplicitAutograd")
 if LIBRARY.backend == "reference":
-    from initfast.ops import numpy_sampling
+    from initfast.ops import numpy_sampling, vectorised_moments
 
     definitions.impl("sample_", numpy_sampling.sample_, "CPU")
+    for _name in reference.MEASURING:
+        _function = partial(getattr(reference, _name), by=vectorised_moments)
+        definitions.impl(_name, _unseen(_function), "CPU")
 
 
 # ---- shapes without data ----
