@@ -61,7 +61,7 @@ class Buffers:
         self._copies = []
         own = self.module._buffers
         found = {n: t for n, t in own.items() if t is not None and not is_lazy(t)}
-        own.update({n: t.clone() for n, t in found.items()})
+        own.update({n: _copy(t) for n, t in found.items()})
         try:
             return run()
         finally:
@@ -114,6 +114,13 @@ def put_attributes_back(module: nn.Module, found: dict[str, Any]) -> None:
     for name in attributes(module).keys() - found.keys():
         del own[name]
     own.update(found)
+
+
+def _copy(buffer: Tensor) -> Tensor:
+    if type(buffer) is not Tensor:  # without its __torch_function__ the copy would be a plain tensor
+        return buffer.clone()
+    with torch._C.DisableTorchFunction():  # no mode takes this for the net's doing
+        return buffer.clone()
 
 
 def _are_the_same(a: dict[str, Tensor | None], b: dict[str, Tensor | None]) -> bool:

@@ -55,7 +55,9 @@ def test_a_function_in_the_place_of_torchs_runs(monkeypatch, build):
     assert y.unique().tolist() == [7]
 
 
-def test_no_function_of_torchs_is_looked_up_for_it(monkeypatch):
+@pytest.mark.parametrize("threads", [1, 2])  # beside others, norms write to copies of buffers
+def test_no_function_of_torchs_is_looked_up_for_it(monkeypatch, threads):
+    monkeypatch.setattr("initfast.profiling.other_threads.active_count", lambda: threads)
     seen_by_mode = []
     usual = Fusion.__torch_function__
     monkeypatch.setattr(
