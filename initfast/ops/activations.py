@@ -89,7 +89,8 @@ def _exponential_backward(
     grad: Tensor, z: Tensor, scale: float, depth: float, width: float
 ) -> Tensor:
     """In torch's order: where the exponential is subnormal, the slope alone may be zero."""
-    return grad * torch.where(z > 0, scale, depth / width) * torch.exp(z.clamp(max=0) / width)
+    steepest = torch.where(z > 0, scale, torch.full_like(z, depth / width))
+    return grad * steepest * torch.exp(z.clamp(max=0) / width)
 
 
 def _exponential_saturated(y: Tensor, scale: float, depth: float, width: float) -> Tensor:
