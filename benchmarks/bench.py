@@ -4,15 +4,17 @@
     python benchmarks/bench.py --quick          # the same cases, fewer repeats
     python benchmarks/bench.py --only profile   # cases whose name contains a word
     python benchmarks/bench.py --json out.json --threads 2
-    python benchmarks/bench.py --device cuda
+    python benchmarks/bench.py --device cuda --budget 300 --no-compile --json out.json
 
 A line gives a case's time, a reference's, and the first as a multiple of the second: under 1 is
 faster. Where a target stands, the line passes or misses it. The limit is computed beforehand: the
 bytes over the measured bandwidth, or the operations over the measured rate of a matrix product,
 whichever takes longer. Peers are lines of their own below their case. On a card the operators and
-samplers stand beside a copy of as many bytes too: see card_cases.py. A line is noisy where medians
-and shortest times disagree by more than 15 %. A case that fails says so on its line, the others go
-on, and the exit status is 1; a missed target leaves it 0.
+samplers stand beside a copy of as many bytes too (card_cases.py), and weights are taken in turn,
+so that no cache holds them. --budget is the seconds after which no case begins, --no-compile
+leaves out what torch.compile compiles first, and a JSON file has each line once it is measured.
+A line is noisy where medians and shortest times disagree by more than 15 %. A case that fails says
+so on its line, the others go on, and the exit status is 1; a missed target leaves it 0.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ import json
 import os
 import platform
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -53,8 +56,8 @@ def suite_cases(machine: Machine) -> Iterator[Case]:
         yield from suite.cases(machine)
 
 
-def measure(machine: Machine, case: Case) -> Iterator[Line]:
-    """The lines of one case: one for each reference, then one for each peer."""
+def measure(machine: Machine, case: Case, compiling: bool = True) -> Iterator[Line]:
+    """The lines of one case: one for each reference, then one for each peer that is wanted."""
     try:
         work = case.build()
         timed = machine.compare([work.run, *(reference.run for reference in work.references)])
@@ -74,6 +77,8 @@ def measure(machine: Machine, case: Case) -> Iterator[Line]:
             work.limit,
         )
     for peer in work.peers:
+        if not compiling and "torch.compile" in peer.name:
+            continue
         yield measure_peer(machine, case, peer, work.references[0])
 
 
@@ -98,6 +103,30 @@ def measure_peer(machine: Machine, case: Case, peer: Peer, reference: Reference)
         timed.best_ratios[1],
         peer=True,
     )
+
+
+class OutOfTime(Exception):
+    """Says which case did not begin, as the budget was spent."""
+
+
+def measured(machine: Machine, options: argparse.Namespace) -> Iterator[Line | growth.Growth]:
+    """The lines and sweeps that are asked for, as they are measured; OutOfTime where time ends."""
+    end = time.monotonic() + options.budget
+
+    def begin(name: str) -> None:
+        if time.monotonic() > end:
+            raise OutOfTime(f"{options.budget:g} s are over: from {name!r} on nothing was measured")
+
+    for case in suite_cases(machine):
+        if options.only in case.name:
+            begin(case.name)
+            yield from measure(machine, case, options.compile)
+    if options.only in "import initfast after torch":
+        begin("import initfast after torch")
+        yield import_line(3 if options.quick else 9)
+    for name in growth.names(options.only):
+        begin(name)
+        yield growth.sweep(machine, name)
 
 
 def import_line(rounds: int) -> Line:
@@ -176,27 +205,24 @@ def main() -> int:
     print(HEADER)
     lines: list[Line] = []
     sweeps: list[growth.Growth] = []
-
-    def show(line: Line) -> None:
-        print(line, flush=True)
-        lines.append(line)
-
-    with torch.no_grad():
-        for case in suite_cases(machine):
-            if options.only in case.name:
-                for line in measure(machine, case):
-                    show(line)
-        if options.only in "import initfast after torch":
-            show(import_line(3 if options.quick else 9))
-        for sweep in growth.sweeps(machine, options.only):
-            show_growth(sweep)
-            sweeps.append(sweep)
-    if not lines and not sweeps:
-        print(f"bench.py: --only {options.only}: no case has it in its name", file=sys.stderr)
-        return 2
+    try:
+        with torch.no_grad():
+            for found in measured(machine, options):
+                if isinstance(found, Line):
+                    print(found, flush=True)
+                    lines.append(found)
+                else:
+                    show_growth(found)
+                    sweeps.append(found)
+                if options.json:
+                    write_json(options.json, facts, lines, sweeps)
+    except OutOfTime as left_out:
+        print(f"\n{left_out}")
+    else:
+        if not lines and not sweeps:
+            print(f"bench.py: --only {options.only}: no case has it in its name", file=sys.stderr)
+            return 2
     summarise(lines, sweeps)
-    if options.json:
-        write_json(options.json, facts, lines, sweeps)
     return int(any(line.failure and not line.peer for line in lines))
 
 
@@ -208,6 +234,10 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
     parser.add_argument("--device", type=_device, default="cpu", help="cpu, cuda, cuda:1, ...")
     parser.add_argument("--threads", type=int, help="CPU threads (default: torch's choice)")
+    parser.add_argument("--budget", type=float, default=float("inf"), help="seconds (default: all)")
+    parser.add_argument(
+        "--no-compile", dest="compile", action="store_false", help="leave out torch.compile"
+    )
     options = parser.parse_args()
     if options.threads is not None and options.threads < 1:
         parser.error(f"--threads {options.threads}: expected 1 or more")
@@ -259,7 +289,9 @@ def write_json(
         ],
         "geometric_means": geometric_means(lines),
     }
-    path.write_text(json.dumps(document, indent=2) + "\n", "utf-8")
+    unfinished = path.with_name(f"{path.name}.part")  # so that a cut run leaves a whole file
+    unfinished.write_text(json.dumps(document, indent=2) + "\n", "utf-8")
+    unfinished.replace(path)
 
 
 if __name__ == "__main__":

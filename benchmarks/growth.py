@@ -8,7 +8,6 @@ next, is in both.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -64,23 +63,27 @@ def exponent(sizes: tuple[int, ...], seconds: tuple[float, ...]) -> float:
     return covariance / sum((a - x_mean) ** 2 for a in x)
 
 
-def sweeps(machine: Machine, wanted: str) -> Iterator[Growth]:
-    """Measure each sweep whose name, "growth with depth" and so on, contains what is wanted."""
+def names(wanted: str) -> list[str]:
+    """Of the sweeps, "growth with depth" and so on, those that contain what is wanted."""
+    return [name for name in (f"growth with {each}" for each in _SWEEPS) if wanted in name]
+
+
+def sweep(machine: Machine, name: str) -> Growth:
+    """Measure the sweep of that name."""
     effort = Effort(machine.effort.budget / 2, machine.effort.least_rounds)
-    for name, (sizes, point) in _SWEEPS.items():
-        if wanted not in f"growth with {name}":
-            continue
-        points = [[size if value is None else value for value in point] for size in sizes]
-        times = [_measure(machine, effort, *point) for point in points]
-        parts = zip(("depth", "width", "batch"), point, strict=True)
-        yield Growth(
-            name=name,
-            fixed=", ".join(f"{part} {value}" for part, value in parts if value is not None),
-            sizes=sizes,
-            layers=tuple(depth for depth, _, _ in points),
-            profile=tuple(profile for profile, _ in times),
-            plain=tuple(plain for _, plain in times),
-        )
+    of = name.removeprefix("growth with ")
+    sizes, point = _SWEEPS[of]
+    points = [[size if value is None else value for value in point] for size in sizes]
+    times = [_measure(machine, effort, *point) for point in points]
+    parts = zip(("depth", "width", "batch"), point, strict=True)
+    return Growth(
+        name=of,
+        fixed=", ".join(f"{part} {value}" for part, value in parts if value is not None),
+        sizes=sizes,
+        layers=tuple(depth for depth, _, _ in points),
+        profile=tuple(profile for profile, _ in times),
+        plain=tuple(plain for _, plain in times),
+    )
 
 
 def _measure(

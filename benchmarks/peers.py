@@ -25,7 +25,7 @@ def peers(net: nn.Module, x: Tensor, compiling: bool = True) -> list[Peer]:
     return [Peer(name, functools.partial(build, net, x)) for name, build in builders.items()]
 
 
-def compiled(run: Run) -> Run:
+def compiled(run: Callable[..., object]) -> Callable[..., object]:
     """The same by torch.compile; what was compiled before is forgotten, or would count as one."""
     torch.compiler.reset()
     return torch.compile(run, dynamic=False)

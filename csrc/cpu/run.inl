@@ -247,9 +247,9 @@ void run_activation_backward(const Activation& act, const S* grad_y, const S* z,
     const bool is_result = act.slope_at_result;
     int64_t i = 0;
     for (; i + kWidth <= n; i += kWidth) {
-      store<V>(grad_z + i, load<V>(grad_y + i) * slope(lanes, load<V>(z + i), is_result));
+      store<V>(grad_z + i, backward(lanes, load<V>(grad_y + i), load<V>(z + i), is_result));
     }
-    for (; i < n; ++i) grad_z[i] = grad_y[i] * slope(single, z[i], is_result);
+    for (; i < n; ++i) grad_z[i] = backward(single, grad_y[i], z[i], is_result);
   });
 }
 

@@ -2,8 +2,8 @@
 
 #include "math/activation_kind.h"
 #include "elements.cuh"
+#include "grid_moments.cuh"
 #include "units.cuh"
-#include "warp_moments.cuh"
 
 namespace initfast::cuda {
 namespace {
@@ -101,8 +101,9 @@ __global__ void __launch_bounds__(kThreads) act_kernel(ActKernelArgs k) {
 template <class S>
 __global__ void __launch_bounds__(kThreads) act_backward_kernel(ActBackwardArgs a) {
   INITFAST_SHARED_ARRAY(Moments, total, 2 * kWarps);
-  INITFAST_SHARED_ARRAY(S, stage_memory, kStage<S>);
-  const Stage<S> stage(stage_memory);
+  INITFAST_SHARED_ARRAY(S, grad_memory, kStage<S>);
+  INITFAST_SHARED_ARRAY(S, z_memory, kStage<S>);
+  const Stage<S> staged_grad(grad_memory), staged_z(z_memory);
   LaneMoments<S> of_grads[2];  // of grad_z, of grad_y
   clear<2>(total);
   const auto run = [&](int64_t start, int32_t count) {
@@ -114,14 +115,13 @@ __global__ void __launch_bounds__(kThreads) act_backward_kernel(ActBackwardArgs 
       load_run(static_cast<const T*>(a.grad_y), start, a.numel, grad);
       present = present_of<T, kPerLane<S>>(count);
     });
-    stage.put(z);
+    staged_z.put(z);
+    staged_grad.put(grad);
     of_grads[1].add(grad, present);
-    transform(a.act, stage, [&](const auto& activation, S x, int) {
-      return slope(activation, x, a.act.slope_at_result);
+    transform(a.act, staged_grad, [&](const auto& activation, S grad_y, int i) {
+      return backward(activation, grad_y, staged_z.at(i), a.act.slope_at_result);
     });
-    stage.get(z);
-#pragma unroll
-    for (int i = 0; i < kPerLane<S>; ++i) grad[i] = grad[i] * z[i];
+    staged_grad.get(grad);
     with_storage<S>(a.dtype, [&](auto type) {
       store_run(static_cast<decltype(type)*>(a.grad_z), start, a.numel, grad);
     });

@@ -11,7 +11,7 @@
 
 #include "math/activation_kind.h"
 #include "elements.cuh"
-#include "warp_moments.cuh"
+#include "grid_moments.cuh"
 
 namespace initfast::cuda {
 

@@ -1,7 +1,7 @@
 // moments: one read of any tensor, and a row of numbers.
 
 #include "elements.cuh"
-#include "warp_moments.cuh"
+#include "grid_moments.cuh"
 
 namespace initfast::cuda {
 namespace {

@@ -1,12 +1,12 @@
-// The moments of what a kernel holds in registers, run by run, and their way to global memory.
+// The moments of what a kernel holds in registers, run by run, as its warps find them.
 //
 // A run is what a warp holds at one time: N numbers in each lane. Its scale is that of the largest
 // magnitude in the warp, and the sums of the powers of its deviations are the warp's, by shuffles; one
 // lane then remembers them, still in the kernel's own precision. The centre is the mean of the last
-// whole and finite run since the lanes were merged, and where that proves to lie too far away, the run's own. Extremes and counts each lane keeps of its own
-// numbers. When all lanes remember a run, or at the end, the warp turns what they have into float64
-// Moments and merges those. So float64 arithmetic, which many cards have little of, happens once in
-// 32 runs. Warps, then blocks, are merged in their order.
+// whole and finite run since the lanes were merged, and where that proves to lie too far away, the
+// run's own. Extremes and counts each lane keeps of its own numbers. When all lanes remember a run, or
+// at the end, the warp turns what they have into float64 Moments and merges those. So float64
+// arithmetic, which many cards have little of, happens once in 32 runs.
 //
 // What small tensors wait for is the code itself, on its first way into the instruction cache: so
 // whatever does not run for every number is a loop that is not unrolled, and stands in one place.
@@ -237,68 +237,6 @@ __device__ __forceinline__ void merge_lanes(LaneMoments<S> (&kept)[K], Moments* 
   }
 #pragma unroll
   for (LaneMoments<S>& k : kept) k = LaneMoments<S>();
-}
-
-// ---- a block, and the grid ----
-
-// Whether this block is the last to get here. What the blocks wrote before is then seen by the last
-// one's threads: by the barrier thread 0's fence is one for its whole block. Leaves the ticket at 0.
-__device__ __forceinline__ bool is_last_block(unsigned* ticket) {
-  INITFAST_SHARED_ARRAY(bool, last, 1);
-  __syncthreads();
-  if (threadIdx.x == 0) {
-    __threadfence();
-    last[0] = atomicAdd(ticket, 1u) == gridDim.x - 1;
-    if (last[0]) {
-      __threadfence();
-      atomicExch(ticket, 0u);
-    }
-  }
-  __syncthreads();
-  return last[0];
-}
-
-// The warps share the rows of moments, and a row's blocks where there are more warps than rows: a lane
-// of them takes every 32nd block of its warp's share.
-template <int kRows>
-__device__ __forceinline__ void merge_blocks(const Reduction& out) {
-  constexpr int kShares = kWarps > kRows ? kWarps / kRows : 1;
-  INITFAST_SHARED_ARRAY(Moments, merged, kRows * kShares);
-#pragma unroll 1
-  for (int part = warp_index(); part < kRows * kShares; part += kWarps) {
-    const int row = part / kShares, share = part % kShares;
-    Moments m = no_moments();
-    for (int64_t block = share * kWarp + lane_index(); block < gridDim.x; block += kShares * kWarp) {
-      merge(m, out.partial[block * kRows + row]);
-    }
-    m = merge_warp(m);
-    if (lane_index() == 0) merged[part] = m;
-  }
-  __syncthreads();
-#pragma unroll 1
-  for (int row = warp_index(); row < kRows; row += kWarps) {
-    const Moments m = merge_first(merged + row * kShares, kShares);
-    if (lane_index() == 0) write_row(m, out.moments + kColumns * row);
-  }
-}
-
-// The end of a kernel: warp_total[row][warp] of every block to out.moments.
-template <int kRows>
-__device__ __forceinline__ void reduce_grid(const WarpTotals<kRows>& warp_total,
-                                            const Reduction& out) {
-  const bool alone = gridDim.x == 1;
-  __syncthreads();
-#pragma unroll 1
-  for (int row = warp_index(); row < kRows; row += kWarps) {
-    const Moments m = merge_first(warp_total + row * kWarps, kWarps);
-    if (lane_index() != 0) continue;
-    if (alone) {
-      write_row(m, out.moments + kColumns * row);
-    } else {
-      out.partial[int64_t(blockIdx.x) * kRows + row] = m;
-    }
-  }
-  if (!alone && is_last_block(out.ticket)) merge_blocks<kRows>(out);
 }
 
 }  // namespace initfast::cuda

@@ -1,7 +1,8 @@
 // Which activation, as the operators pass it on, and from there to its class.
 #pragma once
 
-#include "math/activation.h"
+#include "math/piecewise_activations.h"
+#include "math/smooth_activations.h"
 
 namespace initfast {
 
@@ -43,7 +44,7 @@ INITFAST_INLINE void with_activation(ActivationKind kind, F f) {
   }
 }
 
-// Whether the activation has a slope_at_result.
+// Whether the activation has a backward_at_result.
 INITFAST_INLINE bool has_slope_at_result(ActivationKind kind) {
   bool has = false;
   with_activation(kind, [&](auto family) {

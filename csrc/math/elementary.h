@@ -97,15 +97,20 @@ INITFAST_INLINE V log1p_unit(V u) {
   }
 }
 
-// 1 / (1 + e^-x) and, below zero, e^x / (1 + e^x): the lower tail is accurate until e^-x overflows.
-// From there on it is zero, as in torch, which divides by 1 + e^-x: zeros are what a net computes.
+// 1 / (1 + e^-x) and, below zero, e^x / (1 + e^x), so that the lower tail is accurate.
+template <class V>
+INITFAST_INLINE V logistic(V x) {
+  const V e = exp(-abs(x));
+  return quotient(select(x < splat<V>(0), e, splat<V>(1)), ScalarOf<V>(1) + e);
+}
+
+// The same, but zero from where e^-x overflows, as in torch, which divides by 1 + e^-x: zeros are what
+// a net computes.
 template <class V>
 INITFAST_INLINE V sigmoid(V x) {
   using S = ScalarOf<V>;
   constexpr S kLeast = kIsDouble<V> ? S(-709.782712893384) : S(-88.7228317f);  // -log of the largest
-  const V e = exp(-abs(x));
-  const V numerator = select(x < splat<V>(0), select(x < splat<V>(kLeast), splat<V>(0), e), splat<V>(1));
-  return quotient(numerator, S(1) + e);
+  return select(x < splat<V>(kLeast), splat<V>(0), logistic(x));
 }
 
 // log(1 + e^x) = max(x, 0) + log(1 + e^-|x|).

@@ -1,7 +1,7 @@
 """The activations in plain PyTorch: what each computes, how torch spells it, and what it is.
 
 Adding one takes its entry in :data:`ACTIVATIONS`, and its class and its line in
-csrc/math/activation.h.
+csrc/math, as activation.h says.
 """
 
 from __future__ import annotations
@@ -35,13 +35,19 @@ class Spelling(NamedTuple):
     arguments: Mapping[str, Any] = {}
 
 
+Backward = Callable[[Tensor, Tensor, float, float], Tensor]
+
+
 class Activation(NamedTuple):
     """One activation.
 
     Attributes:
-        value, slope: of pre-activations, alpha and beta; tensors of the same shape.
-        slope_at_result: of post-activations, alpha and beta: the slope, where torch's backward has
-            it from there too, and so keeps the result and not the pre-activation; None of others.
+        value: of pre-activations, alpha and beta; a tensor of the same shape.
+        backward: of gradients at the value, pre-activations, alpha and beta: the products of
+            gradients and slopes, and 0, not NaN, of an infinite gradient where torch's backward
+            writes 0 without multiplying.
+        backward_at_result: the same of post-activations, where torch's backward has it from there
+            too, and so keeps the result and not the pre-activation; None of others.
         saturated: of post-activations, alpha and beta: which are; None where none ever is, as of
             the rectifiers, whose flat side is zero rather than a plateau.
         parameters: what torch calls alpha and beta.
@@ -59,9 +65,9 @@ class Activation(NamedTuple):
     """
 
     value: Callable[[Tensor, float, float], Tensor]
-    slope: Callable[[Tensor, float, float], Tensor]
+    backward: Backward
     saturated: Callable[[Tensor, float, float], Tensor] | None = None
-    slope_at_result: Callable[[Tensor, float, float], Tensor] | None = None
+    backward_at_result: Backward | None = None
     parameters: tuple[str, ...] = ()
     defaults: tuple[float, float] = (0.0, 0.0)
     limit: Limit | None = None
@@ -74,14 +80,17 @@ class Activation(NamedTuple):
     scale: Callable[[float, float], float | None] = lambda a, b: None
     examples: tuple[tuple[float, float], ...] = ()
 
+    def slope(self, z: Tensor, alpha: float, beta: float) -> Tensor:
+        """The derivatives at z."""
+        return self.backward(torch.ones_like(z), z, alpha, beta)
 
-def _step(condition: Tensor, z: Tensor) -> Tensor:
-    return condition.to(z.dtype)
 
-
-def _exponential_slope(z: Tensor, scale: float, depth: float, width: float) -> Tensor:
-    left = depth / width * torch.exp(z.clamp(max=0) / width)
-    return torch.where(z > 0, torch.full_like(z, scale), left)
+def _exponential_backward(
+    grad: Tensor, z: Tensor, scale: float, depth: float, width: float
+) -> Tensor:
+    """In torch's order: where the exponential is subnormal, the slope alone may be zero."""
+    steepest = torch.where(z > 0, scale, torch.full_like(z, depth / width))
+    return grad * steepest * torch.exp(z.clamp(max=0) / width)
 
 
 def _exponential_saturated(y: Tensor, scale: float, depth: float, width: float) -> Tensor:
@@ -110,21 +119,28 @@ def _mish_slope(z: Tensor) -> Tensor:
     return gate + z * torch.sigmoid(z) * (1 - gate * gate)
 
 
-def _hardswish_slope(z: Tensor) -> Tensor:
-    inside = torch.where(z >= 3, torch.ones_like(z), z / 3 + 0.5)
-    return torch.where(z <= -3, torch.zeros_like(z), inside)
+def _hardswish_backward(grad: Tensor, z: Tensor) -> Tensor:
+    inside = torch.where(z >= 3, grad, grad * (z / 3 + 0.5))
+    return torch.where(z <= -3, 0.0, inside)
 
 
-def _softplus_slope(z: Tensor, beta: float, threshold: float) -> Tensor:
-    return torch.where(z * beta > threshold, torch.ones_like(z), torch.sigmoid(z * beta))
+def _softsign_backward(grad: Tensor, z: Tensor) -> Tensor:
+    """torch takes the quotient rule's two terms apart: infinity less infinity, of grad and of z."""
+    return grad * (1 / (1 + z.abs()) ** 2) + ((grad - grad) + (z - z))
+
+
+def _logistic(z: Tensor) -> Tensor:
+    """torch's sigmoid, but that its lower tail ends only where e^z does."""
+    e = torch.exp(-z.abs())
+    return torch.where(z < 0, e, 1.0) / (1 + e)
 
 
 ACTIVATIONS: dict[str, Activation] = {
-    "identity": Activation(lambda z, a, b: z.clone(), lambda z, a, b: torch.ones_like(z)),
+    "identity": Activation(lambda z, a, b: z.clone(), lambda g, z, a, b: g.clone()),
     "relu": Activation(
         lambda z, a, b: F.relu(z),
-        lambda z, a, b: 1 - _step(z <= 0, z),
-        slope_at_result=lambda y, a, b: 1 - _step(y <= 0, y),
+        lambda g, z, a, b: torch.where(z <= 0, 0.0, g),
+        backward_at_result=lambda g, y, a, b: torch.where(y <= 0, 0.0, g),
         spellings=(
             Spelling("clamp", {"min": 0, "max": None}),
             Spelling("clip", {"min": 0, "max": None}),
@@ -136,7 +152,7 @@ ACTIVATIONS: dict[str, Activation] = {
     ),
     "leaky_relu": Activation(
         lambda z, a, b: F.leaky_relu(z, a),
-        lambda z, a, b: torch.where(z > 0, torch.ones_like(z), torch.full_like(z, a)),
+        lambda g, z, a, b: torch.where(z > 0, g, g * a),
         parameters=("negative_slope",),
         defaults=(0.01, 0.0),
         module=nn.LeakyReLU,
@@ -145,7 +161,7 @@ ACTIVATIONS: dict[str, Activation] = {
     ),
     "elu": Activation(
         lambda z, a, b: F.elu(z, a),
-        lambda z, a, b: _exponential_slope(z, 1.0, a, 1.0),
+        lambda g, z, a, b: _exponential_backward(g, z, 1.0, a, 1.0),
         lambda y, a, b: _exponential_saturated(y, 1.0, a, 1.0),
         parameters=("alpha",),
         defaults=(1.0, 0.0),
@@ -154,14 +170,14 @@ ACTIVATIONS: dict[str, Activation] = {
     ),
     "selu": Activation(
         lambda z, a, b: F.selu(z),
-        lambda z, a, b: _exponential_slope(z, _SELU_SCALE, _SELU_DEPTH, 1.0),
+        lambda g, z, a, b: _exponential_backward(g, z, _SELU_SCALE, _SELU_DEPTH, 1.0),
         lambda y, a, b: _exponential_saturated(y, _SELU_SCALE, _SELU_DEPTH, 1.0),
         module=nn.SELU,
         scale=lambda a, b: 1.0,  # Klambauer et al. 2017
     ),
     "celu": Activation(
         lambda z, a, b: F.celu(z, a),
-        lambda z, a, b: _exponential_slope(z, 1.0, a, a),
+        lambda g, z, a, b: _exponential_backward(g, z, 1.0, a, a),
         lambda y, a, b: _exponential_saturated(y, 1.0, a, a),
         parameters=("alpha",),
         defaults=(1.0, 0.0),
@@ -171,7 +187,7 @@ ACTIVATIONS: dict[str, Activation] = {
     ),
     "relu6": Activation(
         lambda z, a, b: F.relu6(z),
-        lambda z, a, b: _step((z > 0) & (z < 6), z),
+        lambda g, z, a, b: torch.where((z > 0) & (z < 6), g, 0.0),
         lambda y, a, b: y >= 6,
         spellings=(Spelling("hardtanh", {"min_val": 0, "max_val": 6}),),
         module=nn.ReLU6,
@@ -180,24 +196,26 @@ ACTIVATIONS: dict[str, Activation] = {
     ),
     "gelu": Activation(
         lambda z, a, b: _gelu(z),
-        lambda z, a, b: _gelu_slope(z),
+        lambda g, z, a, b: g * _gelu_slope(z),
         keywords={"approximate": "none"},
         module=nn.GELU,
     ),
     "gelu_tanh": Activation(
         lambda z, a, b: F.gelu(z, approximate="tanh"),
-        lambda z, a, b: _gelu_tanh_slope(z),
+        lambda g, z, a, b: g * _gelu_tanh_slope(z),
         spellings=(Spelling("gelu", {"approximate": "tanh"}),),
     ),
     "silu": Activation(
         lambda z, a, b: F.silu(z),
-        lambda z, a, b: torch.sigmoid(z) * (1 + z * (1 - torch.sigmoid(z))),
+        lambda g, z, a, b: g * (torch.sigmoid(z) * (1 + z * (1 - torch.sigmoid(z)))),
         module=nn.SiLU,
     ),
-    "mish": Activation(lambda z, a, b: F.mish(z), lambda z, a, b: _mish_slope(z), module=nn.Mish),
+    "mish": Activation(
+        lambda z, a, b: F.mish(z), lambda g, z, a, b: g * _mish_slope(z), module=nn.Mish
+    ),
     "softplus": Activation(
         lambda z, a, b: F.softplus(z, a, b),
-        lambda z, a, b: _softplus_slope(z, a, b),
+        lambda g, z, a, b: torch.where(z * a > b, g, g * _logistic(z * a)),
         parameters=("beta", "threshold"),
         defaults=(1.0, 20.0),
         module=nn.Softplus,
@@ -205,34 +223,34 @@ ACTIVATIONS: dict[str, Activation] = {
     ),
     "softsign": Activation(
         lambda z, a, b: F.softsign(z),
-        lambda z, a, b: 1 / (1 + z.abs()) ** 2,
+        lambda g, z, a, b: _softsign_backward(g, z),
         lambda y, a, b: (1 - y.abs()) ** 2 < SATURATED_SLOPE,
         module=nn.Softsign,
         scale=lambda a, b: 1.0,
     ),
     "sigmoid": Activation(
         lambda z, a, b: torch.sigmoid(z),
-        lambda z, a, b: torch.sigmoid(z) * (1 - torch.sigmoid(z)),
+        lambda g, z, a, b: g * (torch.sigmoid(z) * (1 - torch.sigmoid(z))),
         lambda y, a, b: y * (1 - y) < SATURATED_SLOPE / 4,
-        slope_at_result=lambda y, a, b: y * (1 - y),
+        backward_at_result=lambda g, y, a, b: g * (y * (1 - y)),
         spellings=(Spelling("expit"),),
         module=nn.Sigmoid,
         gate=True,
     ),
     "logsigmoid": Activation(
-        lambda z, a, b: F.logsigmoid(z), lambda z, a, b: torch.sigmoid(-z), module=nn.LogSigmoid
+        lambda z, a, b: F.logsigmoid(z), lambda g, z, a, b: g * _logistic(-z), module=nn.LogSigmoid
     ),
     "tanh": Activation(
         lambda z, a, b: torch.tanh(z),
-        lambda z, a, b: 1 - torch.tanh(z) ** 2,
+        lambda g, z, a, b: g * (1 - torch.tanh(z) ** 2),
         lambda y, a, b: 1 - y * y < SATURATED_SLOPE,
-        slope_at_result=lambda y, a, b: 1 - y * y,
+        backward_at_result=lambda g, y, a, b: g * (1 - y * y),
         module=nn.Tanh,
         scale=lambda a, b: 1.0,  # where it is also critical (Schoenholz et al. 2017)
     ),
     "hardtanh": Activation(
         lambda z, a, b: F.hardtanh(z, a, b),
-        lambda z, a, b: _step((z > a) & (z < b), z),
+        lambda g, z, a, b: torch.where((z > a) & (z < b), g, 0.0),
         lambda y, a, b: (y <= a) | (y >= b),
         parameters=("min_val", "max_val"),
         defaults=(-1.0, 1.0),
@@ -247,14 +265,16 @@ ACTIVATIONS: dict[str, Activation] = {
     ),
     "hardsigmoid": Activation(
         lambda z, a, b: F.hardsigmoid(z),
-        lambda z, a, b: _step((z > -3) & (z < 3), z) / 6,
+        lambda g, z, a, b: torch.where((z > -3) & (z < 3), g * (1 / 6), 0.0),
         lambda y, a, b: (y <= 0) | (y >= 1),
         module=nn.Hardsigmoid,
         clamp=True,
         gate=True,
     ),
     "hardswish": Activation(
-        lambda z, a, b: F.hardswish(z), lambda z, a, b: _hardswish_slope(z), module=nn.Hardswish
+        lambda z, a, b: F.hardswish(z),
+        lambda g, z, a, b: _hardswish_backward(g, z),
+        module=nn.Hardswish,
     ),
 }
 """Every activation by its name in torch.nn.functional (gelu_tanh: gelu, approximate="tanh")."""

@@ -206,7 +206,7 @@ class ChainBackward(NamedTuple):
         layers = zip(inputs, weights, zs, [*inputs[1:], grad_y], acts, alphas, betas, strict=True)
         for i, (x, weight, z, y, act, alpha, beta) in enumerate(layers):
             function = check_activation(act, alpha, beta)
-            if at_result[i] and function.slope_at_result is None:
+            if at_result[i] and function.backward_at_result is None:
                 raise RuntimeError(
                     f"initfast::{op}: the slope of {act} is wanted at its result; expected its "
                     "pre-activation"

@@ -95,12 +95,15 @@ def act_backward(
     """grad_z = grad_y act'(z), and the moments of grad_z and grad_y."""
     function = check_activation(act, alpha, beta)
     check_act_backward(grad_y, z)
-    return _times_slope(grad_y, z, function.slope(_wide(z), alpha, beta), by)
+    grad_z = function.backward(_wide(grad_y), _wide(z), alpha, beta)
+    return _laid_out_and_measured(grad_z, z, grad_y, by)
 
 
-def _times_slope(grad_y: Tensor, z: Tensor, slope: Tensor, by: ModuleType) -> tuple[Tensor, Tensor]:
-    """Their product, laid out like z, and the moments of it and of grad_y."""
-    grad_z = _laid_out_like(z, (_wide(grad_y) * slope).to(z.dtype))
+def _laid_out_and_measured(
+    grad_z: Tensor, z: Tensor, grad_y: Tensor, by: ModuleType
+) -> tuple[Tensor, Tensor]:
+    """The gradient at z, in z's dtype and strides, and the moments of it and of grad_y."""
+    grad_z = _laid_out_like(z, grad_z.to(z.dtype))
     return grad_z, torch.stack([by.row_of(grad_z), by.row_of(grad_y)])
 
 
@@ -176,9 +179,9 @@ def linear_act_chain_backward(
     for i in reversed(range(len(chain.zs))):
         x, weight, of_weight = chain.inputs[i], chain.weights[i], chain.weights_wanted[i]
         act, z = ACTIVATIONS[chain.acts[i]], chain.zs[i]
-        slope: Any = act.slope_at_result if chain.slope_at_result[i] else act.slope
-        slopes = slope(_wide(z), chain.alphas[i], chain.betas[i])
-        grad_z, (_, at_y) = _times_slope(grad, z, slopes, by)
+        backward: Any = act.backward_at_result if chain.slope_at_result[i] else act.backward
+        grad_z = backward(_wide(grad), _wide(z), chain.alphas[i], chain.betas[i])
+        grad_z, (_, at_y) = _laid_out_and_measured(grad_z, z, grad, by)
         needed = i > 0 or chain.wants_x, of_weight > 0, chain.biases_wanted[i]
         found = linear_gradients(grad_z, x, weight, needed)
         grad, grad_weight, grad_bias = (empty(0) if g is None else g for g in found)

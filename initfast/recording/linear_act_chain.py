@@ -70,7 +70,9 @@ def run_chain(
 
 
 _OTHERS = 5  # arguments that are no operands
-_SLOPES_AT_RESULTS = {name for name, act in ACTIVATIONS.items() if act.slope_at_result is not None}
+_SLOPES_AT_RESULTS = {
+    name for name, act in ACTIVATIONS.items() if act.backward_at_result is not None
+}
 
 
 class LinearActChain(torch.autograd.Function):

@@ -9,10 +9,11 @@ import sys
 import pytest
 from cases.sources import ROOT
 
-IN_CPP = """ \\
-  X(Softshrink, "softshrink", alpha >= 0, "softshrink's lambd is ", alpha, "; expected 0 or more")
+LINE_IN_CPP = """ \\
+  X(Softshrink, "softshrink", alpha >= 0, "softshrink's lambd is ", alpha, "; expected 0 or more")\
+"""
 
-template <class V>
+CLASS_IN_CPP = """template <class V>
 struct Softshrink : NeverSaturates<V> {  // alpha: lambd
   using S = ScalarOf<V>;
   S alpha;
@@ -20,16 +21,17 @@ struct Softshrink : NeverSaturates<V> {  // alpha: lambd
   INITFAST_INLINE V value(V z) const {
     return select(z > alpha, z - alpha, select(z < -alpha, z + alpha, z * S(0)));
   }
-  INITFAST_INLINE V slope(V z) const {
-    return select((z >= -alpha) & (z <= alpha), splat<V>(0), splat<V>(1));
+  INITFAST_INLINE V backward(V grad, V z) const {
+    return select((z >= -alpha) & (z <= alpha), splat<V>(0), grad);
   }
 };
+
 """
 
 IN_PYTHON = """\
     "softshrink": Activation(
         lambda z, a, b: torch.where(z.abs() > a, F.softshrink(z, a), 0 * z),  # zero's sign stays
-        lambda z, a, b: 1 - _step((z >= -a) & (z <= a), z),
+        lambda g, z, a, b: torch.where((z >= -a) & (z <= a), 0.0, g),
         parameters=("lambd",),
         defaults=(0.5, 0.0),
         limit=Limit(lambda a, b: a >= 0, "softshrink's lambd is {alpha}; expected 0 or more"),
@@ -64,8 +66,9 @@ torch.testing.assert_close(y, F.softshrink(z, 0.75))
 operators.assert_row(moments[0], z)
 operators.assert_row(moments[1], y)
 assert live.all()
-(slope,) = torch.autograd.grad(y.sum(), z)
-assert torch.equal(slope, (z.abs() > 0.75).float())
+for size in (1.0, float("inf")):
+    (grad,) = torch.autograd.grad(y, z, torch.full_like(y, size), retain_graph=True)
+    assert torch.equal(grad, torch.where(z.abs() > 0.75, size, 0.0))
 
 x, weight, bias = torch.randn(8, 30), torch.randn(20, 30), torch.randn(20)
 y, moments, live = ops.linear_act(x, weight, bias, "softshrink")
@@ -113,8 +116,10 @@ def copy(tmp_path_factory):
         shutil.copytree(ROOT / folder, copy / folder, ignore=built)
     for file in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / file, copy)
-    cpp, python = copy / "csrc/math/activation.h", copy / "initfast/ops/activations.py"
-    insert(cpp, '  X(Hardswish, "hardswish")', IN_CPP, "\n\ntemplate <class V>\nstruct Identity")
+    cpp, python = copy / "csrc/math", copy / "initfast/ops/activations.py"
+    insert(cpp / "activation.h", '  X(Hardswish, "hardswish")', LINE_IN_CPP, "\n\n}  // namespace")
+    classes = cpp / "piecewise_activations.h"
+    insert(classes, "", CLASS_IN_CPP, "template <class V>\nstruct Identity")
     insert(python, "module=nn.Hardswish\n    ),\n", IN_PYTHON, "}\n")
     environment = {**os.environ, "INITFAST_NATIVE": "1", "INITFAST_CUDA": "0"}
     build = [sys.executable, "setup.py", "-q", "build", "--build-lib", "built"]

@@ -131,6 +131,20 @@ def check_act_backward(device: Device, act: str, dtype: str, n: int, misalign: i
     check_row(rows[1], grad_y)
 
 
+def check_gradients_that_are_not_finite(device: Device, act: str, dtype: str) -> None:
+    """Zero, infinite or NaN where the reference's are, whose tests compare it with torch."""
+    activation = activations.ACTIVATIONS[act]
+    at = [np.nan, np.inf, -np.inf, -200, -90, -3, -1.5, -1, -0.25, 0, 0.25, 1, 3, 4, 6, 90, 200]
+    grads = [np.inf, -np.inf, np.nan]
+    z, grad_y = (rounded(x.ravel(), dtype) for x in np.meshgrid(at, grads))
+    grad_z, _ = device.act_backward(grad_y, z, act, activation.defaults, dtype)
+    wide = torch.float64 if dtype == "float64" else torch.float32
+    expected = activation.backward(
+        *(torch.from_numpy(x).to(wide) for x in (grad_y, z)), *activation.defaults
+    )
+    assert np.array_equal(grad_z, expected.numpy(), equal_nan=True)
+
+
 def check_linear_act(
     device: Device,
     rows: int,

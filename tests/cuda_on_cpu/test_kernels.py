@@ -164,6 +164,7 @@ def test_act_lets_nonfinite_numbers_through(device, act):
 @pytest.mark.parametrize("act", ACTIVATIONS)
 def test_act_backward(device, act, dtype):
     checks.check_act_backward(device, act, dtype, 4113, misalign=1)
+    checks.check_gradients_that_are_not_finite(device, act, dtype)
 
 
 # ---- linear_act ----

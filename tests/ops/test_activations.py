@@ -151,7 +151,7 @@ KEEP_RESULTS = {  # torch's backwards that take their slope at the result
 
 def test_slopes_at_results_are_known_where_torch_takes_them_there():
     """Of no others: a net may write to a result that torch's backward does not need."""
-    found = {name for name, act in KNOWN.items() if act.slope_at_result is not None}
+    found = {name for name, act in KNOWN.items() if act.backward_at_result is not None}
     assert found == KEEP_RESULTS.keys()
 
 
@@ -175,11 +175,20 @@ def test_slopes_at_results(name, dtype):
     assert (apart <= torch.finfo(dtype).eps).all()
 
 
-def slope_in_a_chain(name, at, at_result):
-    """The slopes of a chain of one layer, at its pre-activation or its result."""
-    x, weight = at.new_zeros(1, 1), at.new_zeros(at.numel(), 1)
+@pytest.mark.parametrize("at_result", [False, True])
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_a_chain_stops_infinite_gradients_where_relu_is_flat(dtype, at_result):
+    z = numbers(dtype)
+    at = z.relu() if at_result else z
+    grad = slope_in_a_chain("relu", at, at_result, times=INF)
+    assert torch.equal(grad, torch.where(z > 0, INF, 0.0).to(dtype))
+
+
+def slope_in_a_chain(name, at, at_result, times=1.0):
+    """The slopes of a chain of one layer, at its pre-activation or its result, times a gradient."""
+    x, weight, grad = at.new_zeros(1, 1), at.new_zeros(at.numel(), 1), torch.full_like(at, times)
     call = [name], [0.0], [0.0], [at_result], False, [0], [True]
-    found = CHAIN_BACKWARD(torch.ones_like(at)[None], [x], [weight], [at[None]], *call)
+    found = CHAIN_BACKWARD(grad[None], [x], [weight], [at[None]], *call)
     return found[2][0]
 
 

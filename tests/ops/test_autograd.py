@@ -3,9 +3,11 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from cases.operators import ACTIVATION_IDS, ACTIVATIONS, plain
+from cases.operators import ACTIVATION_IDS, ACTIVATIONS, DTYPES, plain
 
 from initfast import ops
+from initfast.ops import reference
+from initfast.ops.activations import ACTIVATIONS as KNOWN
 
 OPS = torch.ops.initfast
 each_activation = pytest.mark.parametrize(
@@ -13,6 +15,13 @@ each_activation = pytest.mark.parametrize(
 )
 # Where an activation bends: finite differences must not straddle these.
 KINKS = (-3.0, -1.0, -0.5, 0.0, 0.75, 1.0, 2.5, 3.0, 6.0, 20.0)
+
+INF, NAN = float("inf"), float("nan")
+# Plateaus, kinks, hardswish's minimum, and where exponentials are subnormal.
+EVERYWHERE = (
+    *(NAN, INF, -INF, -200.0, 200.0, -103.5, -90.0, 90.0, -20.0, 20.25, -3.0, -2.5, -1.5, -1.0),
+    *(-0.5, -0.25, -0.0, 0.0, 0.25, 0.75, 1.0, 2.5, 3.0, 4.0, 6.0, 7.0),
+)
 
 
 def double(*shape, scale=2.0):
@@ -45,6 +54,39 @@ def test_linear_act(name, alpha, beta, bias):
     z = F.linear(*arguments)
     assert min((z - kink).abs().min() for kink in KINKS) > 1e-5  # steps are of 1e-6
     assert torch.autograd.gradcheck(y, arguments)
+
+
+def kinds(x):
+    """Of each number: NaN, infinite with its sign, zero, or another."""
+    return torch.where(x.isnan(), 7, torch.where(x.isinf(), x.sign() * 2, (x != 0).to(x.dtype)))
+
+
+def gradient_by_torch(z, grad, name, alpha, beta):
+    """Where torch takes the slope at what it keeps rounded to 16 bits, in float32."""
+    if KNOWN[name].backward_at_result is not None or name == "logsigmoid":
+        z = z.float() if z.element_size() == 2 else z
+    z = z.clone().requires_grad_()
+    y = F.gelu(z) if name == "gelu" else KNOWN[name].value(z, alpha, beta)
+    y.backward(grad.to(z.dtype))
+    return z.grad.to(grad.dtype)
+
+
+@each_activation
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_gradients_that_are_not_finite_become_what_they_do_in_torch(name, alpha, beta, dtype):
+    """Zero where torch writes zero, NaN where it multiplies zero: in its vectors, of 64 numbers."""
+    z = torch.tensor(EVERYWHERE, dtype=dtype).repeat_interleave(64)
+    for size in (INF, -INF, NAN, 1.0):
+        grad = torch.full_like(z, size)
+        expected = kinds(gradient_by_torch(z, grad, name, alpha, beta))
+        arguments = grad, z, name, alpha, beta
+        for operator in (OPS.act_backward, reference.act_backward):
+            grad_z, moments = operator(*arguments)
+            assert torch.equal(kinds(grad_z), expected), (size, operator)
+            assert moments[0, 1:3].tolist() == [(expected.abs() > 1).sum(), (expected == 0).sum()]
+        leaf = z.clone().requires_grad_()
+        OPS.act(leaf, name, alpha, beta, -1)[0].backward(grad)
+        assert torch.equal(kinds(leaf.grad), expected)
 
 
 def test_linear_act_of_many_leading_dimensions_and_layouts():
