@@ -17,6 +17,7 @@ from initfast.diagnosis.rules import (
     gradients,
     layers,
     loss,
+    loss_arguments,
     nonfinite,
     recurrent,
     weights,
@@ -33,6 +34,7 @@ RULES: dict[str, Rule] = {
     for check in (
         nonfinite.non_finite,
         loss.initial_loss,
+        loss_arguments.loss_arguments,
         depth.explosion,
         depth.vanishing,
         gradients.no_gradient,

@@ -148,6 +148,10 @@ def data(*shape, scale=1.0):
     return lambda: scale * torch.randn(*shape)
 
 
+def bits(y):
+    return (torch.arange(y.numel()).view_as(y) % 2).to(y.dtype)
+
+
 def classes(y):
     return F.cross_entropy(y, torch.arange(len(y)) % y.shape[1])
 
@@ -225,5 +229,86 @@ REPORTED = [
         "non_finite",
         "0",
         ("8 of 8 rows of the weight's direction have a norm of 0",),
+    ),
+    Reported(
+        "a softmax before cross_entropy",
+        lambda: classifier(nn.Softmax(-1)),
+        data(64, 20),
+        "loss_arguments",
+        "3",
+        ("ends in softmax", "cross_entropy, takes softmax again"),
+        classes,
+    ),
+    Reported(
+        "log_softmax before cross_entropy",
+        lambda: classifier(nn.LogSoftmax(-1)),
+        data(64, 20),
+        loss=classes,
+    ),
+    Reported(
+        "a sigmoid before binary_cross_entropy_with_logits",
+        lambda: classifier(nn.Sigmoid()),
+        data(64, 20),
+        "loss_arguments",
+        "2",
+        ("takes sigmoid again",),
+        lambda y: F.binary_cross_entropy_with_logits(y, bits(y)),
+    ),
+    Reported(
+        "a sigmoid before binary_cross_entropy",
+        lambda: classifier(nn.Sigmoid()),
+        data(64, 20),
+        loss=lambda y: F.binary_cross_entropy(y, bits(y)),
+    ),
+    Reported(
+        "a sigmoid before mse_loss",
+        lambda: classifier(nn.Sigmoid()),
+        data(64, 20),
+        loss=lambda y: F.mse_loss(y, bits(y)),
+    ),
+    Reported(
+        "nll_loss of logits",
+        classifier,
+        data(64, 20),
+        "loss_arguments",
+        "2",
+        ("as nll_loss takes of log-probabilities", "they are none"),
+        lambda y: F.nll_loss(y, torch.arange(64) % 10),
+    ),
+    Reported(
+        "nll_loss of log_softmax",
+        lambda: classifier(nn.LogSoftmax(-1)),
+        data(64, 20),
+        loss=lambda y: F.nll_loss(y, torch.arange(64) % 10),
+    ),
+    Reported(
+        "returns of 5e4",
+        classifier,
+        data(64, 20),
+        "loss_arguments",
+        "2",
+        ("the targets' mean is 5.00", "standardise the targets"),
+        lambda y: F.mse_loss(y, 5e4 + torch.zeros_like(y)),
+        cured=False,
+    ),
+    Reported(
+        "the same as a sum",
+        classifier,
+        data(64, 20),
+        "loss_arguments",
+        "2",
+        loss=lambda y: (y - 5e4).square().sum(),
+        cured=False,
+    ),
+    Reported("returns of 5", classifier, data(64, 20), loss=lambda y: F.mse_loss(y, 5 + y * 0)),
+    Reported(
+        "a margin that is kept",
+        classifier,
+        data(64, 20),
+        "no_gradient",
+        "0",
+        ("the loss, 0,", "hinge"),
+        lambda y: (y - 100).relu().mean(),
+        cured=False,
     ),
 ]
