@@ -112,6 +112,37 @@ class Coupling(nn.Module):
         return torch.cat([b * self.net(a).exp(), a], -1)
 
 
+class Graph(nn.Module):
+    """A graph convolution net whose adjacency matrix is made by a function of the plain one."""
+
+    def __init__(self, make):
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(32, 32) for _ in range(6))
+        for layer in self.layers:
+            nn.init.kaiming_normal_(layer.weight)
+        self.register_buffer("near", make((torch.rand(100, 100) < 0.3).float()))
+
+    def forward(self, x):
+        for layer in self.layers:
+            x = F.relu(layer(self.near @ x))
+        return x
+
+
+class Siren(nn.Module):
+    """Sines of 30 times what linear layers of torch's default make."""
+
+    def __init__(self):
+        super().__init__()
+        sizes = zip((2, 128, 128, 128, 128), (128, 128, 128, 128, 128), strict=True)
+        self.layers = nn.ModuleList(nn.Linear(*size) for size in sizes)
+        self.head = nn.Linear(128, 1)
+
+    def forward(self, x):
+        for layer in self.layers:
+            x = torch.sin(30 * layer(x))
+        return self.head(x)
+
+
 def classifier(*more):
     return nn.Sequential(nn.Linear(20, 64), nn.ReLU(), nn.Linear(64, 10), *more)
 
@@ -310,5 +341,31 @@ REPORTED = [
         ("the loss, 0,", "hinge"),
         lambda y: (y - 100).relu().mean(),
         cured=False,
+    ),
+    Reported(
+        "a sum over neighbours",
+        lambda: Graph(lambda a: a),
+        data(100, 32),
+        "explosion",
+        "layers.0",
+        ("plain code between", "sum over neighbours", "divide by it there"),
+    ),
+    Reported("a mean over neighbours", lambda: Graph(lambda a: a / a.sum(1)), data(100, 32)),
+    Reported(
+        "SIREN by torch's default",
+        Siren,
+        lambda: 2 * torch.rand(256, 2) - 1,
+        "gradient_explosion",
+        "layers.1",
+        ("not the weights",),
+        lambda y: y.square().mean(),
+    ),
+    Reported(
+        "a PReLU that starts at 5",
+        lambda: nn.Sequential(*[m for _ in range(12) for m in (nn.Linear(64, 64), nn.PReLU(1, 5))]),
+        data(32, 64),
+        "explosion",
+        "0",
+        ("prelu between",),
     ),
 ]

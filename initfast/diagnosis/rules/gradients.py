@@ -61,7 +61,7 @@ def _gradients(net: Net, rule: str, sign: int) -> Outcome:
             f"on the way back the gradient's norm {'grows' if sign > 0 else 'falls'} by "
             f"{rate:.3g} a layer over {len(stretch.members)} layers, from {number(last)} to "
             f"{number(first)}",
-            *(batch_norms() if by_norms else cause_and_cure(net, stretch.members, sign)),
+            *(batch_norms() if by_norms else cause_and_cure(net, stretch.members, sign, rate)),
         )
 
 
