@@ -27,6 +27,12 @@ THRESHOLDS: dict[str, Threshold] = {
         "a cross-entropy before training over 1 + ln(classes); from its square on an error",
         "Karpathy, A Recipe for Training Neural Networks: verify the loss at init",
     ),
+    "target_scale": Threshold(
+        30.0,
+        "how far the targets of a squared loss lie from the outputs, over the outputs' rms or 1; "
+        "from its square on an error",
+        _OWN,
+    ),
     "variance_ratio": Threshold(
         10.0,
         "the ratio of the output's variances across layers",

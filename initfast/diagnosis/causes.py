@@ -9,6 +9,7 @@ from typing import NamedTuple
 from initfast.diagnosis.advice import Act, activation_of, behaviour, call, needed, steady_std
 from initfast.diagnosis.facts import dense, is_constant
 from initfast.diagnosis.net import Net
+from initfast.diagnosis.steps_between import between, rescaled_weights
 from initfast.ops.activations import GATES
 
 RIGHT = 1.25
@@ -26,13 +27,14 @@ class Cause(NamedTuple):
     code: str = ""
 
 
-def cause_and_cure(net: Net, members: Sequence[int], sign: int) -> Cause:
+def cause_and_cure(net: Net, members: Sequence[int], sign: int, rate: float | None = None) -> Cause:
     """Why the scale grows (sign +1) or falls (-1) along these layers.
 
     Args:
         net: the layers.
         members: the places of those along which it was found, in order.
         sign: its direction, or that of the gradient on its way back.
+        rate: the factor from one of them to the next.
     """
     weighted = [i for i in members if dense(net.layers[i])]
     if len(weighted) < len(members) / 2:
@@ -52,8 +54,8 @@ def cause_and_cure(net: Net, members: Sequence[int], sign: int) -> Cause:
         return never
     off, name = scale / needed(act), act.name if act else "a linear layer"
     is_cause = off > RIGHT if sign > 0 else off < 1 / RIGHT
-    between = net.layers[members[0] : members[-1] + 1]
-    is_plain = all(dense(x) or activation_of(x) is not None for x in between)
+    inner = net.layers[members[0] : members[-1] + 1]
+    is_plain = all(dense(x) or activation_of(x) is not None for x in inner)
     known = net.initialiser(weighted[len(weighted) // 2]) or "no known initialiser"
     what = f"fan_in × Var(w) is {scale:.3g} ({known}); {name} holds its scale at {needed(act):.3g}"
     depth = sum(_counts(net, i) for i in range(span[0], span[1] + 1))
@@ -63,11 +65,11 @@ def cause_and_cure(net: Net, members: Sequence[int], sign: int) -> Cause:
             return _unsteady(net, span, act, std if is_plain else None, what)
     if is_cause:
         return _refill(net, span, act, what)
-    if not 1 / RIGHT <= off <= RIGHT:
-        return Cause(f"not the weights: {what}", *_unknown(sign)[1:])
-    if is_plain:
+    if 1 / RIGHT <= off <= RIGHT and is_plain and not between(net, weighted, sign, rate)[0]:
         return _too_deep(act, scale)
-    return _residual(sign) if sign > 0 else Cause(f"not the weights: {what}", *_unknown(sign)[1:])
+    if 1 / RIGHT <= off <= RIGHT and sign > 0 and any(x.op.startswith("add") for x in inner):
+        return _residual(sign)
+    return between_weights(net, weighted, rate, f"not the weights: {what}", sign)
 
 
 def _counts(net: Net, i: int) -> bool:
@@ -100,7 +102,8 @@ def _whole_run(net: Net, weighted: Sequence[int], act: Act | None, scale: float)
 
 def _refill(net: Net, span: tuple[int, int], act: Act | None, cause: str) -> Cause:
     code = net.refill(*span, act)
-    init = (code.splitlines()[3].strip() if code else call(act)).removeprefix("initfast.init.")
+    calls = (line.strip() for line in code.splitlines() if "initfast.init." in line)
+    init = next(calls, call(act)).removeprefix("initfast.init.")
     what = init.replace("(w, ", "(").replace("(w", "(")
     advice = f"use {what} on layers {span[0]} to {span[1]}"
     if not code and any(net.layers[i].type for i in span):
@@ -185,6 +188,20 @@ def _residual(sign: int) -> Cause:
         "normalise the input of each residual branch, scale the branches by 1 / √(their "
         "number), or start the last weight of each at zero (Zhang, Dauphin & Ma 2019, Fixup)",
     )
+
+
+def between_weights(
+    net: Net, weighted: Sequence[int], rate: float | None, cause: str, sign: int
+) -> Cause:
+    """Where the weights do not do it: what lies between them, named where it was measured."""
+    step, advice = between(net, weighted, sign, rate)
+    advice = advice or _unknown(sign).advice
+    code = "" if rate is None else rescaled_weights(net, weighted, rate)
+    if step:
+        cause = f"{cause}; {step}"
+    if code:
+        advice += f"; the code divides these layers' weights by {rate:.3g}, which offsets it"
+    return Cause(cause, advice, code)
 
 
 def _unknown(sign: int) -> Cause:

@@ -79,8 +79,8 @@ def _is_of_zeros(cause: Finding, follower: Finding) -> bool:
 
 
 def _is_cured(cause: Finding, follower: Finding) -> bool:
-    """Whether the cause has code, and lies at the same layers."""
-    return bool(cause.code) and _beside(cause, follower)
+    """Whether the cause lies at the same layers, and its code does as much."""
+    return bool(cause.code or not follower.code) and _beside(cause, follower)
 
 
 def _explains(cause: Finding, follower: Finding) -> bool:

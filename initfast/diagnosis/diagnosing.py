@@ -17,6 +17,7 @@ from initfast.diagnosis.rules import (
     gradients,
     layers,
     loss,
+    loss_arguments,
     nonfinite,
     recurrent,
     weights,
@@ -33,6 +34,7 @@ RULES: dict[str, Rule] = {
     for check in (
         nonfinite.non_finite,
         loss.initial_loss,
+        loss_arguments.loss_arguments,
         depth.explosion,
         depth.vanishing,
         gradients.no_gradient,
@@ -110,8 +112,8 @@ def diagnose(report: Profiled, thresholds: Mapping[str, float] | None = None) ->
     Example:
         >>> net = torch.nn.Sequential(torch.nn.Linear(64, 64), torch.nn.Tanh())
         >>> report = initfast.profile(net, 100 * torch.randn(32, 64))
-        >>> [finding.rule for finding in diagnose(report).findings][:1]
-        ['saturation']
+        >>> [finding.rule for finding in diagnose(report).findings][:2]
+        ['input_scale', 'saturation']
     """
     if not hasattr(report, "layers"):
         raise TypeError(f"diagnose: report is {kind_of(report)}; expected a Report")

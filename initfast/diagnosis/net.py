@@ -17,6 +17,7 @@ from initfast.diagnosis.masks import harmless
 from initfast.diagnosis.refills import Refills
 from initfast.diagnosis.slopes import log_slopes
 from initfast.diagnosis.trends import LEAST_POINTS
+from initfast.ops.activations import GATES
 from initfast.stats.layer import Layer
 from initfast.stats.moments import Moments
 from initfast.stats.outcome import NO_OUTCOME, RunOutcome
@@ -188,10 +189,12 @@ class Net(Refills):
     def sequences(self) -> list[list[int]]:
         """The layers along which a trend is looked for: the runs, and the layers of each role.
 
-        Before a norm the scale, of signal and gradient, is each weight's own and passed on to none.
+        Before a norm the scale, of signal and gradient, is each weight's own and passed on to none;
+        so is that of a gate, which multiplies another signal.
         """
         sound = self.roles if self.first_nonfinite is None else topology.roles(self.sound)
-        roles = [[i for i in role if i not in self.normed] for role in sound]
+        gates = {i for i in self.untaken if activation_in(self.layers[i].op) in GATES}
+        roles = [[i for i in role if i not in self.normed | gates] for role in sound]
         return self.runs + [role for role in roles if len(role) >= LEAST_POINTS]
 
     @cached_property

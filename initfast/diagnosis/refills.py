@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from initfast.diagnosis import advice
 from initfast.diagnosis.advice import Act, activation_of
 from initfast.diagnosis.facts import dense
-from initfast.ops.activations import ACTIVATIONS
+from initfast.ops.activations import ACTIVATIONS, GATES
 from initfast.stats.layer import Layer
 
 
@@ -45,6 +45,11 @@ class Refills:
         """
         weighted = [x for x in self.layers[first : last + 1] if x.weight is not None]
         filled = [x for x in weighted if dense(x)]
+        at = [i for i in range(first, last + 1) if dense(self.layers[i])]
+        if any(gates := [self._is_other_gate(i, act) for i in at]):
+            return self.refill_places(
+                [i for i, is_gate in zip(at, gates, strict=True) if not is_gate]
+            )
         if not (self.root and filled) or not all(x.parameter for x in filled):
             return ""
         others = sorted({x.op for x in weighted} - {x.op for x in filled})
@@ -60,8 +65,15 @@ class Refills:
             return code + self._refill_others(first, last, act, by_fan)
         return f"{code}\n{self.refill_for_input(first, std)}"
 
+    def _is_other_gate(self, i: int, act: Act | None) -> bool:
+        """Whether layer i is a gate among layers of another activation: it works at any scale."""
+        own = self.activation(i)
+        return own is not None and own.name in GATES and own != act
+
     def refill_places(self, places: Sequence[int]) -> str:
         """The same for the layers at these places, each by what its activation needs."""
+        if not places:
+            return ""
         first, last = places[0], places[-1]
         if list(places) == [i for i in range(first, last + 1) if self.layers[i].weight is not None]:
             return self.refill(first, last, self.activation(first))

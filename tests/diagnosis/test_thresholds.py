@@ -85,7 +85,7 @@ def test_each_line_changes_what_is_said(unsound):
     nn.init.constant_(normed[1].weight, 0.3)
     more += [profile(normed, torch.randn(64, 8)), profile(nn.RNN(8, 16), torch.randn(5, 4, 8))]
     fading = nn.RNN(8, 16)
-    nn.init.normal_(fading.weight_hh_l0, 0, 0.01)
+    nn.init.normal_(fading.weight_hh_l0, 0, 0.05)
     more += [profile(fading, torch.randn(60, 4, 8))]
     numbers = [{"batch_std": 1.0, "correlation": 0.5}, {"batch_std": 0.01, "correlation": 0.97}]
     measured = [Measured(n, is_returned=True, name=str(i)) for i, n in enumerate(numbers)]
@@ -98,6 +98,12 @@ def test_each_line_changes_what_is_said(unsound):
     with torch.no_grad():
         follows.weight.fill_(0.2)[::2] = -0.2
     more += [profile(follows, torch.ones(4, 32))]
+    more += [profile(nn.LSTM(8, 16), torch.randn(20, 4, 8))]
+    router = nn.Sequential(nn.Linear(32, 8), nn.Softmax(-1), nn.Linear(8, 4))
+    router[0].weight.data.mul_(30)
+    more += [profile(router, torch.randn(64, 32))]
+    far = torch.full((64, 4), 100.0)
+    more += [profile(small, torch.randn(64, 32), loss=nn.functional.mse_loss, targets=far)]
     reports = [*more, *unsound]
     usual = [said_by(report) for report in reports]
 

@@ -112,6 +112,37 @@ class Coupling(nn.Module):
         return torch.cat([b * self.net(a).exp(), a], -1)
 
 
+class Graph(nn.Module):
+    """A graph convolution net whose adjacency matrix is made by a function of the plain one."""
+
+    def __init__(self, make):
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(32, 32) for _ in range(6))
+        for layer in self.layers:
+            nn.init.kaiming_normal_(layer.weight)
+        self.register_buffer("near", make((torch.rand(100, 100) < 0.3).float()))
+
+    def forward(self, x):
+        for layer in self.layers:
+            x = F.relu(layer(self.near @ x))
+        return x
+
+
+class Siren(nn.Module):
+    """Sines of 30 times what linear layers of torch's default make."""
+
+    def __init__(self):
+        super().__init__()
+        sizes = zip((2, 128, 128, 128, 128), (128, 128, 128, 128, 128), strict=True)
+        self.layers = nn.ModuleList(nn.Linear(*size) for size in sizes)
+        self.head = nn.Linear(128, 1)
+
+    def forward(self, x):
+        for layer in self.layers:
+            x = torch.sin(30 * layer(x))
+        return self.head(x)
+
+
 def classifier(*more):
     return nn.Sequential(nn.Linear(20, 64), nn.ReLU(), nn.Linear(64, 10), *more)
 
@@ -146,6 +177,10 @@ def weight_norm_of_zero():
 
 def data(*shape, scale=1.0):
     return lambda: scale * torch.randn(*shape)
+
+
+def bits(y):
+    return (torch.arange(y.numel()).view_as(y) % 2).to(y.dtype)
 
 
 def classes(y):
@@ -225,5 +260,112 @@ REPORTED = [
         "non_finite",
         "0",
         ("8 of 8 rows of the weight's direction have a norm of 0",),
+    ),
+    Reported(
+        "a softmax before cross_entropy",
+        lambda: classifier(nn.Softmax(-1)),
+        data(64, 20),
+        "loss_arguments",
+        "3",
+        ("ends in softmax", "cross_entropy, takes softmax again"),
+        classes,
+    ),
+    Reported(
+        "log_softmax before cross_entropy",
+        lambda: classifier(nn.LogSoftmax(-1)),
+        data(64, 20),
+        loss=classes,
+    ),
+    Reported(
+        "a sigmoid before binary_cross_entropy_with_logits",
+        lambda: classifier(nn.Sigmoid()),
+        data(64, 20),
+        "loss_arguments",
+        "2",
+        ("takes sigmoid again",),
+        lambda y: F.binary_cross_entropy_with_logits(y, bits(y)),
+    ),
+    Reported(
+        "a sigmoid before binary_cross_entropy",
+        lambda: classifier(nn.Sigmoid()),
+        data(64, 20),
+        loss=lambda y: F.binary_cross_entropy(y, bits(y)),
+    ),
+    Reported(
+        "a sigmoid before mse_loss",
+        lambda: classifier(nn.Sigmoid()),
+        data(64, 20),
+        loss=lambda y: F.mse_loss(y, bits(y)),
+    ),
+    Reported(
+        "nll_loss of logits",
+        classifier,
+        data(64, 20),
+        "loss_arguments",
+        "2",
+        ("as nll_loss takes of log-probabilities", "they are none"),
+        lambda y: F.nll_loss(y, torch.arange(64) % 10),
+    ),
+    Reported(
+        "nll_loss of log_softmax",
+        lambda: classifier(nn.LogSoftmax(-1)),
+        data(64, 20),
+        loss=lambda y: F.nll_loss(y, torch.arange(64) % 10),
+    ),
+    Reported(
+        "returns of 5e4",
+        classifier,
+        data(64, 20),
+        "loss_arguments",
+        "2",
+        ("the targets' mean is 5.00", "standardise the targets"),
+        lambda y: F.mse_loss(y, 5e4 + torch.zeros_like(y)),
+        cured=False,
+    ),
+    Reported(
+        "the same as a sum",
+        classifier,
+        data(64, 20),
+        "loss_arguments",
+        "2",
+        loss=lambda y: (y - 5e4).square().sum(),
+        cured=False,
+    ),
+    Reported("returns of 5", classifier, data(64, 20), loss=lambda y: F.mse_loss(y, 5 + y * 0)),
+    Reported(
+        "a margin that is kept",
+        classifier,
+        data(64, 20),
+        "no_gradient",
+        "0",
+        ("the loss, 0,", "hinge"),
+        lambda y: (y - 100).relu().mean(),
+        cured=False,
+    ),
+    Reported(
+        "a sum over neighbours",
+        lambda: Graph(lambda a: a),
+        data(100, 32),
+        "explosion",
+        "layers.0",
+        ("plain code between", "sum over neighbours", "divide by it there"),
+    ),
+    Reported("a mean over neighbours", lambda: Graph(lambda a: a / a.sum(1)), data(100, 32)),
+    Reported(
+        "SIREN by torch's default",
+        Siren,
+        lambda: 2 * torch.rand(256, 2) - 1,
+        "gradient_explosion",
+        "layers.1",
+        ("not the weights",),
+        lambda y: y.square().mean(),
+    ),
+    Reported(
+        "a PReLU that starts at 5",
+        lambda: nn.Sequential(*[m for _ in range(12) for m in (nn.Linear(64, 64), nn.PReLU(1, 5))]),
+        data(32, 64),
+        "explosion",
+        "0",
+        ("prelu between",),
     ),
 ]

@@ -95,7 +95,7 @@ def _trending(
             ratio,
             f"the std {'grows' if rate > 1 else 'falls'} by {rate:.3g} a layer over "
             f"{len(stretch.members)} layers, from {number(first)} to {number(last)}",
-            *cause_and_cure(net, stretch.members, 1 if rate > 1 else -1),
+            *cause_and_cure(net, stretch.members, 1 if rate > 1 else -1, rate),
         )
 
 

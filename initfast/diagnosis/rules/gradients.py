@@ -61,7 +61,7 @@ def _gradients(net: Net, rule: str, sign: int) -> Outcome:
             f"on the way back the gradient's norm {'grows' if sign > 0 else 'falls'} by "
             f"{rate:.3g} a layer over {len(stretch.members)} layers, from {number(last)} to "
             f"{number(first)}",
-            *(batch_norms() if by_norms else cause_and_cure(net, stretch.members, sign)),
+            *(batch_norms() if by_norms else cause_and_cure(net, stretch.members, sign, rate)),
         )
 
 
@@ -102,7 +102,8 @@ def _no_gradient(net: Net, zero: list[int], cut: int | None) -> Finding:
     which = f"at {len(zero)} layers, {' to '.join(ends)}" if len(zero) > 1 else f"at {ends[0]}"
     where = "at every layer" if cut is None else f"{which}, and not at layer {cut}"
     between = (
-        "the loss does not depend on what the net returns, or only where it is flat"
+        f"the loss{_value(net)} does not depend on what the net returns, or is flat there, as a "
+        "hinge whose margin is kept, a clamp, or a mask over everything"
         if cut is None
         else f"between layer {zero[-1]} and layer {cut} ({net.layers[cut].name!r}) something has a "
         "slope of zero: round, sign, argmax, a clamp beyond its range, a comparison, a product "
@@ -116,9 +117,16 @@ def _no_gradient(net: Net, zero: list[int], cut: int | None) -> Finding:
         0.0,
         f"the gradient is exactly zero {where}",
         between,
-        "let the gradient pass there, as by a straight-through estimator (Bengio, Léonard & "
+        "see what the loss is made of, and whether detach() or an argmax lies on the way"
+        if cut is None
+        else "let the gradient pass there, as by a straight-through estimator (Bengio, Léonard & "
         "Courville 2013): y = x + (f(x) - x).detach()",
     )
+
+
+def _value(net: Net) -> str:
+    loss = net.outcome.loss
+    return "" if loss is None else f", {number(loss)},"
 
 
 def _without_gradient(net: Net, rule: str) -> Outcome:
