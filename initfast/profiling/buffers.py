@@ -50,7 +50,7 @@ class Buffers:
         """
         module = self.module
         self.attributes = attributes(module)
-        self._copies: list[tuple[Tensor, Tensor]] = []
+        self._copies: list[tuple[Tensor, Tensor, int]] = []  # of which version
         self._transient = set(module._non_persistent_buffers_set)
         self._found = dict(module._buffers.items())
         return _written(module) if self.may_be_written and self._keeps_values else []
@@ -85,13 +85,16 @@ def take(buffers: Iterable[Buffers]) -> None:
     """Find the buffers of modules as they are now; one copy for each dtype and device."""
     wanted = [(one, t) for one in buffers for t in one._take()]
     for (one, t), copy in zip(wanted, copies([t for _, t in wanted]), strict=True):
-        one._copies.append((t, copy))
+        one._copies.append((t, copy, t._version))
 
 
 def put_back(buffers: Iterable[Buffers]) -> None:
     """Leave the buffers of modules as they were found, likewise."""
     taken = [one for one in buffers if one._found is not None]
-    write([pair for one in taken for pair in one._copies])
+    written = [found for one in taken for found in one._copies]
+    write([(t, copy) for t, copy, _ in written])
+    versions = tuple(version for *_, version in written)
+    torch._C._autograd._unsafe_set_version_counter(tuple(t for t, *_ in written), versions)
     for one in taken:
         one._put_same_back(one._found or {})
 

@@ -34,6 +34,7 @@ from initfast.nets.settings import WITHOUT_EITHER, settings, vectors
 from initfast.nets.shards import local_part
 from initfast.ops.library import load
 from initfast.profiling.extensions import fusion_of
+from initfast.profiling.fast_path import FastPaths
 from initfast.profiling.missing_kernels import missing_kernels
 from initfast.profiling.nonfinite_parameters import with_nonfinite_parameters
 from initfast.profiling.progress import Progress, count_calls
@@ -98,6 +99,7 @@ class MeasuredForward:
         self._running = Running(names)
         self._fusion = fusion_of(recorder)(recorder, names, self._running, self._queue, plain)
         self._outputs = ModuleOutputs(names, recorder, self._queue)
+        self._fast = FastPaths(names.modules if plain else [], self._running, self._queue, recorder)
         self._run_facts: RunFacts | None = None
         self._facts: dict[str, Facts] | None = None
 
@@ -142,8 +144,9 @@ class MeasuredForward:
         calls = list(self._new_calls())
         if self._progress is not None:
             count_calls(calls, self._progress, "forward")
-        log.add(release, calls)
-        install(calls)
+        inner = self._fast.calls
+        log.add(release, [*calls, *inner])
+        install([*inner, *calls])
         for call in calls:
             if type(call.module).__call__ is not TORCHS_CALL:
                 call.module.register_forward_hook(call.unless_running, with_kwargs=True)
@@ -192,7 +195,11 @@ class MeasuredForward:
             names.paths(), names.modules, names.own_weights(), self._facts
         )
         device = "" if self._run_facts is None else self._run_facts.device
-        notes = [*self._notes, *self._outputs.notes, *missing_kernels(load(), device)]
+        notes = [
+            *self._notes,
+            *self._fast.notes([*self._outputs.notes]),
+            *missing_kernels(load(), device),
+        ]
         outcome = _outcome([n for n, _ in self.cross_entropies], recording.copies.numbers)
         self.is_sound = not recording.copies.nonfinite() and all(map(isfinite, outcome.losses))
         beside = (list(self._outputs.skipped), notes, self._root, self._run_facts, outcome)

@@ -31,7 +31,23 @@ def without_left_out(
     said = f"{len(left_out)} of {len(report)} layers are left out, as include and exclude ask"
     bad = next((repr(x.name) for x in left_out if x.has_nonfinite), None)
     said += "." if bad is None else f"; NaN or infinities are among them, the first at {bad}."
+    if include and not any(_is_in(x, include) for x in report):
+        said += _unfit(report, include)
     return report.replaced(layers, notes=[*report.notes, said])
+
+
+def _unfit(report: Report, include: str | Sequence[str]) -> str:
+    """What to say of patterns that fit no layer of a report."""
+    names = ", ".join(map(repr, dict.fromkeys(x.name for x in report[:_SHOWN])))
+    more = ", ..." if len(report) > _SHOWN else ""
+    types = ", ".join(sorted({x.type for x in report if x.type})) or "none"
+    return (
+        f" No layer fits include={include!r}; expected patterns of their names ({names}{more}) or "
+        f"types ({types})."
+    )
+
+
+_SHOWN = 3  # names, for a reader to see how they are spelt
 
 
 def _is_in(layer: Layer, include: str | Sequence[str] | None) -> bool:

@@ -25,39 +25,41 @@ def check_ready(modules: Iterable[tuple[str, nn.Module]]) -> None:
 
 
 def check_differentiable(
-    modules: Iterable[tuple[str, nn.Module]], given: Mapping[str, Any]
+    modules: Iterable[tuple[str, nn.Module]], given: Mapping[str, Any], asked: str
 ) -> None:
     """Raise ValueError where no graph can be made of the net's parameters, or of what it is given.
 
     Args:
         modules: of the net, each with its path.
         given: what takes part by its name: the input and the targets.
+        asked: the argument of profile() that asks for a backward.
     """
+    expected = (
+        f"expected with {asked} what was made outside torch.inference_mode(), as .clone() there "
+        "makes it"
+    )
     for name, module in modules:
         for own_name, parameter in module._parameters.items():
             if parameter is not None and parameter.is_inference():
                 raise ValueError(
                     f"profile: {_layer(name, module)}: its {own_name} is an inference tensor, "
-                    f"which no graph can hold; {_EXPECTED}"
+                    f"which no graph can hold; {expected}"
                 )
         if any(kind.__qualname__ in _SHARDED for kind in type(module).__mro__):
             raise ValueError(
                 f"profile: {_layer(name, module)} is sharded by FSDP, whose parameters come and go "
-                "during the backward; expected a profile without loss=, or initfast.Profiler(net) "
-                "around steps of training, which has gradients too"
+                f"during the backward; expected a profile without {asked}, or "
+                "initfast.Profiler(net) around steps of training, which has gradients too"
             )
     for what, value in given.items():
         for path, t in tensors(value):
             if t.is_inference():
                 raise ValueError(
                     f"profile: {what}{path} is an inference tensor, which no graph can hold; "
-                    f"{_EXPECTED}"
+                    f"{expected}"
                 )
 
 
-_EXPECTED = (
-    "expected with loss= what was made outside torch.inference_mode(), as .clone() there makes it"
-)
 _SHARDED = ("FSDPModule", "FullyShardedDataParallel")
 _PLAIN = (Parameter, Tensor)
 

@@ -11,6 +11,8 @@ from typing import Any, Protocol
 from torch import nn
 
 from initfast.interception.module_calls import ReplacedCall, install, release
+from initfast.shared_patch import SharedPatch
+from initfast.undo_log import UndoLog
 
 
 class ProfiledCall(Protocol):
@@ -59,7 +61,7 @@ class NetCall(ReplacedCall):
 class MethodCall:
     """A method of a module, in whose attributes this stands: `net.encode(x)` finds it there.
 
-    Copies and pickles of the module have the method itself there.
+    Copies and pickles of the module do not have it: their own class gives them the method.
 
     Args:
         method: a bound method of a module, found there under its own name.
@@ -75,6 +77,7 @@ class MethodCall:
         self._name = method.__name__
         self._before: Any = None  # what stood there; the method of the class where None
         self._profiled: Profiled | None = profiled
+        self._log = UndoLog()
         update_wrapper(self, method)  # whoever asks for its arguments looks through it
 
     @property
@@ -98,6 +101,7 @@ class MethodCall:
 
     def install(self) -> None:
         """Likewise."""
+        LEFT_OUT_OF_COPIES.make(self._log)
         with _LOCK:
             self._before = self._module.__dict__.get(self._name)
             self._module.__dict__[self._name] = self
@@ -117,12 +121,23 @@ class MethodCall:
                 if top._before is self:
                     top._before = self._before
                 top = top._before
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
-        return self._of(memo.get(id(self._module), self._module))
+        self._log.undo()
 
     def __reduce__(self) -> Any:
         return getattr, (self._module, self._name)
 
+
+def _leave_out(log: UndoLog) -> None:
+    of_torch = nn.Module.__getstate__
+
+    def __getstate__(self: nn.Module) -> dict[str, Any]:
+        state: dict[str, Any] = of_torch(self)
+        return {name: value for name, value in state.items() if type(value) is not MethodCall}
+
+    log.replace(nn.Module, "__getstate__", __getstate__)
+
+
+LEFT_OUT_OF_COPIES = SharedPatch(_leave_out)
+"""For as long as this lasts, what modules give to copies and pickles has no MethodCall."""
 
 _LOCK = Lock()  # of the methods that modules have

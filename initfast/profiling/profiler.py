@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import replace
 from functools import partial, reduce
 from threading import get_ident
@@ -16,17 +16,14 @@ from torch import nn
 
 from initfast.interception.function_mode import profiling
 from initfast.nets.names import NetNames
-from initfast.nets.pytree import tensors
-from initfast.nets.shards import pipeline_stage, runs_for_shapes
+from initfast.nets.shards import runs_for_shapes
 from initfast.profiling.arguments import ProfilerArguments
-from initfast.profiling.compiled import NOTE, is_compiled, run_eagerly
+from initfast.profiling.compiled import is_compiled
 from initfast.profiling.data_parallel import local
-from initfast.profiling.extensions import recorder_of
 from initfast.profiling.first_bad_call import FirstBadCall, has_nonfinite
-from initfast.profiling.forward import MeasuredForward
+from initfast.profiling.measured_call import MeasuredCall
 from initfast.profiling.profiled_calls import MethodCall, NetCall, ProfiledCall
 from initfast.profiling.updates import Updates
-from initfast.recording.gradients import Gradients
 from initfast.recording.streams import CAPTURED, is_captured
 from initfast.report.report import Report
 from initfast.undo_log import UndoLog, with_undo_log
@@ -110,7 +107,9 @@ class Profiler:
         self._window: Report | None = None  # of those since, but for the recent ones
         self._was_entered = False
         self._was_captured = False
-        self._recent: deque[_MeasuredCall] = deque()  # their backwards may still come
+        self._has_measured = False
+        self._raised = False  # a call that was to be measured
+        self._recent: deque[MeasuredCall] = deque()  # their backwards may still come
         self._first_bad = FirstBadCall()
         self._updates = Updates(self._net)
         self._running = False
@@ -204,11 +203,16 @@ class Profiler:
             notes = [note] if note else []
         else:
             report = Report([], root=self._root)
-            notes = [NO_CALL if self.calls else NEVER_CALLED if self._was_entered else NO_WITH]
+            notes = [self._why_empty()]
         notes += [CAPTURED] if self._was_captured else []
         whole = report.replaced(notes=[*report.notes, *notes])
         whole.outcome = replace(whole.outcome, updates=self._updates.found())
         return whole
+
+    def _why_empty(self) -> str:
+        if not self.calls:
+            return NEVER_CALLED if self._was_entered else NO_WITH
+        return NO_CALL if self._has_measured or not self._raised else ALL_RAISED
 
     def _bad_so_far(self) -> FirstBadCall:
         """What is known of the first bad call, those included whose backwards may still come."""
@@ -239,19 +243,24 @@ class Profiler:
         """What the net returns; the call is kept if it returns."""
         names = NetNames(self._net)
         known = self._arguments, names, self._root, self._is_compiled, self.calls
-        call = _MeasuredCall(*known, (args, kwargs))
+        call = MeasuredCall(*known, (args, kwargs))
         log.add(self._release_unless_kept, call)
         log.add(setattr, self, "_running", False)
         self._running = True
         called = self._arguments.net
         # A method is looked up as it is called: what measures it stands there now.
         net = getattr(self._net, called.__name__) if isinstance(called, MethodType) else called
-        output = call.run(net, args, kwargs, log)
+        try:
+            output = call.run(net, args, kwargs, log)
+        except BaseException:
+            self._raised = True
+            raise
+        self._has_measured = True
         self._recent.append(call)
         self._updates.is_due = True
         return output
 
-    def _release_unless_kept(self, call: _MeasuredCall) -> None:
+    def _release_unless_kept(self, call: MeasuredCall) -> None:
         if call not in self._recent:
             call.release()
 
@@ -277,48 +286,8 @@ NO_WITH = (
     "The Profiler was never active, so that nothing was measured: the calls of the net must run "
     "within `with initfast.Profiler(net) as p:`."
 )
+ALL_RAISED = "No call of the net was measured: each that was to be raised, and such are left out."
 NO_CALL = "No call was measured meanwhile; those that await their backward are in the next window."
 
 _MOST_RECENT = 8
 """How many measured calls wait for their backwards at a time."""
-
-
-class _MeasuredCall:
-    """One measured call of a net, and the backwards through its graph."""
-
-    def __init__(
-        self,
-        arguments: ProfilerArguments,
-        names: NetNames,
-        root: str,
-        is_compiled: bool,
-        number: int,
-        given: Any,
-    ) -> None:
-        self.number = number  # the net's first call is 1
-        self._gradients = Gradients(fuse=False, scaler=arguments.scaler)
-        self._gradients.armed = True
-        recorder = recorder_of(arguments.measure, names.modules, given, self._gradients)
-        recorder.stage = pipeline_stage()
-        notes = [NOTE] if is_compiled else []
-        self._forward = MeasuredForward(names, recorder, root, notes, plain=True)
-
-    def run(
-        self, net: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], log: UndoLog
-    ) -> Any:
-        """What the net returns."""
-        run_eagerly(log)
-        given = [t for _, t in tensors((args, kwargs))]
-        return self._forward.run(lambda: net(*args, **kwargs), given)
-
-    def report(self) -> Report:
-        """What was measured so far."""
-        return self._forward.report()
-
-    def awaits_backward(self) -> bool:
-        """Whether there is a graph, and no backward went through it so far."""
-        return self._gradients.awaited()
-
-    def release(self) -> None:
-        """Measure no further backward."""
-        self._gradients.release()

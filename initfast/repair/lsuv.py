@@ -13,8 +13,8 @@ from initfast.errors import ArgumentError, kind_of
 from initfast.init.orthogonal import orthogonal_
 from initfast.profiling import compiled
 from initfast.profiling.preconditions import check_ready
-from initfast.profiling.profile import call_on
 from initfast.profiling.restore import put_back_later
+from initfast.profiling.run import call_on
 from initfast.repair.filling import copy_back
 from initfast.repair.initialized import Left
 from initfast.repair.omegas import omegas

@@ -9,7 +9,6 @@ from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 from initfast.diagnosis.findings import Finding, Severity, SkippedCheck, summary, summary_html
-from initfast.diagnosis.origin import origin
 from initfast.report.merging import Merging
 from initfast.report.run_facts import RunFacts
 from initfast.report.saving import contents, read
@@ -102,6 +101,8 @@ class Report(Merging):
     @property
     def origin(self) -> str:
         """Where the first NaN or infinity comes from, in a sentence; "" where there is none."""
+        from initfast.diagnosis.origin import origin  # when asked
+
         return origin(self.layers, self.inputs, source=self.outcome.source)
 
     @property

@@ -88,8 +88,8 @@ def merge_layer(a: Layer, b: Layer) -> Layer:
         nonfinite_parameters=a.nonfinite_parameters or b.nonfinite_parameters,
         grad=_both(a.grad, b.grad),
         weight_grad=_both(a.weight_grad, b.weight_grad),
-        attention=_both(a.attention, b.attention),
-        histogram=_both(a.histogram, b.histogram),
+        attention=_if_both(a.attention, b.attention),
+        histogram=_if_both(a.histogram, b.histogram),
         weights=b.weights or a.weights,
         vectors=a.vectors if b.vectors is None else b.vectors,
         weight_grads={
@@ -108,6 +108,11 @@ def _also_types(a: Layer, b: Layer) -> tuple[str, ...]:
 
 def _both(a: M | None, b: M | None) -> M | None:
     return a.merge(b) if a is not None and b is not None else a or b
+
+
+def _if_both(a: M | None, b: M | None) -> M | None:
+    """None where one batch has none: what the other has is not of all values."""
+    return None if a is None or b is None else a.merge(b)
 
 
 def pairwise(a: tuple[Moments, ...], b: tuple[Moments, ...]) -> tuple[Moments, ...]:

@@ -224,14 +224,18 @@ def settled(of: Variances, w: float, b: float, start: float, name: str) -> float
                 f"the variance under {name} grows from {start:g} on: {error}"
             ) from error
         if there > math.log(_LARGEST):
-            raise NoSuchPoint(
-                f"the variance under {name} at sigma_w {w:g}, sigma_b {b:g} grows from {start:g} "
-                f"past {_LARGEST:g}, where the search ends; expected smaller ones, or a start "
-                "below the unstable point"
-            )
+            raise _without_bound(w, b, start, name)
         if there < math.log(_SMALLEST) and b == 0 and of(_SMALLEST**2)[0] < _SMALLEST:
             return 0.0
     raise AssertionError
+
+
+def _without_bound(w: float, b: float, start: float, name: str) -> NoSuchPoint:
+    return NoSuchPoint(
+        f"the variance under {name} at sigma_w {w:g}, sigma_b {b:g} grows from {start:g} past "
+        f"{_LARGEST:g}, where the search ends; expected smaller ones, or a start below the "
+        "unstable point"
+    )
 
 
 def _steady(q: float, of: Variances, w: float, name: str) -> float:

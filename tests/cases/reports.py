@@ -4,7 +4,8 @@ import torch
 from torch import nn
 
 from initfast.report import folding
-from initfast.stats.layer import Layer
+from initfast.report.report import Report
+from initfast.stats.layer import Layer, Skipped
 from initfast.stats.moments import Moments
 
 
@@ -21,3 +22,17 @@ def fold(layers):
 def mlp(depth, width=16, act=nn.Tanh):
     torch.manual_seed(0)
     return nn.Sequential(*[m for _ in range(depth) for m in (nn.Linear(width, width), act())])
+
+
+def nested():
+    """A report of blocks, one within another."""
+    names = ["stem", "body.0.conv", "body.0.norm", "body.1.conv", "body.1.norm", "head"]
+    layers = [layer(name, name.split(".")[-1], type=name.split(".")[-1].title()) for name in names]
+    layers[2] = layer("body.0", "add + relu", type="Block")
+    layers[4] = layer("body.1", "add + relu", type="Block", also=("body",))
+    return Report(
+        layers,
+        skipped=[Skipped("stem", "Stem[1]", "torch.int64")],
+        notes=["A note."],
+        root="net.module",
+    )

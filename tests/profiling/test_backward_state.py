@@ -127,6 +127,8 @@ def test_what_no_graph_can_hold_is_named():
                 pytest.raises(ValueError, match=f"{what}.*made outside torch.inference"),
             ):
                 profile(net_, x_, loss=loss, **others)
+    with pytest.raises(ValueError, match='with backward="random" what was made outside'):
+        profile(net, made, backward="random")
     assert equal(state(net), before)
 
 

@@ -45,3 +45,12 @@ def test_nonfinite_values_that_are_left_out_are_named():
 def test_what_is_no_pattern_is_refused(name):
     with pytest.raises(TypeError, match=f"{name} is \\[1\\]; expected a pattern"):
         initfast.profile(net(), torch.randn(8, 4), **{name: [1]})
+
+
+def test_patterns_that_fit_nothing_are_told_what_there_is():
+    report = initfast.profile(net(), torch.randn(8, 4), include="encoder.*")
+    assert "4 of 4" in report.notes[-1] and "fits include='encoder.*'" in report.notes[-1]
+    assert "('0.0', '0.2', '1', ...)" in report.notes[-1]
+    assert "(Dropout, LayerNorm, Linear)" in report.notes[-1]
+    report = initfast.profile(net(), torch.randn(8, 4), include="0.*", exclude="*")
+    assert "No layer fits" not in report.notes[-1]

@@ -1,7 +1,6 @@
 """Profiler: calls merged over a loop, while the net trains as it would without."""
 
 import copy
-import math
 import pickle
 
 import pytest
@@ -222,34 +221,6 @@ def test_what_is_kept_does_not_grow():
     assert not p._recent
 
 
-@pytest.mark.parametrize("how", ["compile", "wrapper"])
-def test_a_compiled_net_runs_eagerly_when_it_is_measured(how):
-    model, x = net(), whole_batch()
-    expected = initfast.profile(net(), x)
-    if how == "compile":
-        model.compile(backend="eager")
-        called = model
-    else:
-        called = torch.compile(model, backend="eager")
-    before = called.__dict__.get("_compiled_call_impl")
-    with torch.no_grad(), initfast.Profiler(called, every=2) as p:
-        for _ in range(3):
-            torch.testing.assert_close(called(x), model[:](x))
-        assert "compiled" in initfast.profile(called, x).notes[0]
-    assert "compiled" in p.report().notes[0]
-    assert [layer.post.count for layer in p.report()] == [2 * a.post.count for a in expected]
-    assert called.__dict__.get("_compiled_call_impl") is before
-
-
-def test_a_net_that_is_not_compiled_is_not_called_so():
-    model, x = net(), whole_batch()
-    torch.optim.SGD(model.parameters())  # imports what tells compiled nets
-    with initfast.Profiler(model) as p, torch.no_grad():
-        model(x)
-        assert p.report().notes == initfast.profile(model, x).notes == []
-    assert p.report().notes == []
-
-
 def test_a_profile_within_the_context_is_no_call():
     model, x = net(), whole_batch()
     expected = initfast.profile(model, x)
@@ -282,76 +253,3 @@ def test_what_cannot_be_profiled():
 
 def test_ranks_reduce_their_reports(tmp_path):
     launch.run([check_ranks, check_sharded], 2, tmp_path)
-
-
-def test_a_compiled_function_of_the_net_runs_eagerly_when_it_is_measured():
-    pytest.importorskip("torch._dynamo")
-    function = torch.compile(lambda z: torch.tanh(z) * 2, backend="eager")
-
-    class Net(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.linear = nn.Linear(4, 4)
-
-        def forward(self, x):
-            return function(self.linear(x))
-
-    net, x = Net(), torch.ones(2, 4)
-    expected = net(x)
-    with initfast.Profiler(net) as p:
-        assert torch.equal(net(x), expected)
-    assert p.report()["linear"].op == "linear + tanh"
-
-
-# ---- windows, and the first bad call ----
-
-
-def test_windows_part_the_calls_and_merge_to_the_whole():
-    net, xs = nn.Sequential(nn.Linear(4, 4), nn.Tanh()), torch.randn(6, 8, 4).double()
-    net.double()
-    with initfast.Profiler(net) as p, torch.no_grad():
-        windows = []
-        for i, x in enumerate(xs):
-            net(x)
-            if i in (1, 2, 5):
-                windows.append(p.window())
-        nothing = p.window()
-    assert [w[0].post.count for w in windows] == [64, 32, 96]
-    assert windows[1].inputs[0].mean == pytest.approx(xs[2].mean().item())
-    assert len(nothing) == 0 and "No call" in nothing.notes[0]
-    whole = windows[0].merge(windows[1]).merge(windows[2])
-    assert p.report()[0].post.std == pytest.approx(whole[0].post.std, rel=1e-12)
-    assert p.report()[0].post.count == 192
-
-
-def test_a_call_that_awaits_its_backward_is_in_the_next_window():
-    net, x = nn.Linear(4, 4), torch.randn(8, 4)
-    with initfast.Profiler(net) as p:
-        net(x).sum().backward()
-        y = net(x)
-        assert p.window()[0].post.count == 32
-        y.sum().backward()
-        later = p.window()
-    assert later[0].post.count == 32 and later[0].grad.count == 32
-    assert p.report()[0].grad.count == 64
-
-
-@pytest.mark.parametrize("every", [1, 2])
-def test_the_first_call_with_a_nonfinite_value_is_known(every):
-    net = nn.Linear(4, 4)
-    with initfast.Profiler(net, every=every) as p, torch.no_grad():
-        for i in range(12):
-            net(torch.full((2, 4), math.nan if i in (4, 9) else 1.0))
-            assert p.first_nonfinite_call == (5 if i >= 4 else None)
-    assert "in call 5 of the net" in p.report().notes[0]
-    with initfast.Profiler(net) as p:
-        net(torch.ones(2, 4)).sum().backward()
-        (net(torch.ones(2, 4)).sum() * math.inf).backward()
-    assert p.first_nonfinite_call == 2 and "in call 2 of the net" in str(p.report())
-
-
-def test_a_profiler_without_its_with_says_so():
-    net = nn.Linear(4, 4)
-    p = initfast.Profiler(net)
-    net(torch.ones(2, 4))
-    assert "`with initfast.Profiler(net) as p:`" in p.report().notes[0]

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 import initfast
+from initfast.profiling.profiler import ALL_RAISED
 
 
 class Net(nn.Module):
@@ -91,17 +92,25 @@ def test_the_method_raises_what_it_raises_and_stays():
     with initfast.Profiler(net.training_step) as p, pytest.raises(RuntimeError):
         net.training_step(torch.ones(3))
     assert p.report().layers == [] and "training_step" not in vars(net)
+    assert p.report().notes == [ALL_RAISED]
+    with p:
+        net.training_step(batches()[0])
+    assert p.report().notes == []
 
 
 def test_copies_of_a_net_have_its_methods():
     net, x = Net(), batches()[0]
     with initfast.Profiler(net.training_step) as p:
-        copies = copy.deepcopy(net), pickle.loads(pickle.dumps(net))
+        copies = copy.copy(net), copy.deepcopy(net), pickle.loads(pickle.dumps(net))
         for each in copies:
+            assert "training_step" not in vars(each) and each.training_step.__self__ is each
             assert torch.equal(each.training_step(x), net.training_step(x))
-            assert each.training_step.__self__ is each
+        of_its_own = copy.copy(net)
+        of_its_own._modules = dict(net._modules, encoder=nn.Linear(8, 4))
+        assert not torch.equal(of_its_own.training_step(x), net.training_step(x))
         assert initfast.profile(net.training_step, x)[0].name == "encoder.0"
-    assert p.calls == 2
+    assert p.calls == 4 and "training_step" not in vars(net)
+    assert nn.Module.__getstate__.__module__ == "torch.nn.modules.module"
 
 
 def test_one_that_saw_no_call_says_so():

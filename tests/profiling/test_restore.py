@@ -151,3 +151,12 @@ def test_what_another_thread_writes_between_the_calls_of_a_profile_stays():
     profile(net, x)
     assert [net[0].count.item(), net[1].count.item()] == [1, 1]  # of the last thread
     assert all(CALL not in vars(module) for module in net.modules())
+
+
+def test_buffers_have_the_versions_that_they_had():
+    net = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.BatchNorm1d(4))
+    net(torch.randn(8, 4))
+    before = [(t.clone(), t._version) for t in net.buffers()]
+    profile(net, torch.randn(8, 4), loss=torch.sum)
+    after = [(t, t._version) for t in net.buffers()]
+    assert all(torch.equal(a, b) and i == j for (a, i), (b, j) in zip(before, after, strict=True))

@@ -101,3 +101,11 @@ def test_a_profiler_merges_them_exactly():
     with initfast.Profiler(net, measure="histograms") as p, torch.no_grad():
         outputs = [net(x) for x in batches]
     assert p.report()[0].histogram == counted(torch.cat(outputs))
+
+
+def test_half_of_the_values_are_no_histogram():
+    net, x = nn.Linear(4, 4), torch.randn(8, 4)
+    whole = initfast.profile(net, x, measure="histograms")
+    for merged in (whole.merge(initfast.profile(net, x)), initfast.profile(net, x).merge(whole)):
+        assert merged[0].post.count == 64 and merged[0].histogram is None
+    assert whole.merge(whole)[0].histogram.total == 64
