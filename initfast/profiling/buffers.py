@@ -120,7 +120,9 @@ def put_attributes_back(module: nn.Module, found: dict[str, Any]) -> None:
 
 
 def _copy(buffer: Tensor) -> Tensor:
-    if type(buffer) is not Tensor:  # without its __torch_function__ the copy would be a plain tensor
+    if (
+        type(buffer) is not Tensor
+    ):  # without its __torch_function__ the copy would be a plain tensor
         return buffer.clone()
     with torch._C.DisableTorchFunction():  # no mode takes this for the net's doing
         return buffer.clone()
