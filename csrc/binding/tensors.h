@@ -45,11 +45,13 @@ inline Activation parse_activation(const std::string& name, double alpha, double
   STD_TORCH_CHECK(false, "initfast: unknown activation '", name, "'; expected one of ", known);
 }
 
-inline std::string shape_of(const Tensor& t) {
-  std::string s = "[";
-  for (int64_t d = 0; d < t.dim(); ++d) s += (d ? ", " : "") + std::to_string(t.size(d));
-  return s + "]";
+template <class Sizes>
+std::string shape_text(const Sizes& sizes) {
+  std::string s;
+  for (const int64_t size : sizes) s += (s.empty() ? "" : ", ") + std::to_string(size);
+  return "[" + s + "]";
 }
+inline std::string shape_of(const Tensor& t) { return shape_text(t.sizes()); }
 
 // A tensor whose elements lie beyond its storage, or that has none, is an error and not a crash: FSDP
 // takes the memory of weights away, and untyped_storage().resize_() that of anything.
@@ -102,9 +104,11 @@ inline Tensor new_tensor(const std::vector<int64_t>& sizes, const std::vector<in
   int32_t device_type = 0;
   STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(like.get(), &device_type));
   AtenTensorHandle handle = nullptr;
-  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(
+  const auto failed = aoti_torch_empty_strided(
       int64_t(sizes.size()), sizes.data(), strides.data(),
-      int32_t(dtype), device_type, like.get_device_index(), &handle));
+      int32_t(dtype), device_type, like.get_device_index(), &handle);
+  // Of torch's exception there is only that there was one: torch prints the rest.
+  STD_TORCH_CHECK(!failed, "initfast: torch has no memory for a tensor of shape ", shape_text(sizes));
   return Tensor(handle);
 }
 

@@ -40,9 +40,25 @@ class Card:
         self._control = ctypes.CDLL(str(path))
         self.reset()
 
-    def reset(self, capability: int = 90, failing_launch: int = -1) -> None:
-        """Be a card of that compute capability; count launches from 0, and let one fail."""
-        self._control.card_reset(capability, failing_launch)
+    def reset(
+        self,
+        capability: int = 90,
+        failing_launch: int = -1,
+        failing_allocation: int = -1,
+        stream_is_destroyed: bool = False,
+    ) -> None:
+        """Be a card of that compute capability; count launches and allocations from 0.
+
+        One of each may fail, or whatever goes to the stream.
+        """
+        self._control.card_reset(
+            capability, failing_launch, failing_allocation, stream_is_destroyed
+        )
+
+    @property
+    def allocations(self) -> int:
+        """For how many tensors an operator asked since reset()."""
+        return self._control.card_allocations()
 
     @property
     def launches(self) -> int:

@@ -237,6 +237,39 @@ def test_nothing_is_launched_after_a_failed_check(card, name):
     assert card.launches == 0
 
 
+@pytest.mark.parametrize("name", calls())
+def test_memory_that_runs_out_is_said_and_later_calls_work(card, name):
+    """At whichever of an operator's tensors: room for statistics and scratch, or its result."""
+    expected = card.call(name, *calls()[name])
+    for number in range(card.allocations):
+        card.reset(failing_allocation=number)
+        with pytest.raises(RuntimeError, match=r"initfast: torch has no memory for .* shape \["):
+            card.call(name, *calls()[name])
+        assert card.guards == 0 and card.last_error == 0
+    card.reset()
+    for got, wanted in zip(
+        as_tuple(card.call(name, *calls()[name])), as_tuple(expected), strict=True
+    ):
+        assert torch.equal(got, wanted)
+
+
+def as_tuple(results):
+    """What an operator returns: nothing, a tensor or several."""
+    return () if results is None else (results,) if torch.is_tensor(results) else results
+
+
+@pytest.mark.parametrize("name", calls())
+def test_a_destroyed_stream_is_one_error_and_later_calls_work(card, name):
+    card.reset(stream_is_destroyed=True)
+    message = rf"initfast::{name}: (zeroing memory|the launch of .*) failed on cuda:.*: invalid res"
+    with pytest.raises(RuntimeError, match=message):
+        card.call(name, *calls()[name])
+    assert card.last_error == 0
+    card.reset()
+    card.call(name, *calls()[name])
+    assert card.launches == 1
+
+
 # ---- profile ----
 
 

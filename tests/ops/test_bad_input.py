@@ -117,3 +117,12 @@ def test_the_functions_refuse_unknown_activations_too():
 def test_sparse_tensors_are_refused_and_not_misread():
     with pytest.raises((RuntimeError, NotImplementedError)):
         OPS.moments(torch.eye(3).to_sparse())
+
+
+def test_memory_that_is_not_there_is_said():
+    """2^50 bytes, which no address space of a process has."""
+    x = torch.zeros(1, 1).expand(2**24, 1)
+    with pytest.raises(
+        RuntimeError, match=r"no memory for .* \[16777216, 16777216\]|allocate memory"
+    ):
+        torch.ops.initfast.linear_act(x, x, None, "relu", 0.0, 0.0, False)
