@@ -53,6 +53,7 @@ from initfast.torch_state import (
     transforms,
 )
 
+_PLAIN = (Tensor,)  # what torch says of plain tensors given to a function written in Python
 _ORDINARY = frozenset((Tensor, Parameter, DeferredTensor))
 
 
@@ -90,7 +91,8 @@ class Fusion(TorchFunctionMode):
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         # Most calls are of these: that they go the shortest way decides what a profile costs.
-        if not (types or self._looks_at_all or func in self._looked_at or is_traced()):
+        is_usual = (not types or types == _PLAIN) and not self._looks_at_all
+        if is_usual and not (func in self._looked_at or is_traced()):
             if func not in HARMLESS or (kwargs and "out" in kwargs):
                 self.queue.settle()
             return func(*args, **kwargs) if kwargs else func(*args)
