@@ -43,89 +43,64 @@ class Owner(Protocol):
         """Its values."""
 
 
-class Kind(NamedTuple):
-    """What a linear layer's operands have in common."""
-
-    dtype: torch.dtype
-    device: torch.device
-    kernels: Any  # their dispatch key
-
-
-class LinearCall:
+class LinearCall(NamedTuple):
     """A call of a linear layer.
 
     Attributes:
         x: its input, or the link that makes it.
         weight, bias, name: as in :class:`initfast.recording.linear_act_chain.ChainLayer`.
-        kind: of its operands.
+        kernels: the dispatch key of those that take its operands, which are alike.
         shape: of the result.
-        count: how many inputs it is applied to.
+        batch: how many inputs it is applied to.
         small: whether its activation may wait, too, for the layers that follow; a chain with a
             graph may be as long as it likes, but a card is not kept waiting.
         has_graph: whether gradients flow through it.
         stream: the CUDA stream that it was asked for on; None elsewhere.
     """
 
-    __slots__ = (
-        *("bias", "count", "has_graph", "kind", "name", "shape", "small", "stream", "weight", "x"),
-    )
-
-    def __init__(
-        self,
-        x: Tensor | Link,
-        weight: Tensor,
-        bias: Tensor | None,
-        name: str,
-        kind: Kind,
-        shape: tuple[int, ...],
-        count: int,
-        small: bool,
-        has_graph: bool = False,
-    ) -> None:
-        self.x = x
-        self.weight = weight
-        self.bias = bias
-        self.name = name
-        self.kind = kind
-        self.shape = shape
-        self.count = count
-        self.small = small
-        self.has_graph = has_graph
-        self.stream = stream_of(kind.device)
+    x: Tensor | Link
+    weight: Tensor
+    bias: Tensor | None
+    name: str
+    kernels: Any
+    shape: tuple[int, ...]
+    batch: int
+    small: bool
+    has_graph: bool
+    stream: int | None
 
     @classmethod
     def of(
-        cls, x: Tensor | Link, weight: Tensor, bias: Tensor | None, name: str, kind: Kind
+        cls, x: Tensor | Link, weight: Tensor, bias: Tensor | None, name: str, kernels: Any
     ) -> LinearCall:
         """The call with these operands, made now."""
         if isinstance(x, Link):
-            leading, count, needs_grad = x.linear.shape[:-1], x.linear.count, x.linear.has_graph
+            leading, batch, needs_grad = x.linear.shape[:-1], x.linear.batch, x.linear.has_graph
         else:
             leading, needs_grad = tuple(x.shape[:-1]), x.requires_grad
-            count = math.prod(leading)
+            batch = math.prod(leading)
         needs_grad |= weight.requires_grad or (bias is not None and bias.requires_grad)
         n_out, n_in = weight.shape
         graph = grad_enabled() and needs_grad
-        small = kind.device.type == "cpu" and (graph or count * n_out * n_in < MULTIPLY_ADDS)
-        return cls(x, weight, bias, name, kind, (*leading, n_out), count, small, graph)
+        small = weight.is_cpu and (graph or batch * n_out * n_in < MULTIPLY_ADDS)
+        stream, shape = stream_of(weight.device), (*leading, n_out)
+        return cls(x, weight, bias, name, kernels, shape, batch, small, graph, stream)
 
     def on_its_stream(self) -> AbstractContextManager[None]:
         """What follows runs on the stream that the call was made on."""
-        return on_stream(self.kind.device, self.stream)
+        return on_stream(self.weight.device, self.stream)
 
     @classmethod
     def after(cls, link: Link, weight: Tensor, bias: Tensor | None, name: str) -> LinearCall | None:
         """The call of a small layer that takes a link in a chain; None if it is not that."""
-        before = link.linear
-        if link.call is None or before.has_graph:
-            return None
-        shape, kind, count = before.shape, before.kind, before.count
-        if not fits(weight, bias, before.weight, shape[-1], kind.kernels):
+        _, first, _, _, kernels, shape, batch, _, has_graph, _ = link.linear
+        if link.call is None or has_graph or not fits(weight, bias, first, shape[-1], kernels):
             return None
         n_out, n_in = weight.shape
-        if count * n_out * n_in >= MULTIPLY_ADDS:
+        if batch * n_out * n_in >= MULTIPLY_ADDS:
             return None
-        return cls(link, weight, bias, name, kind, (*shape[:-1], n_out), count, True)
+        stream, shape = stream_of(weight.device), (*shape[:-1], n_out)
+        return cls(link, weight, bias, name, kernels, shape, batch, True, False, stream)
 
 
 class Link:
@@ -169,16 +144,12 @@ class Link:
     def stand_in(self, owner: Owner) -> DeferredTensor:
         """The tensor that stands for the result."""
         linear = self.linear
-        kind = linear.kind
+        like, graph = linear.weight, linear.has_graph
         z = _make_wrapper(
-            DeferredTensor,
-            linear.shape,
-            dtype=kind.dtype,
-            device=kind.device,
-            requires_grad=linear.has_graph,
+            DeferredTensor, linear.shape, dtype=like.dtype, device=like.device, requires_grad=graph
         )
         _refuse_memory(z)  # to what is called past the dispatcher: there is none
-        z.has_graph = linear.has_graph
+        z.has_graph = graph
         z.owner = owner
         z.link = self
         self.tensor = weakref.ref(z)

@@ -28,7 +28,7 @@ from torch.nn.parameter import Parameter
 from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack
 from torch.utils._device import DeviceContext
 
-from initfast.interception.deferred_tensor import DeferredTensor, Kind, LinearCall, Link, resolved
+from initfast.interception.deferred_tensor import DeferredTensor, LinearCall, Link, resolved
 from initfast.interception.function_effects import HARMLESS
 from initfast.interception.module_calls import Running
 from initfast.interception.other_functions import OtherFunctions, run_plainly
@@ -53,6 +53,7 @@ from initfast.torch_state import (
     transforms,
 )
 
+_PLAIN = (Tensor,)  # what torch says of plain tensors given to a function written in Python
 _ORDINARY = frozenset((Tensor, Parameter, DeferredTensor))
 
 
@@ -90,7 +91,8 @@ class Fusion(TorchFunctionMode):
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         # Most calls are of these: that they go the shortest way decides what a profile costs.
-        if not (types or self._looks_at_all or func in self._looked_at or is_traced()):
+        is_usual = (not types or types == _PLAIN) and not self._looks_at_all
+        if is_usual and not (func in self._looked_at or is_traced()):
             if func not in HARMLESS or (kwargs and "out" in kwargs):
                 self.queue.settle()
             return func(*args, **kwargs) if kwargs else func(*args)
@@ -157,9 +159,9 @@ class Fusion(TorchFunctionMode):
             name = self.names.of(weight)
             if name is None:
                 name = self.names.of_user(weight, self.running.name())
-            kind = None if watched else _kind(x, weight, bias)
-            if kind is not None:
-                return self.queue.linear(LinearCall.of(x, weight, bias, name, kind))
+            kernels = None if watched else _kernels_of_layer(x, weight, bias)
+            if kernels is not None:
+                return self.queue.linear(LinearCall.of(x, weight, bias, name, kernels))
         x = input.resolve() if type(input) is DeferredTensor else input
         return self._linear_plainly(x, weight, bias, name)
 
@@ -287,11 +289,10 @@ def _others_watch() -> bool:
     return any(not isinstance(mode, (Fusion, DeviceContext)) for mode in stack)
 
 
-def _kind(x: Tensor | Link, weight: Tensor, bias: Tensor | None) -> Kind | None:
-    """Of the operands of a linear layer; None where the kernels do not take them."""
-    if isinstance(x, Link):
-        before = x.linear
-        taken = fits(weight, bias, before.weight, before.shape[-1], before.kind.kernels)
-        return before.kind if taken else None
-    kernels = linear_kernels(x, weight, bias)
-    return None if kernels is None else Kind(x.dtype, x.device, kernels)
+def _kernels_of_layer(x: Tensor | Link, weight: Tensor, bias: Tensor | None) -> Any:
+    """The dispatch key of the kernels that take a linear layer's operands; None without such."""
+    if not isinstance(x, Link):
+        return linear_kernels(x, weight, bias)
+    before = x.linear
+    taken = fits(weight, bias, before.weight, before.shape[-1], before.kernels)
+    return before.kernels if taken else None

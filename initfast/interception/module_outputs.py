@@ -137,7 +137,7 @@ class ModuleOutputs:
         name, kind, recorder = call.name, call.kind + path, self._recorder
         if self._queue.awaits(t, name if is_first else None):
             return
-        y = self._value(t)
+        y = t if type(t) is Tensor else self._value(t)
         if (kernels := kernels_of(y)) is None:
             self._skip(name, kind, _why_not(y))
             return

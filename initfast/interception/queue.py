@@ -31,13 +31,12 @@ from torch.utils import swap_tensors
 from initfast.interception.deferred_tensor import DeferredTensor, LinearCall, Link
 from initfast.interception.undisturbed import run_undisturbed, run_with_graph
 from initfast.nets.activation_calls import NO_ACTIVATION, Call
-from initfast.nets.names import NetNames
 from initfast.ops.activations import ACTIVATIONS
 from initfast.ops.dispatch import LINEAR_ACT
 from initfast.recording.events import Source
 from initfast.recording.recorder import Recorder
 from initfast.recording.stop_at_nonfinite import NonFinite
-from initfast.recording.streams import on_stream, stream_of
+from initfast.recording.streams import HERE, on_stream, stream_of
 from initfast.torch_state import grad_enabled, torchs_linear
 
 
@@ -46,12 +45,10 @@ class Queue:
 
     Args:
         recorder: keeps what is measured.
-        names: of the net's modules.
     """
 
-    def __init__(self, recorder: Recorder, names: NetNames) -> None:
+    def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
-        self._names = names
         # Held while what waits changes: another thread may use a result at any time.
         self.lock: AbstractContextManager[Any] = RLock()
         # What nothing has used yet, by id, kept alive by its entry: the results of linear layers
@@ -106,7 +103,7 @@ class Queue:
             if (entry := self._linears.get(id(z))) is None or not takes(entry[1].linear.has_graph):
                 return None
             link = entry[1]
-            if link.linear.stream != stream_of(link.linear.kind.device):
+            if link.linear.stream != stream_of(link.linear.weight.device):
                 return None
             del self._linears[id(z)]
             if not call.in_place:
@@ -115,7 +112,7 @@ class Queue:
                 if waits or link.linear.has_graph:  # a graph's gradients are enabled still
                     return self._chain(z, link.linear, call)
             self.record()
-            x, kernels = self._input(link), link.linear.kind.kernels
+            x, kernels = self._input(link), link.linear.kernels
             layer = link.layer()._replace(call=call, pre_also=self.names_of(z))
             if link.linear.has_graph:
                 y = self._recorder.linear_act_with_graph(x, kernels, [layer])
@@ -183,12 +180,13 @@ class Queue:
     def record_undisturbed(self) -> None:
         """Likewise, where no function mode, transform or cast applies."""
         if self._chain_links:
-            self.run()
+            with self.lock:
+                self._run_chains()
         elif self._made:
             with self.lock:
                 made, self._made = self._made, {}
                 for z, source, kernels, stream in made.values():
-                    with on_stream(z.device, stream):
+                    with HERE if stream is None else on_stream(z.device, stream):
                         self._recorder.output(source, z, kernels)
                     if self._also:
                         self.named(z, z)
@@ -196,8 +194,7 @@ class Queue:
     def run(self) -> None:
         """Run the linear layers whose activations have been asked for."""
         if self._chain_links:
-            with self.lock:
-                run_undisturbed(self._run_chains)
+            self.record()
 
     def settle(self) -> None:
         """Compute and record whatever waits: what follows may write to memory."""
@@ -240,7 +237,7 @@ class Queue:
         """Run what a DeferredTensor stands for; record it unless that has been done."""
         link, waits = z.link, self._linears.pop(id(z), None) is not None
         if waits or self._chain_links:
-            self.record()
+            self.record_undisturbed()
         with link.linear.on_its_stream():
             if not waits:
                 return self._value(link) if z.value is None else z.value
@@ -248,8 +245,8 @@ class Queue:
                 y = self._value(link)
                 self._recorder.output(self._source(link), y)
             else:
-                kernels = link.linear.kind.kernels
-                y = self._recorder.linear_act(self._input(link), kernels, link.layer())
+                x, kernels = self._input(link), link.linear.kernels
+                y = self._recorder.linear_act(x, kernels, link.layer())
         self.named(z, y)
         return y
 
@@ -270,8 +267,8 @@ class Queue:
                 assert link.call is None  # a pair with a graph has run, or nobody can ask for it
                 return run_with_graph(torchs_linear, x, own.weight, own.bias)
             act, alpha, beta, _ = link.call or NO_ACTIVATION
-            kernels = own.kind.kernels
-            link.value = LINEAR_ACT(kernels, x, own.weight, own.bias, act, alpha, beta, False)[0]
+            operands = x, own.weight, own.bias
+            link.value = LINEAR_ACT(own.kernels, *operands, act, alpha, beta, False)[0]
         return link.value
 
     def _run_chains(self) -> None:
@@ -288,13 +285,13 @@ class Queue:
 
     def _run_chain(self, chain: Sequence[Link], pre: DeferredTensor | None) -> None:
         """Links that feed but each other; the pre-activation of the last if somebody has it."""
-        x, kernels, link = self._input(chain[0]), chain[0].linear.kind.kernels, chain[-1]
+        x, kernels, link = self._input(chain[0]), chain[0].linear.kernels, chain[-1]
         layers = [pair.layer() for pair in chain]
         if pre is not None:  # a chain of its own: what feeds it feeds the pre-activation too
             link.value = run_with_graph(self._pair_by_torch, link, pre)
         elif chain[0].linear.has_graph:
-            recorder = self._recorder
-            link.value = run_with_graph(recorder.linear_act_with_graph, x, kernels, layers)
+            with_graph = self._recorder.linear_act_with_graph
+            link.value = run_with_graph(with_graph, x, kernels, layers)
         else:
             link.value = self._recorder.linear_act_chain(x, kernels, layers)
         if (y := link.tensor()) is not None:
@@ -304,7 +301,7 @@ class Queue:
         """The result of a pair with a graph in which its pre-activation has its place."""
         z, call = self._value(pre.link), link.call or NO_ACTIVATION
         act = partial(ACTIVATIONS[call.act].value, z, call.alpha, call.beta)
-        kernels, source = link.linear.kind.kernels, self._source(pre.link)
+        kernels, source = link.linear.kernels, self._source(pre.link)
         y = self._recorder.act(source, kernels, z, call, act, link.pre_also)
         pre.settle(z)
         for name in link.also:

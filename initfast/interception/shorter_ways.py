@@ -29,7 +29,7 @@ from initfast.nets.module_facts import OF_ONE_FUNCTION, unit_dim, weights
 from initfast.ops.dispatch import kernels_of
 from initfast.recording.events import new_source
 from initfast.recording.recorder import Recorder
-from initfast.torch_state import grad_enabled, modes, transforms
+from initfast.torch_state import autocast_enabled, grad_enabled, modes, transforms
 
 _SEQUENTIAL = nn.Sequential.forward
 
@@ -108,10 +108,11 @@ class ShorterWays:
     def one_function(self, own: ModuleCall, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Of a convolution, a norm, an embedding or a pooling: the forward itself, measured."""
         is_simple = len(args) == 1 and not kwargs and type(args[0]) in _ORDINARY
-        if not is_simple or modes() != 1 or transforms() is not None:
+        if not is_simple or modes() != 1 or transforms() is not None or autocast_enabled():
             return MISSED
         x = args[0]
         with torch._C.DisableTorchFunction():
+            self._queue.record_undisturbed()
             self._queue.settle()
             if type(x) is DeferredTensor:
                 x = x.resolve()

@@ -42,6 +42,8 @@ def is_seen(module: nn.Module) -> bool:
 
 def unit_dim(module: nn.Module) -> int | None:
     """Which dimension of its output counts the units; None but for convolutions and norms."""
+    if type(module) in _NORMS:
+        return -1
     if not isinstance(module, _WITH_UNITS):
         return None
     if isinstance(module, _CONVOLUTIONS):
@@ -49,11 +51,7 @@ def unit_dim(module: nn.Module) -> int | None:
         return -1 - len(size) if isinstance(size, tuple) else None
     if isinstance(module, _INSTANCE_NORMS):
         return -int(module._get_no_batch_dim())
-    if isinstance(module, (_BATCH_NORMS, nn.GroupNorm)):
-        return 1
-    if type(module) in _NORMS:
-        return -1
-    return None
+    return 1 if isinstance(module, (_BATCH_NORMS, nn.GroupNorm)) else None
 
 
 Fans = tuple[int, int]

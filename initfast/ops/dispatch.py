@@ -23,13 +23,18 @@ MEASURE = measure_function()
 """Writes the row of numbers in the CPU's memory past the dispatcher; None on the reference."""
 
 _keys_of = torch._C._dispatch_keys
+_OF_THE_CPU = torch._C.DispatchKeySet(torch._C.DispatchKey.CPU)
 _kernels: dict[int, Any] = {}
-_key_sets: dict[Any, Any] = {}
+_key_sets: dict[Any, Any] = {torch._C.DispatchKey.CPU: _OF_THE_CPU}
 
 
 def kernels_of(t: Tensor) -> Any:
     """The dispatch key of the kernels for t; None where they do not take it."""
-    return plain_kernels(t) if t.dtype in DTYPES else None
+    if t.dtype not in DTYPES:
+        return None
+    if type(t) is Parameter and t.is_cpu:  # its type and layout tell as much as keys
+        return _OF_THE_CPU if t.layout is torch.strided else None
+    return plain_kernels(t)
 
 
 def plain_kernels(t: Tensor) -> Any:

@@ -95,7 +95,7 @@ class MeasuredForward:
         self._notes = list(notes)
         self._recorder = recorder
         self._progress = progress
-        self._queue = Queue(recorder, names)
+        self._queue = Queue(recorder)
         self._running = Running(names)
         self._fusion = fusion_of(recorder)(recorder, names, self._running, self._queue, plain)
         self._outputs = ModuleOutputs(names, recorder, self._queue)

@@ -20,7 +20,7 @@ from initfast.ops.checks import DTYPES
 from initfast.ops.dispatch import MOMENTS, kernels_of
 from initfast.recording.autograd_graph import edges_to_leaf_tensors
 from initfast.recording.rows import Rows
-from initfast.torch_state import modes
+from initfast.torch_state import modes_enabled
 
 _backward = torch._C._current_graph_task_id  # tells one backward from another
 
@@ -92,7 +92,7 @@ class Gradients:
         self._weight_handles.append(self._hook(weight, measure))
 
     def _hook(self, t: Tensor, measure: Callable[[Tensor], None]) -> Any:
-        if not modes():
+        if not modes_enabled():
             return self._hook_plain(t, measure)
         with torch._C.DisableTorchFunction():  # another profile would take this for the net's doing
             return self._hook_plain(t, measure)

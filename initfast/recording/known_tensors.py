@@ -15,7 +15,7 @@ from initfast.nets.shards import local_part
 from initfast.ops.dispatch import has_memory, kernels_of
 from initfast.recording.rows import Rows
 from initfast.recording.shared_tensors import SharedTensors
-from initfast.torch_state import modes
+from initfast.torch_state import modes_enabled
 
 
 class KnownTensors:
@@ -104,7 +104,7 @@ class KnownTensors:
         """The address of its new row, measured with these kernels; None where it cannot be."""
         if kernels is None:
             return None
-        if not modes():
+        if not modes_enabled():
             return self._measure_plain(t, kernels)
         with torch._C.DisableTorchFunction():  # another profile would take this for the net's doing
             return self._measure_plain(t, kernels)

@@ -51,14 +51,11 @@ class Recorder(KnownTensors):
 
     def linear_act(self, x: Tensor, kernels: Any, layer: ChainLayer) -> Tensor:
         """Run a linear layer and its activation as one operator, with these kernels."""
-        act, alpha, beta, _ = layer.call
+        weight, bias, _, (act, alpha, beta, _), *_ = layer
         x_row = self.row(x, kernels)
-        y, _, rows, live = LINEAR_ACT(kernels, x, layer.weight, layer.bias, act, alpha, beta, False)
+        y, _, rows, live = LINEAR_ACT(kernels, x, weight, bias, act, alpha, beta, False)
         pre, mask = self._rows.add(rows, 3), self._rows.add_mask(live)
-        self._add_linears([layer], y.shape[-1:], x, x_row, pre, (mask,))
-        self.keep(y, pre + 1)
-        self._look(pre, 3)
-        return y
+        return self._add_linears([layer], x, x_row, pre, (mask,), y)
 
     def linear_act_chain(self, x: Tensor, kernels: Any, layers: Sequence[ChainLayer]) -> Tensor:
         """The last result of linear layers and their activations, run as one operator.
@@ -77,11 +74,8 @@ class Recorder(KnownTensors):
         x_row = self.row(x, kernels)
         y, rows, live = LINEAR_ACT_CHAIN(kernels, x, weights, biases, acts, alphas, betas)
         first = self._rows.add(rows.flatten(0, 1), 3 * len(layers))
-        widths = [weight.shape[0] for weight in weights]
-        mask = self._rows.add_mask(live, widths)
-        self._add_linears(layers, widths, x, x_row, first, range(mask, mask + len(layers)))
-        self.keep(y, first + 3 * len(layers) - 2)
-        return y
+        mask = self._rows.add_mask(live, [weight.shape[0] for weight in weights])
+        return self._add_linears(layers, x, x_row, first, range(mask, mask + len(layers)), y)
 
     def linear_act_with_graph(
         self, x: Tensor, kernels: Any, layers: Sequence[ChainLayer]
@@ -104,36 +98,32 @@ class Recorder(KnownTensors):
         for layer, address, (rows, _) in zip(layers, addresses, measured, strict=True):
             self._rows.put(address - 1, rows, 3)
             gradients.weight(address + 1, layer.weight)
-        widths = [layer.weight.shape[0] for layer in layers]
         masks = [self._rows.add_mask(live) for _, live in measured]
-        self._add_linears(layers, widths, x, x_row, first, masks)
-        self.keep(y, addresses[-1])
-        self._look(first + 3 * len(layers) - 3, 3)
-        return y
+        return self._add_linears(layers, x, x_row, first, masks, y)
 
     def _add_linears(
         self,
         layers: Sequence[ChainLayer],
-        widths: Sequence[int],
         x: Tensor,
         x_row: int | None,
         row: int,
         masks: Iterable[int],
-    ) -> None:
-        """Add the events of linear layers, each the next one's input.
+        y: Tensor,
+    ) -> Tensor:
+        """Add the events of linear layers, each the next one's input; returns y.
 
         Args:
-            layers, widths: in their order, and how many units each has.
+            layers: in their order.
             x, x_row: the first one's input, and the address of its row.
             row: that of the first pre-activation's; its output's and its weight's follow, then the
                 next layer's.
             masks: the numbers of the layers' masks.
+            y: the last one's result.
         """
         shape: tuple[int, ...] = x.shape
         dtype, leading = x.dtype, shape[:-1]
-        parts = zip(layers, widths, masks, strict=True)
-        for (_, _, name, call, also, pre_also), width, mask in parts:
-            source, shape = linear_source(name, shape, x_row, row + 2), (*leading, width)
+        for (weight, _, name, call, also, pre_also), mask in zip(layers, masks, strict=True):
+            source, shape = linear_source(name, shape, x_row, row + 2), (*leading, weight.shape[0])
             self._events.append(new_event(source, call, shape, dtype, row, row + 1, mask))
             if also:
                 self._marks.also[row + 1] = [*also]
@@ -141,6 +131,9 @@ class Recorder(KnownTensors):
                 self._marks.also[row] = [*pre_also]
             x_row = row + 1
             row += 3
+        self.keep(y, row - 2)
+        self._look(row - 3, 3)
+        return y
 
     def act(
         self,
@@ -264,8 +257,8 @@ class Recorder(KnownTensors):
     def _look(self, address: int, count: int, mask: Tensor | None = None) -> None:
         """Where the profile stops, judge the rows of the last event; of what may be a mask, too."""
         if self.stops:
-            found = self._rows
-            rows = found.tensor(address, count) if mask is None else found.unmasked(address, mask)
+            of = self._rows
+            rows = of.tensor(address, count) if mask is None else of.unmasked(address, mask)
             self._stopping.operator(rows)
 
     def function(self, source: Source, y: Tensor) -> None:
@@ -278,8 +271,7 @@ class Recorder(KnownTensors):
 
     def finish(self) -> None:
         """Where the profile stops, see what the forward has measured to the last row."""
-        if self.stops:
-            self._stopping.wait()
+        self._stopping.wait()
 
     # ---- reading ----
 
