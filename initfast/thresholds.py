@@ -73,6 +73,7 @@ THRESHOLDS: dict[str, Threshold] = {
     "input_rms": Threshold(
         30.0, "the root mean square of the net's input: bytes from 0 to 255 have 147", _HEALTHY
     ),
+    "constant_input": Threshold(0.0, "the std of a layer's input", "exactly zero"),
     "gradient_explosion": Threshold(
         70.0,
         "the norm of the first layer's gradient over that of the last; from its square on an error",

@@ -12,6 +12,7 @@ from initfast.theory.mesh import Mesh, mesh
 from initfast.theory.quadrature import Expectations
 
 
+@cache
 def activation_in(op: str) -> str | None:
     """The activation that an operator ends in; None where it has none."""
     name = op.rpartition(" + ")[2]
@@ -95,6 +96,7 @@ def steady_std(act: Act, depth: int) -> float | None:
     return next((s for s in _STDS if depth * math.log(behaviour(act, s).drifts) <= most), None)
 
 
+@cache
 def needed(act: Act | str | None) -> float:
     """The fan-in times the variance of the weights at which the scale holds from layer to layer.
 

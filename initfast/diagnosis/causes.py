@@ -65,10 +65,11 @@ def cause_and_cure(net: Net, members: Sequence[int], sign: int, rate: float | No
             return _unsteady(net, span, act, std if is_plain else None, what)
     if is_cause:
         return _refill(net, span, act, what)
-    if 1 / RIGHT <= off <= RIGHT and is_plain and not between(net, weighted, sign, rate)[0]:
-        return _too_deep(act, scale)
-    if 1 / RIGHT <= off <= RIGHT and sign > 0 and any(x.op.startswith("add") for x in inner):
-        return _residual(sign)
+    if 1 / RIGHT <= off <= RIGHT and not between(net, weighted, sign, rate)[0]:
+        if is_plain:
+            return _too_deep(act, scale)
+        if sign > 0:
+            return _residual(sign)
     return between_weights(net, weighted, rate, f"not the weights: {what}", sign)
 
 

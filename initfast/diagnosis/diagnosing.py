@@ -15,13 +15,13 @@ from initfast.diagnosis.rules import (
     depth,
     dtype_range,
     gradients,
+    inputs,
     layers,
     loss,
     loss_arguments,
     nonfinite,
     recurrent,
     weights,
-    whole_net,
 )
 from initfast.errors import kind_of
 from initfast.stats.layer import Layer
@@ -40,9 +40,10 @@ RULES: dict[str, Rule] = {
         gradients.no_gradient,
         gradients.gradient_explosion,
         gradients.gradient_vanishing,
-        whole_net.input_scale,
+        inputs.input_scale,
         weights.symmetric_units,
         constant.constant_output,
+        inputs.constant_input,
         layers.collapse,
         layers.dead_units,
         layers.saturation,

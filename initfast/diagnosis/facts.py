@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from functools import cache
 
 from initfast.stats.layer import Layer
 
@@ -16,14 +17,24 @@ def nonfinite(layer: Layer) -> float:
 
 def dense(layer: Layer) -> bool:
     """Whether a layer is a linear layer or a convolution whose weight is known."""
-    return layer.weight is not None and layer.op.lower().startswith(("linear", "conv"))
+    return layer.weight is not None and _is_product(layer.op)
+
+
+@cache  # a net has few operators
+def _is_product(op: str) -> bool:
+    return op.lower().startswith(("linear", "conv"))
 
 
 def units_of(layer: Layer) -> int:
     """How many units a layer has: channels of a convolution, else entries of the last dimension."""
-    spatial = re.match(r"Conv(?:Transpose)?(\d)d", layer.op)
-    at = -1 - (int(spatial[1]) if spatial else 0)
+    at = _unit_dim(layer.op)
     return layer.units or (layer.shape[at] if len(layer.shape) >= -at else 1)
+
+
+@cache
+def _unit_dim(op: str) -> int:
+    spatial = re.match(r"Conv(?:Transpose)?(\d)d", op)
+    return -1 - (int(spatial[1]) if spatial else 0)
 
 
 def is_passage(layer: Layer) -> bool:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect
 from collections.abc import Iterator
 from functools import lru_cache
+from operator import itemgetter
 from typing import NamedTuple, cast
 
 from initfast.diagnosis.advice import Act, needed
@@ -54,17 +56,22 @@ def recognise(
     variance: float, fan_in: int, fan_out: int, act: Act | str | None, blocks: int, tolerance: float
 ) -> Known | None:
     """The initialiser whose variance is nearest, if it is within the relative tolerance."""
-    log = math.log(variance)
-    best, _ = min(_logs(fan_in, fan_out, act, blocks), key=lambda known: abs(log - known[1]))
+    log, known = math.log(variance), _logs(fan_in, fan_out, act, blocks)
+    at = bisect(known, log, key=itemgetter(0))
+    _, _, best = min(known[max(at - 1, 0) : at + 1], key=lambda one: abs(log - one[0]))
     return best if abs(variance / best.variance - 1) <= tolerance else None
 
 
 @lru_cache(maxsize=256)  # most layers of a net are like others
 def _logs(
     fan_in: int, fan_out: int, act: Act | str | None, blocks: int
-) -> list[tuple[Known, float]]:
-    """What the initialisers give, with the variances' logarithms."""
-    return [(k, math.log(k.variance)) for k in candidates(fan_in, fan_out, act, blocks)]
+) -> list[tuple[float, int, Known]]:
+    """What the initialisers give, by the variances' logarithms; of equal ones the first alone."""
+    found = sorted(
+        (math.log(k.variance), i, k) for i, k in enumerate(candidates(fan_in, fan_out, act, blocks))
+    )
+    firsts = {log: (log, i, k) for log, i, k in reversed(found)}
+    return list(reversed(firsts.values()))
 
 
 def initialiser_of(layer: Layer, act: Act | None, blocks: int, tolerance: float) -> str | None:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from itertools import pairwise
 
+from initfast.diagnosis.facts import dense
 from initfast.diagnosis.net import Net
 from initfast.stats.text import number
 
@@ -27,6 +28,8 @@ def between(net: Net, weighted: Sequence[int], sign: int, rate: float | None) ->
         the change.
     """
     gaps, whole = {}, 0.0
+    if _are_others_between(net, weighted):
+        return "", ""
     for a, b in pairwise(weighted):
         made, given, after = net.layers[a].post, net.layers[b].input, net.layers[b].post
         if given is None or not (made.rms > 0 and given.rms > 0 and after.rms > 0):
@@ -51,6 +54,13 @@ def between(net: Net, weighted: Sequence[int], sign: int, rate: float | None) ->
     )
 
 
+def _are_others_between(net: Net, weighted: Sequence[int]) -> bool:
+    """Whether other layers with weights lie between these: branches, or parts of a block."""
+    return any(
+        dense(net.layers[i]) for i in range(weighted[0], weighted[-1]) if i not in set(weighted)
+    )
+
+
 def rescaled_weights(net: Net, weighted: Sequence[int], rate: float) -> str:
     """Code that divides the weights of these layers by a factor; "" where it would not help.
 
@@ -58,7 +68,7 @@ def rescaled_weights(net: Net, weighted: Sequence[int], rate: float) -> str:
     """
     layers = [net.layers[i] for i in weighted]
     inner = net.layers[weighted[0] : weighted[-1] + 1]
-    is_around = any(x.op.startswith("add") for x in inner)
+    is_around = any(x.op.startswith("add") for x in inner) or _are_others_between(net, weighted)
     if not net.root or is_around or not all(x.parameter for x in layers) or not 0 < rate < math.inf:
         return ""
     ops = tuple(sorted({x.op for x in inner if x.weight} - {x.op for x in layers}))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Sequence
+from functools import lru_cache
 
 from initfast.diagnosis.trends import LEAST_POINTS
 from initfast.stats.layer import Layer
@@ -102,19 +103,22 @@ def _role(layer: Layer, stacks: set[str]) -> str:
 
 def _stacks(layers: Sequence[Layer]) -> set[str]:
     """The paths of the lists whose parts take, one after the other, what the last has made."""
-    made: dict[tuple[float, ...], set[tuple[str, int]]] = defaultdict(set)
+    made: dict[tuple[float, ...], set[tuple[str, int]]] = {}
     found: set[str] = set()
     for layer in layers:
         if layer.input is not None:
-            before, parts = made[layer.input.fingerprint], _parts(layer.name)
-            found.update(path for path, part in parts if (path, part - 1) in before)
+            before = made.get(layer.input.fingerprint)
+            if before:
+                parts = _parts(layer.name)
+                found.update(path for path, part in parts if (path, part - 1) in before)
         if layer.post.finite > 1:
             ends = {end for name in layer.names for end in _parts(name)}
             made[layer.post.fingerprint] = ends
     return found
 
 
-def _parts(name: str) -> list[tuple[str, int]]:
+@lru_cache(maxsize=4096)
+def _parts(name: str) -> tuple[tuple[str, int], ...]:
     """For each number in a path what comes before it, and the number."""
     parts = name.split(".")
-    return [(".".join(parts[:p]), int(x)) for p, x in enumerate(parts) if x.isdigit()]
+    return tuple((".".join(parts[:p]), int(x)) for p, x in enumerate(parts) if x.isdigit())

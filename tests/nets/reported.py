@@ -169,6 +169,38 @@ def ctc(y):
     return F.ctc_loss(y.log_softmax(-1), targets, torch.full((4,), 4), torch.full((4,), 4))
 
 
+class Radial(nn.Module):
+    """Radial basis functions, and a layer on them."""
+
+    def __init__(self, scale):
+        super().__init__()
+        self.centres = nn.Parameter(scale * torch.randn(16, 8))
+        self.head = nn.Linear(16, 3)
+
+    def forward(self, x):
+        return self.head(torch.exp(-torch.cdist(x, self.centres).square() / 8))
+
+
+class Timed(nn.Module):
+    """A net that takes a timestep as it is."""
+
+    def __init__(self):
+        super().__init__()
+        self.data, self.time = nn.Linear(2, 64), nn.Linear(1, 64)
+        self.head = nn.Sequential(nn.SiLU(), nn.Linear(64, 2))
+
+    def forward(self, x, t):
+        return self.head(self.data(x) + self.time(t[:, None].float()))
+
+
+def weight_norm_of_length_zero():
+    net = nn.Sequential(
+        torch.nn.utils.parametrizations.weight_norm(nn.Linear(8, 32)), nn.ReLU(), nn.Linear(32, 4)
+    )
+    net[0].parametrizations.weight.original0.data.zero_()
+    return net
+
+
 def weight_norm_of_zero():
     net = nn.Sequential(torch.nn.utils.parametrizations.weight_norm(nn.Linear(8, 8)), nn.ReLU())
     net[0].parametrizations.weight.original1.data.zero_()
@@ -367,5 +399,32 @@ REPORTED = [
         "explosion",
         "0",
         ("prelu between",),
+    ),
+    Reported(
+        "radial functions far from the data",
+        lambda: Radial(30.0),
+        data(64, 8),
+        "constant_input",
+        "head",
+        ("all 1024 values of its input are 0", "before the first layer"),
+        cured=False,
+    ),
+    Reported("radial functions", lambda: Radial(1.0), lambda: torch.randn(64, 8) / 2),
+    Reported(
+        "a timestep of up to 1000",
+        Timed,
+        lambda: (torch.randn(64, 2), torch.arange(64) * 15),
+        "input_scale",
+        "time",
+        ("what plain code gives this layer has a root mean square of 5",),
+    ),
+    Reported(
+        "a weight norm of length zero",
+        weight_norm_of_length_zero,
+        data(64, 8),
+        "symmetric_units",
+        "0",
+        ("all weights are zero", "nothing of the input passes"),
+        cured=False,
     ),
 ]

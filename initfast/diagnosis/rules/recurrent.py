@@ -14,17 +14,14 @@ import torch
 from initfast.diagnosis.findings import Finding, SkippedCheck
 from initfast.diagnosis.net import Net, Outcome
 from initfast.diagnosis.rules import gates
-from initfast.stats.layer import Layer
+from initfast.stats.layer import Layer, Weight
 from initfast.stats.text import dtype_name, number
 
 FIRST = "weight_ih_l0"
 """Takes the input of the module itself."""
 
-SUMS = 0.9
-"""From such a spectral radius on a state sums what it is given.
-
-IRNN's is 1, and its input's weights begin at a std of 1e-3 (Le, Jaitly & Hinton 2015).
-"""
+IDENTITY = 0.01
+"""So near to 1 is the mean of the sums of the rows of an identity."""
 
 
 def recurrent(net: Net) -> Outcome:
@@ -133,6 +130,14 @@ def _orthogonal(net: Net, layer: Layer, kind: str, names: Iterable[str]) -> str:
     return code.rstrip() if net.root else ""
 
 
+def _is_identity(weight: Weight) -> bool:
+    """Whether a state sums what it is given, as where its weight begins as the identity.
+
+    So does IRNN's, whose input's weights begin at a std of 1e-3 (Le, Jaitly & Hinton 2015).
+    """
+    return abs(weight.fan_in * weight.moments.mean - 1) < IDENTITY
+
+
 def _closed(net: Net, i: int) -> Iterator[Finding]:
     layer = net.layers[i]
     inner = {n: w for n, w in layer.weights.items() if n.startswith("weight_ih")}
@@ -141,7 +146,7 @@ def _closed(net: Net, i: int) -> Iterator[Finding]:
     )  # a large input has small weights
     reach = {n: w.scale * (large if n.startswith(FIRST) else 1.0) for n, w in inner.items()}
     small = {n: inner[n] for n, r in reach.items() if 0 < r < net.limits["weight_lost"] ** 0.5}
-    if not small or max(radius(layer).values(), default=0.0) > SUMS:
+    if not small or any(_is_identity(w) for n, w in layer.weights.items() if "_hh_" in n):
         return
     path = f"{layer.name}." if layer.name else ""
     least = min(w.scale for w in small.values())

@@ -9,7 +9,6 @@ from initfast.diagnosis.advice import call, needed
 from initfast.diagnosis.facts import dense, is_constant, spans
 from initfast.diagnosis.findings import Finding
 from initfast.diagnosis.net import Net, Outcome
-from initfast.diagnosis.topology import parents
 from initfast.ops.activations import RECTIFIERS
 from initfast.stats.layer import Layer
 from initfast.stats.text import number
@@ -24,7 +23,7 @@ to a head of few classes."""
 
 def symmetric_units(net: Net) -> Outcome:
     """A constant weight: all units compute the same, and may learn the same for ever."""
-    source = parents(net.layers)
+    source = net.parents
     weighted = [i for i, layer in enumerate(net.layers) if dense(layer)]
     constant = {i for i in weighted if is_constant(net.layers[i])}
     fed = {source[i]: i for i in weighted}
@@ -34,7 +33,8 @@ def symmetric_units(net: Net) -> Outcome:
         for_ever = fed.get(i) in constant
         if value == 0 and not for_ever:
             act = net.activation(i)
-            if i in fed and (act is None or act.name not in RECTIFIERS):
+            is_dead = act is not None and act.name in RECTIFIERS and not layer.post.rms
+            if i in fed and not is_dead:
                 yield _cut(net, i)
             continue  # else the usual start of a residual branch's last layer, or dead_units
         stuck = "neither learns" if value == 0 else "their gradients are the same too, for ever"

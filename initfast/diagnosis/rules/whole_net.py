@@ -9,7 +9,7 @@ from initfast.diagnosis.advice import needed
 from initfast.diagnosis.causes import RIGHT, Cause, cause_and_cure
 from initfast.diagnosis.facts import dense, is_constant
 from initfast.diagnosis.findings import Finding
-from initfast.diagnosis.net import Net, Outcome
+from initfast.diagnosis.net import Net
 from initfast.stats.text import number
 
 MOST_OF_ALL = 0.6
@@ -94,30 +94,3 @@ def _cause(net: Net, first: int, last: int, sign: int) -> Cause:
 def is_trainable(net: Net, i: int) -> bool:
     """Whether layer i is a linear layer or a convolution whose weight sets the scale."""
     return dense(net.layers[i]) and i not in net.normed and not is_constant(net.layers[i])
-
-
-def input_scale(net: Net) -> Outcome:
-    """The net's own input is large, and its first weights are made for one of about 1."""
-    given = {(m.count, m.min, m.max): m for m in net.inputs if m.finite > 1}
-    for i, layer in enumerate(net.sound):
-        x = layer.input
-        if x is None or (x.count, x.min, x.max) not in given or not dense(layer):
-            continue
-        scale = layer.weight.scale if layer.weight else 0.0
-        if not x.rms > net.limits["input_rms"] or i in net.normed:
-            continue
-        if math.sqrt(scale) * x.rms < net.limits["unit_factor"]:
-            continue  # its weights are made for it
-        yield net.finding(
-            "input_scale",
-            "warning",
-            (i, i),
-            "input_rms",
-            x.rms,
-            f"the net's input has a root mean square of {number(x.rms)} (mean {number(x.mean)}, "
-            f"std {number(x.std)})",
-            "weights are initialised for inputs of about 1: all that follows is as much too large",
-            "normalise the input: (x - x.mean()) / x.std(); the code fits the first weights to it",
-            net.refill_for_input(i),
-        )
-        return
