@@ -3,10 +3,11 @@
     python benchmarks/training.py                     # every net, three seeds, in minutes
     python benchmarks/training.py --net relu --seeds 1
 
-Each net is trained for the same number of steps of Adam, at the same rate of learning, on the same
-batches, from weights of N(0, 1), from torch's default, and from what `initialize_`, `lsuv_` and
-`repair_` make of torch's default. Nothing is tuned to one of them. A line gives the share of
-digits kept from training that the net names rightly, for each seed; chance is 0.1.
+Each net is trained for a number of steps of Adam, the same from each initialisation, at the same
+rate, on the same batches, from weights of N(0, 1), from torch's default, and from what
+`initialize_`, `lsuv_` and `repair_` make of torch's default. Nothing is tuned to one of them. A
+line gives the share of digits kept from training that the net names rightly, for each seed; chance
+is 0.1.
 """
 
 from __future__ import annotations
@@ -24,7 +25,6 @@ from torch.nn.functional import cross_entropy
 import initfast
 
 BATCH = 64
-STEPS = 400
 RATE = 3e-4
 TRAINED = 0.5
 """Accuracy from which a net is said to train: chance is 0.1, a linear classifier reaches 0.95."""
@@ -101,6 +101,10 @@ NETS: dict[str, Callable[[], nn.Module]] = {
 }
 
 
+STEPS = {"MLP": 400, "CNN": 300, "transformer": 40}
+"""Of training, by a word in the net's name: so many that the best of its rows trains."""
+
+
 # ---- the initialisations ----
 
 
@@ -119,9 +123,9 @@ INITIALISATIONS: dict[str, Callable[[nn.Module, Tensor, Tensor], object]] = {
 }
 
 
-def train(net: nn.Module, data: Digits, steps: int = STEPS) -> float:
+def train(net: nn.Module, data: Digits, steps: int, rate: float = RATE) -> float:
     """Train a net on random batches; returns its accuracy, or chance where it is not finite."""
-    optimizer = torch.optim.Adam(net.parameters(), RATE, fused=True)
+    optimizer = torch.optim.Adam(net.parameters(), rate, fused=True)
     for _ in range(steps):
         rows = torch.randint(len(data.x), (BATCH,))
         optimizer.zero_grad()
@@ -133,16 +137,25 @@ def train(net: nn.Module, data: Digits, steps: int = STEPS) -> float:
     return right.double().mean().item()
 
 
-def accuracy(net: str, initialisation: str, seed: int, data: Digits, steps: int = STEPS) -> float:
-    """Build, initialise and train one net."""
+def accuracy(
+    net: str,
+    initialisation: str,
+    seed: int,
+    data: Digits,
+    steps: int | None = None,
+    rate: float = RATE,
+) -> float:
+    """Build, initialise and train one net; for as many steps as :data:`STEPS` says, if None."""
+    if steps is None:
+        steps = next(count for word, count in STEPS.items() if word in net)
     torch.manual_seed(seed)
     built = NETS[net]()
     INITIALISATIONS[initialisation](built, data.x[:BATCH], data.y[:BATCH])
     torch.manual_seed(seed)  # the same batches, whatever the initialisation drew
-    return train(built, data, steps)
+    return train(built, data, steps, rate)
 
 
-def rows(word: str, seeds: int, steps: int) -> Iterator[str]:
+def rows(word: str, seeds: int, steps: int | None, rate: float) -> Iterator[str]:
     """A line of a table for each net."""
     data = digits()
     yield "| net | " + " | ".join(INITIALISATIONS) + " |"
@@ -151,7 +164,9 @@ def rows(word: str, seeds: int, steps: int) -> Iterator[str]:
         if word.lower() in net.lower():
             cells = []
             for initialisation in INITIALISATIONS:
-                found = [accuracy(net, initialisation, seed, data, steps) for seed in range(seeds)]
+                found = [
+                    accuracy(net, initialisation, seed, data, steps, rate) for seed in range(seeds)
+                ]
                 text = " ".join(f"{value:.2f}" for value in found)
                 cells.append(f"**{text}**" if min(found) >= TRAINED else text)
             yield f"| {net} | " + " | ".join(cells) + " |"
@@ -162,10 +177,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--net", default="", help="a word in the name of the nets to train")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--steps", type=int, help="in place of each net's own number")
+    parser.add_argument("--rate", type=float, default=RATE, help="of learning")
     arguments = parser.parse_args()
     start = time.perf_counter()
-    for row in rows(arguments.net, arguments.seeds, arguments.steps):
+    for row in rows(arguments.net, arguments.seeds, arguments.steps, arguments.rate):
         print(row, flush=True)
     print(f"\n{torch.get_num_threads()} threads, {time.perf_counter() - start:.0f} s")
 

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from initfast.prediction.prediction import Estimate, Prediction
 
 from initfast.stats.layer import Layer
 
@@ -43,6 +46,10 @@ class Drawn(Protocol):
     def findings(self) -> Sequence[Marked]:
         """What is wrong with them."""
 
+    @property
+    def predicted(self) -> Prediction:
+        """What theory expects of them."""
+
 
 class Curve(NamedTuple):
     """One line of a panel.
@@ -50,10 +57,16 @@ class Curve(NamedTuple):
     Attributes:
         name: what it shows.
         values: one for each layer; None where there is none to draw.
+        band: at each layer that has a value, the ends of what is shaded about it; or empty.
     """
 
     name: str
     values: tuple[float | None, ...]
+    band: tuple[tuple[float, float], ...] = ()
+
+    def points(self) -> list[tuple[int, float]]:
+        """The layers that have a value, and it."""
+        return [(place, value) for place, value in enumerate(self.values) if value is not None]
 
 
 class Panel(NamedTuple):
@@ -73,7 +86,8 @@ class Panel(NamedTuple):
         """The least and the greatest value on the axis, with room; None where nothing is drawn."""
         if not isinstance(self.scale, str):
             return self.scale
-        values = [v for curve in self.curves for v in curve.values if v is not None]
+        values = [v for curve in self.curves for _, v in curve.points()]
+        values += [end for curve in self.curves for ends in curve.band for end in ends]
         if not values:
             return None
         low, high = math.log(min(values)), math.log(max(values))
@@ -98,12 +112,13 @@ DTYPE_RANGES = (
 """The ends of the ranges of narrow dtypes (OCP 8-bit floating point, 2023; IEEE 754; bfloat16)."""
 
 
-def panels(layers: Sequence[Layer]) -> list[Panel]:
-    """What is drawn of these layers, from the top; a panel that would be empty is left out."""
+def panels(report: Drawn, with_prediction: bool = True) -> list[Panel]:
+    """What is drawn of a report, from the top; a panel that would be empty is left out."""
+    layers = report.layers
     scale = [
         Curve("output", _positive(layers, lambda x: x.rms)),
         Curve("gradient", _positive(layers, lambda x: None if x.grad is None else x.grad.rms)),
-        Curve("predicted", _positive(layers, _predicted)),
+        *([_predicted(report.predicted)] if with_prediction else []),
     ]
     correlation = [Curve("correlation", _finite(layers, lambda x: getattr(x, "correlation", None)))]
     shares = [
@@ -140,9 +155,15 @@ def named(findings: Iterable[Marked]) -> list[Marked]:
     return list(firsts.values())[:4]
 
 
-def _predicted(layer: Layer) -> float | None:
-    expected = getattr(layer, "predicted", None)
-    return getattr(expected, "rms", expected)
+def _predicted(prediction: Prediction) -> Curve:
+    """From the net's input, with the band that holds 99 % of nets; not where that is too wide."""
+    found = [_drawable(x.cumulative) for x in prediction]
+    values = tuple(None if x is None else x.rms for x in found)
+    return Curve("predicted", values, tuple(x.band() for x in found if x is not None))
+
+
+def _drawable(x: Estimate | None) -> Estimate | None:
+    return x if x is not None and x.is_sharp and 0 < x.rms < math.inf else None
 
 
 def _dead(layer: Layer) -> float | None:

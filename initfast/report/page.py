@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import resources
 from string import Template
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from initfast.diagnosis.findings import Finding, SkippedCheck
 from initfast.report.page_chart import chart
@@ -25,6 +25,9 @@ from initfast.stats.as_dict import json_text
 from initfast.stats.layer import Layer, Skipped
 from initfast.stats.moments import Moments
 from initfast.stats.text import dtype_name, escape, number, printable, shorten
+
+if TYPE_CHECKING:
+    from initfast.prediction.prediction import Prediction
 
 _MOST_CARDS = 6
 """So many findings stand open; the others are folded."""
@@ -48,6 +51,10 @@ class Shown(Protocol):
     @property
     def skipped_checks(self) -> Sequence[SkippedCheck]:
         """What was not checked."""
+
+    @property
+    def predicted(self) -> Prediction:
+        """What theory expects of the layers."""
 
     skipped: list[Skipped]
     notes: list[str]
@@ -80,7 +87,9 @@ def html_page(report: Shown, beside: Shown | None = None) -> str:
         remarks=_listed("Notes", remarks(report.notes, report.skipped)),
         chart=chart(report, beside),
         tree=layer_tree(report.layers),
-        table=layer_table(report.layers, None if beside is None else beside.layers),
+        table=layer_table(
+            report.layers, None if beside is None else beside.layers, list(report.predicted)
+        ),
         json=embedded(json_text(data, indent=None)),
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-from initfast.plots.series import Drawn, Panel, named, nonfinite, panels, range_ends, serious
+from initfast.plots.series import Curve, Drawn, Panel, named, nonfinite, panels, range_ends, serious
 from initfast.stats.text import escape, number, printable
 
 _WIDTH, _LEFT, _RIGHT = 760, 80, 744  # of the drawing; where its axes begin and end
@@ -28,7 +28,8 @@ def chart(report: Drawn, beside: Drawn | None = None) -> str:
     Returns:
         One SVG element.
     """
-    drawn, others = panels(report.layers), [] if beside is None else panels(beside.layers)
+    drawn = panels(report)
+    others = [] if beside is None else panels(beside, with_prediction=False)
     count = max(len(report.layers), len(beside.layers) if beside else 0)
     top: float = 0
     parts: list[str] = []
@@ -143,13 +144,26 @@ class _Axes:
     def curves(self, panel: Panel, which: int) -> Iterator[str]:
         for i, curve in enumerate(panel.curves):
             style = f"curve c{i} r{which}"
-            for piece in _pieces(curve.values):
+            if curve.band:
+                yield self._band(curve, i)
+            for piece in [curve.points()] if curve.band else _pieces(curve.values):
                 points = [(self.x(place), self.y(value)) for place, value in _thinned(piece)]
                 line = "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
                 yield f'<path class="{style}" d="M{line}"/>'
                 if self.count <= _MARKERS or len(points) == 1:
                     yield "".join(_marker(x, y, style) for x, y in points)
             yield from self._legend(curve.name, i, which, style)
+
+    def _band(self, curve: Curve, i: int) -> str:
+        """From the first layer to the last along its upper end, and back along the lower."""
+        known = [
+            (place, *ends) for (place, _), ends in zip(curve.points(), curve.band, strict=True)
+        ]
+        known = [*known[: -1 : math.ceil(len(known) / _POINTS)], known[-1]]
+        upper = [(self.x(place), self.y(high)) for place, _, high in known]
+        lower = [(self.x(place), self.y(low)) for place, low, _ in reversed(known)]
+        line = "L".join(f"{x:.1f} {y:.1f}" for x, y in upper + lower)
+        return f'<path class="band c{i}" d="M{line}Z"/>'
 
     def _legend(self, name: str, i: int, which: int, style: str) -> Iterator[str]:
         x, y = _LEFT + 230 + 160 * i, self.top - 16 - 16 * which

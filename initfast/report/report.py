@@ -151,7 +151,8 @@ class Report(Merging):
         return shown("\n".join([self._table().text(), *below, *gap, *found, *end]))
 
     def _table(self) -> Table:
-        return Table(self.layers, inputs=self.inputs, loss=getattr(self, "loss", None))
+        loss = getattr(self, "loss", None)
+        return Table(self.layers, inputs=self.inputs, loss=loss, predict=lambda: self.predicted)
 
     @property
     def verdict(self) -> str:

@@ -6,88 +6,23 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from itertools import takewhile
 from textwrap import wrap
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING
 
 import torch
 
+from initfast.report.columns import COLUMNS, NEVER_DROPPED, PREDICTED, Column, Row, with_predicted
 from initfast.report.folding import Fold, fold
 from initfast.stats.layer import Layer, Skipped
 from initfast.stats.moments import Moments
-from initfast.stats.text import escape, number, printable, share, text_width
+from initfast.stats.text import escape, number, printable, text_width
 
-NEGLIGIBLE_MEAN = 1e-6
-"""A mean of less than so many standard deviations is rounding, and shown as 0."""
+if TYPE_CHECKING:
+    from initfast.prediction.prediction import PredictedLayer
 
+_LEAST_ROOM = sum(2 + len(c.heading) for c in PREDICTED)
 
-class Row(NamedTuple):
-    """What a line is about: a layer; or moments alone, as of the net's input; or a name alone."""
-
-    name: str
-    layer: Layer | None = None
-    moments: Moments | None = None
-
-
-def _count(value: int | None) -> str:
-    return "" if value is None else str(value)
-
-
-def _mean(m: Moments) -> str:
-    return number(0.0 if abs(m.mean) < NEGLIGIBLE_MEAN * m.std else m.mean)
-
-
-def _scale(m: Moments) -> str:
-    """The standard deviation; of a single value, as a loss, there is none."""
-    return "" if m.count == 1 and math.isnan(m.std) else number(m.std)
-
-
-def _grad_rms(layer: Layer) -> float | None:
-    """Unlike the std, not zero for a gradient that is the same everywhere, as a mean's is."""
-    return None if layer.grad is None else layer.grad.rms
-
-
-class Column(NamedTuple):
-    """One column: its heading, what stands in it, and when it may go.
-
-    Columns of a lower rank are dropped first where the table is too wide; a column is left out
-    where `shown` holds for no row. Both functions take the moments of a row, or its layer.
-    """
-
-    heading: str
-    cell: Callable[[Any], str]
-    rank: int
-    shown: Callable[[Any], bool] = lambda value: True
-    of_layer: bool = False
-    text: bool = False
-
-    def value(self, row: Row) -> Layer | Moments | None:
-        """What its functions take; None where the cell is empty."""
-        return row.layer if self.of_layer else row.moments
-
-    def text_of(self, row: Row) -> str:
-        """What stands in the row."""
-        value = self.value(row)
-        return "" if value is None else printable(self.cell(value))
-
-    def is_needed(self, rows: Iterable[Row]) -> bool:
-        """Whether it says something of one of the rows."""
-        return any((value := self.value(row)) is not None and self.shown(value) for row in rows)
-
-
-NEVER_DROPPED = 9
-COLUMNS = (
-    Column("op", lambda x: x.op, NEVER_DROPPED, of_layer=True, text=True),
-    Column("shape", lambda x: "x".join(map(str, x.shape)) or "scalar", 3, of_layer=True, text=True),
-    Column("mean", _mean, 5),
-    Column("std", _scale, NEVER_DROPPED),
-    Column("min", lambda m: number(m.min) if m.finite else "", 1),
-    Column("max", lambda m: number(m.max) if m.finite else "", 2),
-    Column("gain", lambda x: number(x.gain), 6, of_layer=True),
-    Column("grad rms", lambda x: number(_grad_rms(x)), 6, lambda x: x.grad is not None, True),
-    Column("zero", lambda m: share(m.zeros), 4, lambda m: m.zeros > 0),
-    Column("saturated", lambda x: share(x.saturated), 7, lambda x: x.saturated > 0, True),
-    Column("dead", lambda x: _count(x.dead_units), 7, lambda x: bool(x.dead_units), True),
-    Column("non-finite", lambda m: share(m.nonfinite_share), 8, lambda m: m.nonfinite > 0),
-)
+MOST_PREDICTED = 100
+"""Of longer nets a printed table has no prediction, which takes 2 ms a layer."""
 
 
 class Table:
@@ -99,6 +34,7 @@ class Table:
         inputs: the moments of the net's inputs, which stand first.
         loss: the value of the loss, which stands last.
         width: how many columns of text there are; None: those of standard output.
+        predict: gives what is predicted of the layers, to show where there is room.
     """
 
     def __init__(
@@ -108,10 +44,12 @@ class Table:
         inputs: Sequence[Moments] = (),
         loss: float | None = None,
         width: int | None = None,
+        predict: Callable[[], Iterable[PredictedLayer]] | None = None,
     ) -> None:
         names = names or [layer.name if layer else "" for layer in layers]
         self._layers, self._names = layers, names
         self._width = text_width() if width is None else width
+        self._predict = predict
         rows = [
             Row(name or "(net)", layer, None if layer is None else layer.post)
             for name, layer in zip(names, layers, strict=True)
@@ -124,7 +62,6 @@ class Table:
         after = [] if loss is None else [Row("(loss)", moments=_single(loss))]
         lines = [rows[i] if isinstance(i, int) else i for i in fold(layers, names)]
         self._lines: list[Row | Fold] = [*before, *lines, *after]
-        self._rows = [line for line in self._lines if isinstance(line, Row)]
         self._columns = [c for c in COLUMNS if c.is_needed([*before, *rows, *after])]
 
     def _sentence(self, fold: Fold) -> str:
@@ -142,7 +79,20 @@ class Table:
         """As wide as standard output; a name that is too long for its column has its own line."""
         if not self._layers:
             return "no layers"
-        return "\n".join(_Text(self._rows, self._columns, self._width).lines(self._all_lines()))
+        lines = self._all_lines()
+        table = _Text(_rows(lines), self._columns, self._width)
+        has_room = table.room >= _LEAST_ROOM and len(self._layers) <= MOST_PREDICTED
+        if self._predict is not None and has_room:
+            known = {id(x.layer): x for x in self._predict()}
+            told = [
+                x if isinstance(x, str) else x._replace(predicted=known.get(id(x.layer)))
+                for x in lines
+            ]
+            columns = with_predicted(self._columns, _rows(told))
+            wider = _Text(_rows(told), columns, self._width)
+            if wider.is_whole:
+                lines, table = told, wider
+        return "\n".join(table.lines(lines))
 
     def _all_lines(self) -> list[Row | str]:
         return [self._sentence(line) if isinstance(line, Fold) else line for line in self._lines]
@@ -160,6 +110,10 @@ class Table:
                 cells = "".join(f"<td>{escape(printable(text))}</td>" for text in texts)
             body.append(f"<tr>{cells}</tr>")
         return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>"
+
+
+def _rows(lines: Iterable[Row | str]) -> list[Row]:
+    return [line for line in lines if isinstance(line, Row)]
 
 
 class _Text:
@@ -181,6 +135,16 @@ class _Text:
         while self._total() > width and min(c.rank for c in self._columns) < NEVER_DROPPED:
             self._dropped.append(min(self._columns, key=lambda c: c.rank))
             self._columns.remove(self._dropped[-1])
+
+    @property
+    def room(self) -> int:
+        """How many columns of text are left."""
+        return self._width - self._total()
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all its columns have room."""
+        return not self._dropped and self.room >= 0
 
     def _total(self) -> int:
         return self._name_width + sum(2 + self._widths[c] for c in self._columns)

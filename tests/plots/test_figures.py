@@ -80,14 +80,37 @@ class Later:
         return getattr(self._known, name)
 
 
-def test_correlation_and_prediction_are_drawn_where_there_are_any():
-    more = {"correlation": 0.5, "predicted": Moments(2, mean=3.0)}
+def test_correlation_is_drawn_where_there_is_any():
     report = Report([layer(), layer("1")])
-    report.layers[:] = [Later(one, **more) for one in report.layers]
-    rms, correlation = plots.by_depth(report).axes
-    assert labels(rms) == ["output", "predicted"] and set(rms.lines[1].get_ydata()) == {3.0}
+    report.layers[:] = [Later(one, correlation=0.5) for one in report.layers]
+    _, correlation = plots.by_depth(report).axes
     assert correlation.get_ylabel() == "correlation"
     assert set(correlation.lines[0].get_ydata()) == {0.5}
+
+
+def test_the_prediction_is_drawn_with_its_band_across_what_theory_does_not_know():
+    net = nn.Sequential(nn.Linear(16, 16), nn.Tanh(), nn.LogSoftmax(-1), nn.Linear(16, 16))
+    report = profile(net, torch.randn(8, 16))
+    expected = [x.cumulative for x in report.predicted]
+    assert [x is None for x in expected] == [False, True, False]
+    axes = plots.by_depth(report).axes[0]
+    line, (band,) = axes.lines[labels(axes).index("predicted")], axes.collections
+    assert list(line.get_xdata()) == [0, 2]
+    assert list(line.get_ydata()) == [x.rms for x in expected if x is not None]
+    low, high = expected[0].band()
+    heights = sorted({float(y) for x, y in band.get_paths()[0].vertices if x == 0})
+    assert heights == pytest.approx([low, high])
+
+
+def test_what_is_not_predictable_is_not_drawn():
+    """By chance 50 layers of 8 units end anywhere."""
+    net = nn.Sequential(*[nn.Linear(8, 8, bias=False) for _ in range(50)])
+    report = profile(net, torch.randn(16, 8))
+    wide = [x.cumulative is not None and not x.cumulative.is_sharp for x in report.predicted]
+    assert wide[-1]
+    axes = plots.by_depth(report).axes[0]
+    drawn = axes.lines[labels(axes).index("predicted")].get_xdata()
+    assert 0 < len(drawn) and not any(wide[place] for place in drawn)
 
 
 @pytest.mark.parametrize(

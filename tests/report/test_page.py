@@ -20,6 +20,7 @@ from initfast.report.page_tree import layer_tree
 from initfast.report.report import Report
 from initfast.stats.layer import Skipped, Weight
 from initfast.stats.moments import Moments
+from initfast.stats.text import number
 
 NAN = Moments(4, 4)
 """Of four numbers, none of them finite."""
@@ -187,6 +188,20 @@ def test_a_thousand_layers_take_400_kb_and_their_json_less_than_as_much_again():
     html = Report(layers).to_html()
     assert len(without_json(html).encode()) < 400_000 and len(html.encode()) < 1_000_000
     assert html.count("<tr id=") == 1000 and "× 250" in html
+
+
+def test_the_prediction_is_drawn_and_listed():
+    net = nn.Sequential(nn.Linear(16, 16), nn.Tanh(), nn.LogSoftmax(-1), nn.Linear(16, 16))
+    report = profile(net, torch.randn(8, 16))
+    html = report.to_html(beside=report)
+    band = re.findall('class="band c1" d="M([^"]*)Z"', html)
+    line = re.search('class="curve c1 r0" d="M([^"]*)"', html)[1].split("L")
+    assert len(band) == 1 and len(line) == 2
+    upper, lower = [float(p.split()[1]) for p in (band[0].split("L")[0], band[0].split("L")[-1])]
+    assert upper < float(line[0].split()[1]) < lower
+    page = Page(html)
+    assert "predicted" in page.text and "predicted (beside)" not in page.text
+    assert number(report.predicted[0].cumulative.rms) in page.text
 
 
 def test_ten_thousand_layers_are_drawn_with_a_few_thousand_points():

@@ -235,6 +235,33 @@ def test_an_empty_report_prints():
     assert "<table>" in Report([])._repr_html_()
 
 
+def test_the_rms_stands_beside_its_prediction_where_both_have_room(monkeypatch):
+    net = nn.Sequential(nn.Linear(16, 16), nn.Tanh(), nn.LogSoftmax(-1))
+    report = profile(net, torch.randn(8, 16))
+    monkeypatch.setenv("COLUMNS", "200")
+    head, _, _, first, second, *_ = str(report).splitlines()
+    words, values = head.split(), first.replace(" + ", "+").split()
+    assert words[words.index("std") :][:3] == ["std", "rms", "predicted"]
+    at = words.index("rms")
+    expected = report.predicted[0].cumulative.rms
+    assert values[at : at + 2] == [number(report[0].rms), number(expected)]
+    assert second[: head.index("predicted") + 9].split()[-1] == number(report[1].rms)
+    width = len(head)
+    for columns, has_room in ((width, True), (width - 1, False)):
+        monkeypatch.setenv("COLUMNS", str(max(columns, 0)))
+        text = str(report)
+        assert ("predicted" in text) == has_room and "left out" not in text
+
+
+def test_long_nets_and_nets_of_which_theory_says_nothing_have_no_prediction(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    x = torch.randn(4, 4)
+    assert "predicted" not in str(profile(nn.LogSoftmax(-1), x))
+    for depth in (100, 101):
+        net = nn.Sequential(*[nn.Linear(4, 4) for _ in range(depth)])
+        assert ("predicted" in str(profile(net, x))) == (depth == 100)
+
+
 def test_html_is_escaped():
     text = Report([layer("<script>&", "a<b")])._repr_html_()
     assert "<script>" not in text and html.escape("<script>&") in text and "a&lt;b" in text
