@@ -233,9 +233,9 @@ def pipeline(rank, ranks):
 
 
 def data_and_tensor_parallel(rank, ranks):
-    """FSDP2 along one dimension of a mesh of 2 x 2, tensor parallelism along the other."""
-    mesh = init_device_mesh("cpu", (2, 2), mesh_dim_names=("data", "tensor"))
-    mine = X.chunk(2)[rank // 2]
+    """FSDP2 along one dimension of a mesh, tensor parallelism of two along the other."""
+    mesh = init_device_mesh("cpu", (ranks // 2, 2), mesh_dim_names=("data", "tensor"))
+    mine = X.chunk(ranks // 2)[rank // 2]
     expected = initfast.profile(net(), X, loss=loss)
     shared = split(net(), mesh["tensor"])
     report = initfast.profile(shared, mine, loss=loss).gathered()

@@ -1,19 +1,30 @@
 """Processes that run checks together, as the ranks of one gloo group."""
 
 import gc
+import multiprocessing
 import os
 
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
+PRELOADED = [
+    "torch.distributed.fsdp",
+    "torch.distributed.pipelining",
+    "torch.distributed.tensor.parallel",
+]
+"""What ranks have from the start: importing it takes each as long as its checks do."""
+
 
 def run(checks, ranks, folder):
     """Call each check(rank, ranks) in every one of `ranks` new processes; raise what one raises.
 
-    Checks are found by name in the new processes: define them in a module.
+    Checks are found by name in the new processes: define them in a module. The processes are forks
+    of one that has imported torch, and has done nothing else.
     """
-    mp.spawn(_work, args=(ranks, str(folder), checks), nprocs=ranks, join=True)
+    multiprocessing.set_forkserver_preload(PRELOADED)
+    args = ranks, str(folder), checks
+    mp.start_processes(_work, args=args, nprocs=ranks, join=True, start_method="forkserver")
 
 
 def _work(rank, ranks, folder, checks):
