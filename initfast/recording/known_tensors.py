@@ -93,11 +93,16 @@ class KnownTensors:
             self._inputs.add(address)
         return address
 
-    def _measure(self, t: Tensor, kernels: Any) -> int | None:
+    def _measure(self, t: Tensor, kernels: Any, unit_dim: int | None = None) -> int | None:
         """The address of its new row, measured with these kernels; None where it cannot be."""
         if kernels is None or not has_memory(t):
             return None
-        return self.keep(t, self._rows.measure(t, kernels))
+        return self.keep(t, self._rows.measure(t, kernels, unit_dim))
+
+    def _measure_units(self, address: int, t: Tensor, kernels: Any, unit_dim: int) -> None:
+        """Measure the units of t too, whose row has this address, as far as that can be done."""
+        if kernels is not None and has_memory(t):
+            self._rows.measure_units(address, t, kernels, unit_dim)
 
     def net_input(self, x: Tensor) -> None:
         """Measure an input of the net itself."""

@@ -17,6 +17,7 @@ from initfast.recording.marks import Marks
 from initfast.recording.rows import Copies
 from initfast.stats.layer import Layer, Weight
 from initfast.stats.moments import Moments
+from initfast.stats.unit_moments import UnitMoments
 
 
 class Recording(NamedTuple):
@@ -54,7 +55,7 @@ class _Reader:
     """Makes the layers of one recording; each method tells a part of what an event says."""
 
     def __init__(self, recording: Recording) -> None:
-        self._rows, self._masks = recording.copies
+        self._rows, self._masks, self._units = recording.copies
         self._marks = recording.marks
         self._types = dict(zip(recording.names, recording.types, strict=True))
         self._owners = frozenset(compress(recording.names, recording.own_weight))
@@ -127,7 +128,13 @@ class _Reader:
             "live": live,
             "units": None if live is None else live.size,
             "dead_units": None if is_empty or live is None else int(np.count_nonzero(~live)),
+            **self._of_units(event.post),
         }
+
+    def _of_units(self, post: int) -> dict[str, Any]:
+        if (columns := self._units.get(post)) is None or not columns.size:
+            return {}
+        return UnitMoments(columns).of_layer(self.moments(post).std)
 
     def _known(self, address: int | None) -> Moments | None:
         return None if address is None else self.moments(address)

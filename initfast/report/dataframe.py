@@ -40,6 +40,7 @@ _OWN = ("name", "op", "type", "input_shape", "shape", "dtype")
 _OUTPUT = (
     *("mean", "std", "rms", "min", "max", "zeros", "saturated", "nonfinite", "nan", "inf"),
     *("skew", "kurtosis", "smallest", "dynamic_range", "crest"),
+    *("correlation", "batch_std", "unit_spread", "outlier_ratio"),
 )
 _DERIVED = ("dead_units", "gain", "grad_to_weight")
 _COLUMNS = (

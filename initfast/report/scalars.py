@@ -52,8 +52,9 @@ def _names(layers: Sequence[Layer]) -> Iterator[str]:
 def _numbers(layer: Layer, name: str) -> Iterator[tuple[str, float]]:
     for statistic in ("mean", "std", "rms", "min", "max", "zeros", "saturated", "nonfinite"):
         yield f"activations/{name}/{statistic}", getattr(layer, statistic)
-    if layer.dead_units is not None:
-        yield f"activations/{name}/dead_units", layer.dead_units
+    for statistic in ("dead_units", "correlation", "batch_std", "unit_spread", "outlier_ratio"):
+        if (value := getattr(layer, statistic)) is not None:
+            yield f"activations/{name}/{statistic}", value
     if layer.pre is not None:
         yield from _of("pre_activations", name, layer.pre)
     if layer.grad is not None:

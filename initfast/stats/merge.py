@@ -1,8 +1,8 @@
 """The layers of several batches, or of several ranks, made one.
 
-Merged are the statistics, exactly (Chan, Golub & LeVeque 1979), and the masks that tell dead units:
-the merged layers are those of one batch which holds all the others. A layer's counterpart is the
-one of the same name, operator and call.
+Merged are the statistics, those of units too, exactly (Chan, Golub & LeVeque 1979), and the masks
+that tell dead units: the merged layers are those of one batch which holds all the others. A layer's
+counterpart is the one of the same name, operator and call.
 """
 
 from __future__ import annotations
@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
 from initfast.stats.layer import Layer
 from initfast.stats.moments import Moments
+from initfast.stats.unit_moments import OF_UNITS
 
 Key = tuple[str, str, int]
 """Of a layer: its name, its operator, and which of their calls it is."""
@@ -55,11 +56,13 @@ def merge_layer(a: Layer, b: Layer) -> Layer:
     live = None
     if a.live is not None and b.live is not None and a.live.shape == b.live.shape:
         live = a.live | b.live
+    post = a.post.merge(b.post)
     return replace(
         a,
         input_shape=_together(a.input_shape, b.input_shape),
         shape=_together(a.shape, b.shape) or (),
-        post=a.post.merge(b.post),
+        post=post,
+        **_of_units(a, b, post.std),
         pre=_both(a.pre, b.pre),
         input=_both(a.input, b.input),
         weight=b.weight or a.weight,
@@ -81,6 +84,12 @@ def merge_layer(a: Layer, b: Layer) -> Layer:
             if (found := _both(a.weight_grads.get(name), b.weight_grads.get(name))) is not None
         },
     )
+
+
+def _of_units(a: Layer, b: Layer, std: float) -> dict[str, Any]:
+    """What is known of the units of both."""
+    units = a.unit_moments and b.unit_moments and a.unit_moments.merge(b.unit_moments)
+    return dict.fromkeys(OF_UNITS) if units is None else units.of_layer(std)
 
 
 def _also_types(a: Layer, b: Layer) -> tuple[str, ...]:
