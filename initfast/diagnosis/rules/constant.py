@@ -17,6 +17,9 @@ from initfast.ops.activations import ACTIVATIONS, RECTIFIERS
 from initfast.stats.layer import Layer
 from initfast.stats.text import number
 
+STACK = 10
+"""How many layers of as many rows make a stack that the depth tells of, and no single layer."""
+
 
 def constant_output(net: Net) -> Outcome:
     """The output, of a norm or of the net, is the same for every input."""
@@ -170,10 +173,11 @@ def one_direction(net: Net) -> Outcome:
         for i, x in enumerate(net.sound)
         if x.correlation is not None and x.is_output and _is_plain(x)
     ]
-    if len(known) < 2:
+    # Pooling makes other rows, which are alike where images are noise.
+    known = [k for k in known if k[2] == known[-1][2]]
+    if len(known) < STACK:
         return
-    last, end, rows = known[-1]  # pooling makes other rows, which are alike where images are noise
-    first, begin, _ = next(k for k in known if k[2] == rows)
+    (first, begin, _), (last, end, _) = known[0], known[-1]
     if not (end > net.limits["correlation"] and begin < net.limits["correlation_before"]):
         return
     if _is_vanishing(net):
