@@ -169,19 +169,31 @@ def timing(contact: Contact) -> bool:
     for small in (64, 4096, 2**16):  # what a launch costs, whatever it reads
         s = contact.randn(small)
         line(f"moments of {small} f32", s.nbytes, *[lambda s=s: ops.moments(s)] * 20)
+        line(f"act relu of {small} f32", 2 * s.nbytes, *[lambda s=s: ops.act(s, "relu")] * 20)
+        line(f"relu of {small} f32", 2 * s.nbytes, *[lambda s=s: torch.relu(s)] * 20)
     for label, batches in (("f32", (1, 16, 32)), ("bf16", (1, 16, 64))):
-        dtype = DTYPES[label]
-        # Together larger than the second-level cache, which would hold one of them.
-        ws = [contact.randn(units, units, dtype=dtype) / units**0.5 for _ in range(6)]
-        for batch in batches:
-            a = contact.randn(batch, units, dtype=dtype)
-            name = f"{batch} x {units} x {units} {label}"
-            fused = [functools.partial(ops.linear_act, a, w, act="tanh") for w in ws]
-            line(f"linear_act {name}", ws[0].nbytes, *fused)
-            plain = [lambda a=a, w=w: torch.tanh(F.linear(a, w)) for w in ws]
-            line(f"F.linear, tanh {name}", ws[0].nbytes, *plain)
+        for units in (256, 1024, 4096):
+            for batch in batches:
+                products(contact, line, batch, contact.size(units, 64), label)
     host(contact)
     return all(passed)
+
+
+def products(
+    contact: Contact, line: Callable[..., None], batch: int, units: int, label: str
+) -> None:
+    """A layer in one operator, as torch has it, and measured by operators apart."""
+    dtype = DTYPES[label]
+    # Together larger than the second-level cache, which would hold one of them, or many.
+    ws = [contact.randn(units, units, dtype=dtype) / units**0.5 for _ in range(6)]
+    x = contact.randn(batch, units, dtype=dtype)
+    name = f"{batch} x {units} x {units} {label}"
+    for how, run in (
+        ("linear_act", lambda w: ops.linear_act(x, w, act="tanh")),
+        ("F.linear, tanh", lambda w: torch.tanh(F.linear(x, w))),
+        ("moments, F.linear, act", lambda w: (ops.moments(w), ops.act(F.linear(x, w), "tanh"))),
+    ):
+        line(f"{how} {name}", ws[0].nbytes, *[functools.partial(run, w) for w in ws])
 
 
 def host(contact: Contact) -> None:

@@ -32,6 +32,7 @@ LEAST = 15.0
 """Seconds that must be left for a stage to begin."""
 
 KERNELS = "regex:(moments|act|exact|tensor_core|sample)_kernel"
+STALLS = "regex:smsp__average_warps_issue_stalled_.*_per_issue_active"
 PYTEST = (sys.executable, "-m", "pytest", "-q", "-m", "cuda", "-p", "no:cacheprovider")
 OPERATORS = (sys.executable, str(Path(__file__).with_name("contact_operators.py")))
 SANITIZER = ("compute-sanitizer", "--error-exitcode", "9", "--kernel-name", "kns=initfast")
@@ -78,7 +79,7 @@ STAGES = (
                 "--section",
                 "InstructionStats",
             ),
-            *("--section", "MemoryWorkloadAnalysis", *OPERATORS),
+            *("--section", "MemoryWorkloadAnalysis", "--metrics", STALLS, *OPERATORS),
         ),
     ),
     Stage("memcheck", 75, (*SANITIZER, "--tool", "memcheck", *OPERATORS, "--small")),

@@ -36,6 +36,7 @@ from initfast.version import __version__ as __version__
 if TYPE_CHECKING:
     from initfast import experiments, plots, theory, thresholds
     from initfast.diagnosis.diagnosing import Diagnosis, diagnose
+    from initfast.profiling.predicted_scales import predict_scales
     from initfast.repair.auditing import Audit, audit
     from initfast.repair.initialize import initialize_
     from initfast.repair.lsuv import lsuv_
@@ -69,6 +70,7 @@ __all__ = [
     "lsuv_",
     "ops",
     "plots",
+    "predict_scales",
     "profile",
     "repair_",
     "theory",
@@ -88,6 +90,7 @@ _LATER = {
     "diagnose": "diagnosis.diagnosing",
     "initialize_": "repair.initialize",
     "lsuv_": "repair.lsuv",
+    "predict_scales": "profiling.predicted_scales",
     "repair_": "repair.repairing",
 }
 """Names that few programs use, and the modules that are imported when they are."""

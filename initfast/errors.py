@@ -11,6 +11,13 @@ class TensorError(ArgumentError, NotImplementedError):
     """A tensor of a dtype or layout that cannot be filled: torch raises NotImplementedError."""
 
 
+def kind_of(value: object) -> str:
+    """What a value is, to say so in an error: "a Linear", "the class Linear", "None"."""
+    if value is None:
+        return "None"
+    return f"the class {value.__name__}" if isinstance(value, type) else f"a {type(value).__name__}"
+
+
 def add_note(error: Exception, text: str) -> None:
     """Add a line to what an error says; its type and message stay."""
     if hasattr(error, "add_note"):  # Python 3.11

@@ -87,6 +87,13 @@ THRESHOLDS: dict[str, Threshold] = {
         _OWN,
     ),
     "clamp_severe": Threshold(0.75, "the same share: hardly learns", _OWN),
+    "attention_entropy": Threshold(
+        0.2,
+        "the entropy of attention's weights over that of equal ones: that of normal logits of std "
+        "1 is 0.8 of it at 16 keys and more at more",
+        _OWN,
+    ),
+    "attention_entropy_severe": Threshold(0.05, "the same: one key has all the weight", _OWN),
     "dead_units": Threshold(
         0.5, "the share of a layer's units that are dead", "SageMaker Debugger, DeadRelu"
     ),
@@ -126,6 +133,12 @@ THRESHOLDS: dict[str, Threshold] = {
         "square on an error",
         _HEALTHY,
     ),
+    "spectral_radius_lost": Threshold(
+        0.4,
+        "the same from below, of a plain recurrent net over so many steps that the dtype cannot "
+        "hold what is left of a gradient",
+        _HEALTHY,
+    ),
     "mean_shift": Threshold(
         1.0, "the mean over the std, before the activation", "Brock, De & Smith 2021, mean shift"
     ),
@@ -160,6 +173,12 @@ THRESHOLDS: dict[str, Threshold] = {
         "fan_in × Var(w) of a weight that no usual initialiser made, over what holds the scale, "
         "where no norm follows",
         _OWN,
+    ),
+    "departure": Threshold(
+        2.0,
+        "the rms of a layer's pre-activation over what its weights make of its input by theory, or "
+        "the reverse; five standard deviations of a draw of the weights too",
+        _HEALTHY,
     ),
     "weight_lost": Threshold(
         1e-5, "the same from below, where other layers take the output", _HEALTHY

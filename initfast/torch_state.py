@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 from torch.autograd import forward_ad
 
 grad_enabled = torch.is_grad_enabled
@@ -35,6 +36,11 @@ def operators_are_seen() -> bool:
         or forward_ad._current_level >= 0
         or is_traced() is not None
     )
+
+
+def refuses_writes(t: Tensor) -> bool:
+    """Whether t is an inference tensor that is used outside of inference mode."""
+    return t.is_inference() and not torch.is_inference_mode_enabled()
 
 
 def mode_stack() -> list[Any]:

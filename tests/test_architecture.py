@@ -16,7 +16,7 @@ LAYERS = (
     ("ops", "shared_patch"),
     ("stats", "theory"),
     ("init",),
-    ("nets",),
+    ("nets", "prediction"),
     ("diagnosis", "recording", "plots"),
     ("report", "interception"),
     ("profiling",),

@@ -6,6 +6,7 @@
 
 #include <cuda_runtime_api.h>
 
+#include <optional>
 #include <vector>
 
 #include "cuda/kernels.h"
@@ -58,15 +59,16 @@ class Device {
   int capability_ = 0;
 };
 
-// Live units and a ticket, zeroed by one memset; the moments of the result; partial moments.
+// Live units and a ticket, zeroed by one memset; the moments of the result; partial moments. Kernels
+// of one block, which look at no ticket, and that mark no units have nothing zeroed.
 class Statistics {
  public:
-  Statistics(const Device& device, const Tensor& like, int64_t units, std::vector<int64_t> moments_sizes)
+  Statistics(const Device& device, const Tensor& like, int64_t units, std::vector<int64_t> moments_sizes,
+             bool alone = false)
       : zeroed_(new_tensor({ticket_place(units) + kTicketBytes}, ScalarType::Bool, like)),
-        partial_(new_tensor({0}, ScalarType::Byte, like)),
         moments_(new_tensor(moments_sizes, ScalarType::Double, like)),
         units_(units) {
-    device.zero(zeroed_.mutable_data_ptr(), size_t(zeroed_.numel()));
+    if (!alone || units > 0) device.zero(zeroed_.mutable_data_ptr(), size_t(zeroed_.numel()));
   }
 
   Tensor moments() const { return moments_; }
@@ -77,9 +79,12 @@ class Statistics {
   // For a kernel of so many blocks that makes `count` rows of moments, the first of them `row`.
   // Kernels of one stream may use the same room one after the other.
   cuda::Reduction reduction(int64_t count, int64_t row = 0, int64_t blocks = cuda::kMaxBlocks) {
-    const int64_t bytes = blocks * count * int64_t(sizeof(Moments));
-    if (partial_.numel() < bytes) partial_ = new_tensor({bytes}, ScalarType::Byte, partial_);
-    return {static_cast<Moments*>(partial_.mutable_data_ptr()),
+    const int64_t bytes = blocks > 1 ? blocks * count * int64_t(sizeof(Moments)) : 0;
+    if (bytes > room_) {
+      partial_ = new_tensor({bytes}, ScalarType::Byte, zeroed_);
+      room_ = bytes;
+    }
+    return {partial_ ? static_cast<Moments*>(partial_->mutable_data_ptr()) : nullptr,
             reinterpret_cast<unsigned*>(live_flags(ticket_place(units_))),
             static_cast<double*>(moments_.mutable_data_ptr()) + kColumns * row};
   }
@@ -88,8 +93,9 @@ class Statistics {
   static constexpr int64_t kTicketBytes = 4;
   static int64_t ticket_place(int64_t units) { return (units + 3) / 4 * 4; }
 
-  Tensor zeroed_, partial_, moments_;
-  int64_t units_;
+  Tensor zeroed_, moments_;
+  std::optional<Tensor> partial_;
+  int64_t units_, room_ = 0;
 };
 
 }  // namespace initfast

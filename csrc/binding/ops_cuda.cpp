@@ -64,8 +64,9 @@ void launch_moments(const Device& device, Tensor x, Dtype dtype, const cuda::Red
 Tensor moments(Tensor x) {
   const Dtype dtype = dtype_of(x, "moments", "x");
   const Device device(x, "moments", "x");
-  Statistics statistics(device, x, 0, {kColumns});
-  launch_moments(device, x, dtype, statistics.reduction(1));
+  const int64_t blocks = cuda::blocks_of(dtype, x.numel());
+  Statistics statistics(device, x, 0, {kColumns}, blocks == 1);
+  launch_moments(device, x, dtype, statistics.reduction(1, 0, blocks));
   return statistics.moments();
 }
 
@@ -104,7 +105,7 @@ std::tuple<Tensor, Tensor> act_into(const Device& device, const ActOperands& in,
                                     const cuda::Layout& layout, const Tensor& y) {
   Statistics statistics(device, z, in.units, {2, kColumns});
   const cuda::ActArgs args{in.work(z, y, statistics.live_flags()), layout, nullptr, nullptr,
-                           statistics.reduction(2)};
+                           statistics.reduction(2, 0, cuda::blocks_of(in.dtype, z.numel()))};
   device.check(cuda::act(args, device.stream()), "the launch of act");
   return {statistics.moments(), statistics.live()};
 }
@@ -134,17 +135,20 @@ std::tuple<Tensor, Tensor> act_(Tensor z, std::string name, double alpha, double
 
 // ---- linear_act ----
 
-// Up to here our kernel is to be the faster: predicted from the bytes and operations of both, not
-// measured. Beyond, another tile of rows would bring W and x through the cache once more.
-constexpr int64_t kMostRowsFloat32 = 32;
-constexpr int64_t kMostRows16Bit = 64;
+// Our kernel is the faster up to so many rows, measured on an H200 at 256 to 4096 columns and depth, and
+// but for float32's fewest rows not where the weight is large. (Beyond, another tile of rows would
+// bring W and x through the cache once more.)
+constexpr int64_t kFewRowsFloat32 = 16, kMostRowsFloat32 = 32, kMostRows16Bit = 64;
+constexpr int64_t kLargeWeight = int64_t(1) << 22;
 constexpr int64_t kMostDepth = int64_t(1) << 30;  // indices along depth are 32-bit
 
 bool small_batch(const Device& device, const LinearOperands& in, Dtype dtype) {
   const bool along_depth = in.weight.stride(1) == 1 || in.depth <= 1;
-  const bool known = dtype == Dtype::kFloat32 ||
-                     (dtype != Dtype::kFloat64 && device.has_tensor_cores_for_bfloat16());
-  const int64_t most_rows = dtype == Dtype::kFloat32 ? kMostRowsFloat32 : kMostRows16Bit;
+  const bool wide = dtype == Dtype::kFloat32;
+  const bool known = wide || (dtype != Dtype::kFloat64 && device.has_tensor_cores_for_bfloat16());
+  const bool large = in.weight.numel() > kLargeWeight;
+  const int64_t most_rows = wide ? (large ? kFewRowsFloat32 : kMostRowsFloat32)
+                                 : (large ? 0 : kMostRows16Bit);
   return known && along_depth && in.rows <= most_rows && in.depth < kMostDepth &&
          in.weight.stride(0) < kMostDepth;
 }
@@ -172,7 +176,8 @@ void linear_act_large(const Device& device, const LinearOperands& in, Dtype dtyp
                       const Place& place) {
   const bool wide = dtype == Dtype::kFloat32 || dtype == Dtype::kFloat64;
   const Tensor& product = z ? *z : y;
-  launch_moments(device, in.weight, dtype, place.statistics.reduction(1, place.row + 2));
+  launch_moments(device, in.weight, dtype,
+                 place.statistics.reduction(1, place.row + 2, cuda::blocks_of(dtype, in.weight.numel())));
   if (product.numel() > 0) {
     linear_out(in.x, in.weight, wide ? std::nullopt : in.bias, product);
   }
@@ -181,7 +186,8 @@ void linear_act_large(const Device& device, const LinearOperands& in, Dtype dtyp
   const cuda::ActArgs args{{dtype, activation, product.const_data_ptr(), y.mutable_data_ptr(),
                             in.rows * in.cols, units},
                            {}, bias, bias && z ? z->mutable_data_ptr() : nullptr,
-                           place.statistics.reduction(2, place.row)};
+                           place.statistics.reduction(2, place.row,
+                                                      cuda::blocks_of(dtype, in.rows * in.cols))};
   device.check(cuda::act(args, device.stream()), "the launch of act after the matrix product");
 }
 

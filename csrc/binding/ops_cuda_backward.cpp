@@ -26,7 +26,8 @@ std::tuple<Tensor, Tensor> act_backward(Tensor grad_y, Tensor z, std::string nam
   const Device device(z, "act_backward", "z");
   const Tensor grad_z = in.lay_out();
   Statistics statistics(device, z, 0, {2, kColumns});
-  through_activation(device, in, grad_z, statistics.reduction(2));
+  through_activation(device, in, grad_z,
+                     statistics.reduction(2, 0, cuda::blocks_of(in.dtype, z.numel())));
   return {grad_z, statistics.moments()};
 }
 

@@ -172,6 +172,7 @@ INITFAST_INLINE Moments finish_run(const S* x, int64_t n, const RunExtent<S>& ex
   const S centre = total / S(finite);
   set_central_moments(m, finite, double(scale), double(centre),
                       sum_deviations<kValues>(x, n, scale, centre, fetch));
+  keep_within_extremes(m);
   return m;
 }
 

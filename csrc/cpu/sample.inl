@@ -94,31 +94,10 @@ struct Sampler {
 
   // Elements [first, first + count) into `to`.
   void run(uint64_t first, int64_t count, S* to) const {
-    constexpr S kInfinity = __builtin_huge_val();
-    switch (shape) {
-      case Shape::kUniform: {
-        // Rounding is monotonic: if the least word does not fall below, none does.
-        const S least = fma(S(std::numeric_limits<IntOf<S>>::min()), affine.scale, affine.location);
-        return least >= affine.low ? draw<Shape::kUniform, Clamp::kAbove>(first, count, to)
-                                   : draw<Shape::kUniform, Clamp::kBoth>(first, count, to);
-      }
-      case Shape::kSymmetric:
-        return affine.low == -kInfinity && affine.high == kInfinity
-                   ? draw<Shape::kSymmetric, Clamp::kNone>(first, count, to)
-                   : draw<Shape::kSymmetric, Clamp::kBoth>(first, count, to);
-      case Shape::kSkewed: return draw<Shape::kSkewed, Clamp::kBoth>(first, count, to);
-      case Shape::kOneSided: return draw<Shape::kOneSided, Clamp::kBoth>(first, count, to);
-    }
-  }
-
-  template <Shape kShape, Clamp kClamp>
-  void draw(uint64_t first, int64_t count, S* to) const {
-    generate(key, first, count, to, [this](auto w) {
-      if constexpr (kShape == Shape::kUniform) {
-        return uniform<V, kClamp>(w, affine);
-      } else {
-        return quantile<V, kClamp>(w, kShape, table, affine);
-      }
+    with_distribution(shape, affine, [&](auto distribution) {
+      generate(key, first, count, to, [&](auto w) {
+        return decltype(distribution)::template number<V>(w, table, affine);
+      });
     });
   }
 };

@@ -30,6 +30,7 @@ __device__ __forceinline__ void transform(const Activation& act, const Stage<S>&
 struct ActKernelArgs {
   ActArgs a;
   UnitsOfElements units;
+  bool unchanged;  // y is z: one measurement is enough, and no write
 };
 
 template <class T, class S, int N>
@@ -50,11 +51,10 @@ __global__ void __launch_bounds__(kThreads) act_kernel(ActKernelArgs k) {
   INITFAST_SHARED_ARRAY(Moments, total, 2 * kWarps);
   INITFAST_SHARED_ARRAY(S, stage_memory, kStage<S>);
   const Stage<S> stage(stage_memory);
-  WarpMoments<S> of_z(total[warp_index()]), of_y(total[kWarps + warp_index()]);
+  LaneMoments<S> of_z_and_y[2];
+  clear<2>(total);
   const ActArgs& a = k.a;
-  for_each_run<S>(a.numel, [&](int64_t start, int32_t count) {
-    of_z.make_room();
-    of_y.make_room();
+  const auto run = [&](int64_t start, int32_t count) {
     S z[kPerLane<S>], y[kPerLane<S>];
     uint32_t present = 0;
     with_storage<S>(a.dtype, [&](auto type) {
@@ -64,12 +64,16 @@ __global__ void __launch_bounds__(kThreads) act_kernel(ActKernelArgs k) {
       if (a.layout.dims > 0) {
         gather_run(data, a.layout, start, a.numel, stage, z);
       } else {
-        load_run(data, start, a.numel, z, a.z == a.y);
+        load_run(data, start, a.numel, z);
       }
       if (a.bias) add_bias<T>(k, start, present, stage, z);
       if (a.z_out) store_run(static_cast<T*>(a.z_out), start, a.numel, z);
     });
-    of_z.add(z, present, count);
+    of_z_and_y[0].add(z, present);
+    if (k.unchanged) {
+      with_storage<S>(a.dtype, [&](auto type) { mark_run<decltype(type)>(k.units, start, z, present); });
+      return;
+    }
     int32_t saturated = 0;
     stage.put(z);
     transform(a.act, stage, [&](const auto& activation, S x, int i) {
@@ -85,10 +89,10 @@ __global__ void __launch_bounds__(kThreads) act_kernel(ActKernelArgs k) {
       store_run(static_cast<T*>(a.y), start, a.numel, y);
       mark_run<T>(k.units, start, y, present);
     });
-    of_y.add(y, present, count, warp_sum(saturated));
-  });
-  of_z.flush();
-  of_y.flush();
+    of_z_and_y[1].add(y, present, saturated);
+  };
+  for_each_run<S>(a.numel, run, [&] { merge_lanes(of_z_and_y, total); });
+  if (k.unchanged && lane_index() == 0) total[kWarps + warp_index()] = total[warp_index()];
   reduce_grid<2>(total, a.out);
 }
 
@@ -99,10 +103,9 @@ __global__ void __launch_bounds__(kThreads) act_backward_kernel(ActBackwardArgs 
   INITFAST_SHARED_ARRAY(Moments, total, 2 * kWarps);
   INITFAST_SHARED_ARRAY(S, stage_memory, kStage<S>);
   const Stage<S> stage(stage_memory);
-  WarpMoments<S> of_grad_z(total[warp_index()]), of_grad_y(total[kWarps + warp_index()]);
-  for_each_run<S>(a.numel, [&](int64_t start, int32_t count) {
-    of_grad_z.make_room();
-    of_grad_y.make_room();
+  LaneMoments<S> of_grads[2];  // of grad_z, of grad_y
+  clear<2>(total);
+  const auto run = [&](int64_t start, int32_t count) {
     S z[kPerLane<S>], grad[kPerLane<S>];
     uint32_t present = 0;
     with_storage<S>(a.dtype, [&](auto type) {
@@ -112,7 +115,7 @@ __global__ void __launch_bounds__(kThreads) act_backward_kernel(ActBackwardArgs 
       present = present_of<T, kPerLane<S>>(count);
     });
     stage.put(z);
-    of_grad_y.add(grad, present, count);
+    of_grads[1].add(grad, present);
     transform(a.act, stage, [&](const auto& activation, S x, int) {
       return slope(activation, x, a.act.slope_at_result);
     });
@@ -122,28 +125,25 @@ __global__ void __launch_bounds__(kThreads) act_backward_kernel(ActBackwardArgs 
     with_storage<S>(a.dtype, [&](auto type) {
       store_run(static_cast<decltype(type)*>(a.grad_z), start, a.numel, grad);
     });
-    of_grad_z.add(grad, present, count);
-  });
-  of_grad_z.flush();
-  of_grad_y.flush();
+    of_grads[0].add(grad, present);
+  };
+  for_each_run<S>(a.numel, run, [&] { merge_lanes(of_grads, total); });
   reduce_grid<2>(total, a.out);
 }
 
 }  // namespace
 
 cudaError_t act(const ActArgs& a, cudaStream_t stream) {
-  const ActKernelArgs k{a, UnitsOfElements(a.units)};
-  if (a.dtype == Dtype::kFloat64) {
-    return launch(act_kernel<double>, blocks_of<double>(a.numel), stream, k);
-  }
-  return launch(act_kernel<float>, blocks_of<float>(a.numel), stream, k);
+  const bool unchanged = a.act.kind == ActivationKind::kIdentity && a.z == a.y && !a.bias;
+  const ActKernelArgs k{a, UnitsOfElements(a.units), unchanged};
+  const auto kernel = a.dtype == Dtype::kFloat64 ? act_kernel<double> : act_kernel<float>;
+  return launch(kernel, blocks_of(a.dtype, a.numel), stream, k);
 }
 
 cudaError_t act_backward(const ActBackwardArgs& a, cudaStream_t stream) {
-  if (a.dtype == Dtype::kFloat64) {
-    return launch(act_backward_kernel<double>, blocks_of<double>(a.numel), stream, a);
-  }
-  return launch(act_backward_kernel<float>, blocks_of<float>(a.numel), stream, a);
+  const bool wide = a.dtype == Dtype::kFloat64;
+  const auto kernel = wide ? act_backward_kernel<double> : act_backward_kernel<float>;
+  return launch(kernel, blocks_of(a.dtype, a.numel), stream, a);
 }
 
 }  // namespace initfast::cuda

@@ -124,9 +124,10 @@ template <class T>
 __device__ __forceinline__ T from_lane_xor(T value, int lanes) {
   return move_words(value, [=](uint32_t w) { return __shfl_xor_sync(kAllLanes, w, lanes); });
 }
+
 template <class T>
-__device__ __forceinline__ T from_lane_below(T value, int lanes) {
-  return move_words(value, [=](uint32_t w) { return __shfl_down_sync(kAllLanes, w, unsigned(lanes)); });
+__device__ __forceinline__ T from_lane(T value, int lane) {
+  return move_words(value, [=](uint32_t w) { return __shfl_sync(kAllLanes, w, lane); });
 }
 
 template <class T>
@@ -134,6 +135,37 @@ __device__ __forceinline__ T warp_sum(T x) {
 #pragma unroll
   for (int lanes = kWarp / 2; lanes > 0; lanes /= 2) x += from_lane_xor(x, lanes);
   return x;
+}
+
+// The same of four numbers. Each step but the last three sends half of what a lane holds, and so sums
+// the other half of it: 10 shuffles in place of 20.
+template <class T>
+__device__ __forceinline__ void warp_sums(T (&x)[4]) {
+  const bool upper = lane_index() & 16, odd = lane_index() & 8;
+  const T first = (upper ? x[2] : x[0]) + from_lane_xor(upper ? x[0] : x[2], 16);
+  const T second = (upper ? x[3] : x[1]) + from_lane_xor(upper ? x[1] : x[3], 16);
+  T sum = (odd ? second : first) + from_lane_xor(odd ? first : second, 8);
+#pragma unroll
+  for (int lanes = 4; lanes > 0; lanes /= 2) sum += from_lane_xor(sum, lanes);
+#pragma unroll
+  for (int i = 0; i < 4; ++i) x[i] = from_lane(sum, 8 * i);
+}
+
+// The largest of numbers none of which is negative or NaN.
+template <class T>
+__device__ __forceinline__ T warp_max_magnitude(T x) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+  constexpr bool kByBits = sizeof(T) == 4;  // which are in the same order
+#else
+  constexpr bool kByBits = false;
+#endif
+  if constexpr (kByBits) {
+    return bit_cast<T>(__reduce_max_sync(kAllLanes, bit_cast<uint32_t>(x)));
+  } else {
+#pragma unroll
+    for (int lanes = kWarp / 2; lanes > 0; lanes /= 2) x = greater(from_lane_xor(x, lanes), x);
+    return x;
+  }
 }
 
 }  // namespace initfast::cuda

@@ -1,9 +1,8 @@
 // How a warp walks over a tensor's elements: runs of kRun<S>, 16 bytes at a time and lane.
 //
 // Lane l of a run holds vectors l, l + 32, ... of W = 16 / sizeof(T) consecutive elements, whatever
-// the pointer's alignment, so that the moments' bits do not depend on it. In a tensor that is not
-// aligned a vector is cut out of the two aligned ones that it lies in; the first and the last, whose
-// neighbours may not be read, are read element by element.
+// the pointer's alignment, so that the moments' bits do not depend on it. A run that is not aligned, or
+// not whole, is read element by element.
 #pragma once
 
 #include "device.cuh"
@@ -87,41 +86,6 @@ __device__ __forceinline__ Vector<T> load_first(const T* p, Index n, bool aligne
   return v;
 }
 
-// The vector at p, which lies in `offset` bytes from an aligned one on, and in the next.
-template <class T>
-__device__ __forceinline__ Vector<T> load_across(const T* p, uint32_t offset) {
-  struct Words {
-    uint32_t word[8];
-  };
-  struct Vectors {
-    uint4 vector[2];
-  };
-  const uint4* whole = reinterpret_cast<const uint4*>(reinterpret_cast<uintptr_t>(p) - offset);
-  Words w = bit_cast<Words>(Vectors{{whole[0], whole[1]}});
-#pragma unroll
-  for (int i = 0; i < 6; ++i) w.word[i] = offset & 8 ? w.word[i + 2] : w.word[i];
-#pragma unroll
-  for (int i = 0; i < 5; ++i) w.word[i] = offset & 4 ? w.word[i + 1] : w.word[i];
-#pragma unroll
-  for (int i = 0; i < 4; ++i) {
-    w.word[i] = __funnelshift_r(w.word[i], w.word[i + 1], offset % 4 * 8);
-  }
-  return bit_cast<Vector<T>>(uint4{w.word[0], w.word[1], w.word[2], w.word[3]});
-}
-
-// The vector from element `index` of an unaligned tensor; zeros past its end. alone: its neighbours
-// may be written to meanwhile.
-template <class T>
-__device__ __forceinline__ Vector<T> load_unaligned(const T* data, int64_t index, int64_t numel,
-                                                    bool alone) {
-  const uint32_t offset = uint32_t(reinterpret_cast<uintptr_t>(data) % 16);
-  const int64_t before = offset / sizeof(T);  // elements read in front of the vector
-  if (alone || index < before || index - before + 2 * kVector<T> > numel) {
-    return load_first(data + index, numel - index, false);
-  }
-  return load_across(data + index, offset);
-}
-
 // ---- a lane's corner of shared memory ----
 
 // Registers cannot be indexed by a loop that is not unrolled whole. Where the loop's body is long
@@ -165,32 +129,34 @@ __device__ __forceinline__ int element_of(int i) {
 // Which of this lane's numbers are among the first `left` elements of the run.
 template <class T, int N>
 __device__ __forceinline__ uint32_t present_of(int64_t left) {
+  if (left >= N * kWarp) return (1u << N) - 1;
   uint32_t present = 0;
 #pragma unroll
-  for (int i = 0; i < N; ++i) present |= uint32_t(element_of<T>(i) < left) << i;
+  for (int i = 0; i < N; ++i) present |= uint32_t(element_of<T>(i) < int(left)) << i;
   return present;
 }
 
-// The run from element `start` of a contiguous tensor; zeros past its end. alone: other runs of it
-// may be written to meanwhile.
+// The run from element `start` of a contiguous tensor; zeros past its end. Nothing stands between the
+// loads, so that all are in flight at once.
 template <class T, class S, int N>
-__device__ __forceinline__ void load_run(const T* data, int64_t start, int64_t numel, S (&x)[N],
-                                         bool alone = false) {
-  Vector<T> v[N / kVector<T>];
-  if (is_aligned(data)) {
+__device__ __forceinline__ void load_run(const T* data, int64_t start, int64_t numel, S (&x)[N]) {
+  if (is_aligned(data) && start + N * kWarp <= numel) {
+    const T* mine = data + start + element_of<T>(0);
+    Vector<T> v[N / kVector<T>];
 #pragma unroll
-    for (int i = 0; i < N; i += kVector<T>) {
-      const int64_t index = start + element_of<T>(i);
-      v[i / kVector<T>] = load_first(data + index, numel - index, true);
-    }
+    for (int i = 0; i < N; i += kVector<T>) v[i / kVector<T>] = load_vector(mine + i * kWarp);
+#pragma unroll
+    for (int i = 0; i < N; ++i) x[i] = widen(v[i / kVector<T>].element[i % kVector<T>]);
   } else {
+    const uint32_t present = present_of<T, N>(numel - start);
+    T element[N];
 #pragma unroll
-    for (int i = 0; i < N; i += kVector<T>) {
-      v[i / kVector<T>] = load_unaligned(data, start + element_of<T>(i), numel, alone);
+    for (int i = 0; i < N; ++i) {
+      element[i] = present >> i & 1 ? data[start + element_of<T>(i)] : T{};
     }
-  }
 #pragma unroll
-  for (int i = 0; i < N; ++i) x[i] = widen(v[i / kVector<T>].element[i % kVector<T>]);
+    for (int i = 0; i < N; ++i) x[i] = widen(element[i]);
+  }
 }
 
 // Where element `index` of a strided tensor lies.
@@ -254,16 +220,21 @@ int64_t blocks_of(int64_t numel) {
   return tiles < 1 ? 1 : tiles > kMaxBlocks ? kMaxBlocks : tiles;
 }
 
-// Calls f(start, count) for every run of this warp. In the last tile some warps of a block may have
-// none: f must not wait for the whole block.
-template <class S, class F>
-__device__ __forceinline__ void for_each_run(int64_t numel, F f) {
+// Calls f(start, count) for every run of this warp, and after each 32 of them and at the end flush().
+// In the last tile some warps of a block may have no run: f must not wait for the whole block.
+template <class S, class F, class G>
+__device__ __forceinline__ void for_each_run(int64_t numel, F f, G flush) {
   const int64_t tiles = tiles_of<S>(numel);
-  for (int64_t tile = blockIdx.x; tile < tiles; tile += gridDim.x) {
-    const int64_t start = (tile * kWarps + warp_index()) * kRun<S>;
-    const int64_t left = numel - start;
-    if (left > 0) f(start, int32_t(left < kRun<S> ? left : kRun<S>));
-  }
+  int64_t tile = blockIdx.x;
+  do {
+#pragma unroll 1
+    for (int n = 0; n < kWarp && tile < tiles; ++n, tile += gridDim.x) {
+      const int64_t start = (tile * kWarps + warp_index()) * kRun<S>;
+      const int64_t left = numel - start;
+      if (left > 0) f(start, int32_t(left < kRun<S> ? left : kRun<S>));
+    }
+    flush();
+  } while (tile < tiles);
 }
 
 }  // namespace initfast::cuda

@@ -27,12 +27,12 @@ struct Layout {
 
 // Room for the moments on their way from the blocks to the result.
 #ifndef INITFAST_CUDA_MAX_BLOCKS
-#define INITFAST_CUDA_MAX_BLOCKS 1024
+#define INITFAST_CUDA_MAX_BLOCKS 768
 #endif
 constexpr int64_t kMaxBlocks = INITFAST_CUDA_MAX_BLOCKS;
 struct Reduction {
-  Moments* partial;  // kMaxBlocks (linear_act: its blocks) for each row of moments
-  unsigned* ticket;  // 0 before the first launch; a launch leaves 0 behind
+  Moments* partial;  // one of each block for each row of moments; of one block alone: not used
+  unsigned* ticket;  // 0 before the first launch; a launch leaves 0 behind; of one block: not used
   double* moments;   // rows of kColumns
 };
 
@@ -41,6 +41,8 @@ struct MomentsArgs : MomentsWork {
   Reduction out;
 };
 cudaError_t moments(const MomentsArgs&, cudaStream_t);
+// How many blocks one of these kernels will launch for so many elements; act's and its backward's, too.
+int64_t blocks_of(Dtype dtype, int64_t numel);
 
 // x [outer, units, inner], dense and not empty; out [kUnitColumns, units]; partial: room of
 // partial_size() numbers. One launch where there is one span, else two.

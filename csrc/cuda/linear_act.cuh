@@ -73,29 +73,29 @@ __device__ __forceinline__ Tile tile_of_block(const LinearActArgs& a) {
 }
 
 constexpr int kMomentRows = 3;  // of z, of y, of the weight
-using WarpTotals = Moments[kMomentRows * kWarps];
+using Totals = WarpTotals<kMomentRows>;
 
 // Rows [col, col + kCols) of the weight. Where they lie one after the other they are one piece, to be
 // cut into runs; else each is.
 template <class T, int kCols>
-__device__ __forceinline__ void measure_weight(const LinearActArgs& a, int64_t col, WarpTotals& total) {
-  if (lane_index() == 0) total[warp_index()] = total[kWarps + warp_index()] = no_moments();
-  WarpMoments<float> of_weight(total[2 * kWarps + warp_index()]);
+__device__ __forceinline__ void measure_weight(const LinearActArgs& a, int64_t col, Totals& total) {
+  LaneMoments<float> of_weight[1];
   const int64_t rows = a.cols - col < kCols ? a.cols - col : kCols;
   const bool together = a.weight_stride == a.depth;
   const int64_t pieces = together ? 1 : rows, length = together ? rows * a.depth : a.depth;
   const int64_t runs = ceil_div(length, kRun<float>);
   const T* data = static_cast<const T*>(a.weight) + col * a.weight_stride;
-  for (int64_t run = warp_index(); run < pieces * runs; run += kWarps) {
-    const int64_t piece = run / runs, start = (run - piece * runs) * kRun<float>;
-    const int64_t left = length - start;
-    of_weight.make_room();
-    float x[kPerLane<float>];
-    load_run(data + piece * a.weight_stride, start, length, x);
-    of_weight.add(x, present_of<T, kPerLane<float>>(left),
-                  int32_t(left < kRun<float> ? left : kRun<float>));
-  }
-  of_weight.flush();
+  int64_t run = warp_index();
+  do {
+#pragma unroll 1
+    for (int n = 0; n < kWarp && run < pieces * runs; ++n, run += kWarps) {
+      const int64_t piece = run / runs, start = (run - piece * runs) * kRun<float>;
+      float x[kPerLane<float>];
+      load_run(data + piece * a.weight_stride, start, length, x);
+      of_weight[0].add(x, present_of<T, kPerLane<float>>(length - start));
+    }
+    merge_lanes(of_weight, total, 2);
+  } while (run < pieces * runs);
 }
 
 // ---- from sums to y, z, live units and moments ----
@@ -103,11 +103,10 @@ __device__ __forceinline__ void measure_weight(const LinearActArgs& a, int64_t c
 // sums[slice][kRows][kCols] of the tile at (row, col); the slices are added in order.
 template <class T, int kSlices, int kRows, int kCols>
 __device__ __forceinline__ void finish_tile(const LinearActArgs& a, int64_t row, int64_t col,
-                                            const float* sums, WarpTotals& total) {
-  if (lane_index() == 0) total[2 * kWarps + warp_index()] = no_moments();
+                                            const float* sums, Totals& total) {
   constexpr int kTile = kRows * kCols;
   constexpr int N = (kTile + kThreads - 1) / kThreads;
-  WarpMoments<float> of_z(total[warp_index()]), of_y(total[kWarps + warp_index()]);
+  LaneMoments<float> of_z_and_y[2];
   float z[N], y[N];
   int64_t place[N];  // in y and z; negative outside the matrix
   uint32_t present = 0;
@@ -126,11 +125,8 @@ __device__ __forceinline__ void finish_tile(const LinearActArgs& a, int64_t row,
     if (a.z) static_cast<T*>(a.z)[place[i]] = stored;
     z[i] = widen(stored);
   }
-  int32_t count = 0, saturated = 0;
-#pragma unroll
-  for (int i = 0; i < N; ++i) count += int32_t(present >> i & 1);
-  count = warp_sum(count);
-  of_z.add(z, present, count);
+  int32_t saturated = 0;
+  of_z_and_y[0].add(z, present);
   with_activation(a.act.kind, [&](auto family) {
     using A = typename decltype(family)::template Over<float>;
     const A activation(float(a.act.alpha), float(a.act.beta));
@@ -152,9 +148,8 @@ __device__ __forceinline__ void finish_tile(const LinearActArgs& a, int64_t row,
     uint8_t* flag = a.live + col + (i * kThreads + int(threadIdx.x)) % kCols;
     if (y[i] != 0.f && !read_flag(flag)) set_flag(flag);
   }
-  of_y.add(y, present, count, warp_sum(saturated));
-  of_z.flush();
-  of_y.flush();
+  of_z_and_y[1].add(y, present, saturated);
+  merge_lanes(of_z_and_y, total);
 }
 
 }  // namespace initfast::cuda

@@ -37,7 +37,7 @@ __device__ __forceinline__ void sum_and_scatter(float (&v)[2 * kWarp]) {
 // kColumnWarps warps side by side, each kWarpCols columns wide; the others take slices of depth.
 template <int kColumnWarps>
 __device__ __forceinline__ void exact_tile(const LinearActArgs& a, const Tile& tile,
-                                           WarpTotals& total) {
+                                           Totals& total) {
   constexpr int kSlices = kWarps / kColumnWarps;
   constexpr int kCols = kColumnWarps * kWarpCols;
   constexpr int kStep = kSlices * kWarpDepth;
@@ -88,6 +88,7 @@ __device__ __forceinline__ void exact_tile(const LinearActArgs& a, const Tile& t
 template <int kColumnWarps>
 __global__ void __launch_bounds__(kThreads, 2) exact_kernel(LinearActArgs a) {
   INITFAST_SHARED_ARRAY(Moments, total, kMomentRows * kWarps);
+  clear<kMomentRows>(total);
   constexpr int kCols = kColumnWarps * kWarpCols;
   const Tile tile = tile_of_block<kExactRows, kCols>(a);
   if (tile.measures_weight) {

@@ -1,7 +1,7 @@
 // linear_act in bfloat16 and float16 for small batches: tensor cores, float32 accumulators.
 //
-// Bound by the one read of W, which goes straight to registers, 16 bytes a lane and row, one step
-// ahead; x goes through shared memory in stretches of depth. The warps share the depth.
+// Bound by the one read of W, which goes straight to registers, 16 bytes a lane and row, a stretch of
+// depth ahead; x goes through shared memory in such stretches. The warps share the depth.
 
 #include "linear_act.cuh"
 
@@ -20,10 +20,11 @@ struct Pairs {
 
 template <class T, int kRows>
 __device__ __forceinline__ void tensor_core_tile(const LinearActArgs& a, const Tile& tile,
-                                                 WarpTotals& total) {
-  constexpr int kDepth = kRows == 16 ? 1024 : 256;
+                                                 Totals& total) {
+  constexpr int kDepth = kRows == 16 ? 512 : 256;
   constexpr int kStride = kDepth + 32;  // 64 bytes of padding: 8 lanes then read 8 different banks
   constexpr int kStep = kWarps * kMmaDepth;
+  constexpr int kSteps = kDepth / kStep;
   constexpr int kRowTiles = kRows / 8;
   constexpr int kStagedBytes = kRows * kStride * int(sizeof(T));
   constexpr int kSumsBytes = kWarps * kRows * kMmaCols * int(sizeof(float));
@@ -37,20 +38,24 @@ __device__ __forceinline__ void tensor_core_tile(const LinearActArgs& a, const T
 
   float sum[kRowTiles][4] = {};
   const T* w_row[2] = {weight.row(tile.col + group), weight.row(tile.col + group + 8)};
-  Vector<T> next[2];
-  const auto prefetch = [&](int k) {
-    next[0] = weight.load(w_row[0], k);
-    next[1] = weight.load(w_row[1], k);
+  // What a stretch needs of W is loaded while the one before is multiplied.
+  Vector<T> next[kSteps][2];
+  const auto prefetch = [&](Vector<T>(&to)[2], int k) {
+    to[0] = weight.load(w_row[0], k);
+    to[1] = weight.load(w_row[1], k);
   };
-  prefetch(lane_depth);
+#pragma unroll
+  for (int step = 0; step < kSteps; ++step) prefetch(next[step], lane_depth + step * kStep);
   for (int k = 0; k < x.depth; k += kDepth) {
     __syncthreads();
     stage_rows<kRows, kDepth, kStride>(x, tile.row, k, staged);
     __syncthreads();
-    for (int offset = lane_depth; offset < kDepth && k + offset - along * kVector<T> < x.depth;
-         offset += kStep) {
-      const Pairs low = bit_cast<Pairs>(next[0]), high = bit_cast<Pairs>(next[1]);
-      prefetch(k + offset + kStep);
+#pragma unroll
+    for (int step = 0; step < kSteps; ++step) {
+      const int offset = lane_depth + step * kStep;
+      if (k + offset - along * kVector<T> >= x.depth) continue;
+      const Pairs low = bit_cast<Pairs>(next[step][0]), high = bit_cast<Pairs>(next[step][1]);
+      prefetch(next[step], k + kDepth + offset);
 #pragma unroll
       for (int t = 0; t < kRowTiles; ++t) {
         const Pairs row = bit_cast<Pairs>(load_vector(staged + (t * 8 + group) * kStride + offset));
@@ -80,6 +85,7 @@ __device__ __forceinline__ void tensor_core_tile(const LinearActArgs& a, const T
 template <class T, int kRows>
 __global__ void __launch_bounds__(kThreads, 2) tensor_core_kernel(LinearActArgs a) {
   INITFAST_SHARED_ARRAY(Moments, total, kMomentRows * kWarps);
+  clear<kMomentRows>(total);
   const Tile tile = tile_of_block<kRows, kMmaCols>(a);
   if (tile.measures_weight) {
     measure_weight<T, kMmaCols>(a, tile.col, total);

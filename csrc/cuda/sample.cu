@@ -29,6 +29,7 @@ struct SampleKernelArgs {
   uint64_t key, offset;
   int64_t row_size, row_memory;
   int64_t rows, blocks_per_row;  // a row may begin and end within a block
+  int64_t plain;  // so many blocks lie in memory as in the stream, aligned, from the first on
   int outer_dims;
   SampleDim outer[kMaxSampleDims];
   int table_size;
@@ -42,41 +43,22 @@ struct Numbers {
   S x[kWordsPerBlock<S>];
 };
 
-template <class S, class F>
-__device__ __forceinline__ Numbers<S> convert(const uint64_t (&words)[2], F number) {
-  using Word = typename WordOf<S>::Type;
-  Numbers<S> n;
-#pragma unroll
-  for (int i = 0; i < kWordsPerBlock<S>; ++i) {
-    const uint64_t half = words[i * int(sizeof(Word)) / 8];
-    n.x[i] = number(IntOf<S>(Word(sizeof(Word) == 8 ? half : half >> 32 * (i % 2))));
-  }
-  return n;
-}
-
-template <class S>
+template <class D, class S>
 __device__ __forceinline__ Numbers<S> draw(const SampleKernelArgs<S>& a, const S* table,
                                            const PhiloxKeys<uint64_t>& key, uint64_t block) {
+  using Word = typename WordOf<S>::Type;
   const uint64_t low[1] = {block};
   uint64_t front[1], back[1];
   philox<1>(key, low, block >> 32, front, back);
   const uint64_t words[2] = {front[0], back[0]};
-  switch (a.shape) {
-    case Shape::kUniform:
-      return convert<S>(words, [&](IntOf<S> w) { return uniform<S>(w, a.affine); });
-    case Shape::kSymmetric:
-      return convert<S>(words, [&](IntOf<S> w) {
-        return quantile<S>(w, Shape::kSymmetric, table, a.affine);
-      });
-    case Shape::kSkewed:
-      return convert<S>(words, [&](IntOf<S> w) {
-        return quantile<S>(w, Shape::kSkewed, table, a.affine);
-      });
-    default:
-      return convert<S>(words, [&](IntOf<S> w) {
-        return quantile<S>(w, Shape::kOneSided, table, a.affine);
-      });
+  Numbers<S> n;
+#pragma unroll
+  for (int i = 0; i < kWordsPerBlock<S>; ++i) {
+    const uint64_t half = words[i * int(sizeof(Word)) / 8];
+    const Word word = Word(sizeof(Word) == 8 ? half : half >> 32 * (i % 2));
+    n.x[i] = D::template number<S>(IntOf<S>(word), table, a.affine);
   }
+  return n;
 }
 
 // ---- and where they go ----
@@ -87,21 +69,53 @@ struct alignas(sizeof(T) * N) Packed {
   T element[N];
 };
 
-// Number i goes to out[i * stride] where first <= i < last.
 template <class T, class S>
-__device__ __forceinline__ void put(const Numbers<S>& n, T* out, int64_t stride, int first, int last) {
+__device__ __forceinline__ Packed<T, kWordsPerBlock<S>> pack(const Numbers<S>& n) {
+  Packed<T, kWordsPerBlock<S>> packed;
+#pragma unroll
+  for (int i = 0; i < kWordsPerBlock<S>; ++i) narrow(n.x[i], packed.element[i]);
+  return packed;
+}
+
+// Blocks [0, a.plain), one after the other.
+template <class D, class T, class S>
+__device__ __forceinline__ void fill_plain(const SampleKernelArgs<S>& a, const S* table,
+                                           const PhiloxKeys<uint64_t>& key, T* out) {
   constexpr int N = kWordsPerBlock<S>;
-  Packed<T, N> packed;
-#pragma unroll
-  for (int i = 0; i < N; ++i) narrow(n.x[i], packed.element[i]);
-  const bool whole = first <= 0 && last >= N && stride == 1;
-  if (whole && reinterpret_cast<uintptr_t>(out) % sizeof packed == 0) {
-    *reinterpret_cast<Packed<T, N>*>(out) = packed;
-    return;
+  auto* packed = reinterpret_cast<Packed<T, N>*>(out);
+  const uint64_t first = a.offset / N;
+  for (int64_t item = int64_t(blockIdx.x) * kThreads + threadIdx.x; item < a.plain;
+       item += int64_t(gridDim.x) * kThreads) {
+    packed[item] = pack<T>(draw<D>(a, table, key, first + uint64_t(item)));
   }
+}
+
+// The blocks of rows, from item `begin` on, wherever they lie.
+template <class D, class T, class S>
+__device__ __forceinline__ void fill_rows(const SampleKernelArgs<S>& a, const S* table,
+                                          const PhiloxKeys<uint64_t>& key, T* out, int64_t begin) {
+  constexpr int N = kWordsPerBlock<S>;
+  const int64_t items = a.rows * a.blocks_per_row;
+  for (int64_t item = begin + int64_t(blockIdx.x) * kThreads + threadIdx.x; item < items;
+       item += int64_t(gridDim.x) * kThreads) {
+    int64_t row = a.rows > 1 ? item / a.blocks_per_row : 0;
+    const int64_t block_in_row = item - row * a.blocks_per_row;
+    int64_t memory = 0;
+    uint64_t start = a.offset;  // the row's first index in the stream
+    for (int d = a.outer_dims - 1; d >= 0; --d) {
+      const int64_t outer = row / a.outer[d].size;
+      const int64_t at = row - outer * a.outer[d].size;
+      memory += at * a.outer[d].memory;
+      start += uint64_t(at * a.outer[d].global);
+      row = outer;
+    }
+    const int64_t first = block_in_row * N - int64_t(start % N);  // word 0's place in the row
+    const auto packed = pack<T>(draw<D>(a, table, key, start / N + uint64_t(block_in_row)));
+    T* to = out + memory + first * a.row_memory;
 #pragma unroll
-  for (int i = 0; i < N; ++i) {
-    if (first <= i && i < last) out[i * stride] = packed.element[i];
+    for (int i = 0; i < N; ++i) {
+      if (0 <= first + i && first + i < a.row_size) to[i * a.row_memory] = packed.element[i];
+    }
   }
 }
 
@@ -110,32 +124,15 @@ __global__ void __launch_bounds__(kThreads) sample_kernel(const SampleKernelArgs
   INITFAST_SHARED_ARRAY(S, table, 2 * kTableSize<S>);
   for (int i = int(threadIdx.x); i < a.table_size; i += kThreads) table[i] = a.table[i];
   __syncthreads();
-  constexpr int N = kWordsPerBlock<S>;
   const PhiloxKeys<uint64_t> key(a.key);
-  const int64_t items = a.rows * a.blocks_per_row;
-  for (int64_t item = int64_t(blockIdx.x) * kThreads + threadIdx.x; item < items;
-       item += int64_t(gridDim.x) * kThreads) {
-    int64_t row = a.rows > 1 ? item / a.blocks_per_row : 0;
-    const int64_t block_in_row = item - row * a.blocks_per_row;
-    int64_t memory = 0;
-    uint64_t begin = a.offset;  // the row's first index in the stream
-    for (int d = a.outer_dims - 1; d >= 0; --d) {
-      const int64_t outer = row / a.outer[d].size;
-      const int64_t at = row - outer * a.outer[d].size;
-      memory += at * a.outer[d].memory;
-      begin += uint64_t(at * a.outer[d].global);
-      row = outer;
-    }
-    const uint64_t block = begin / N + uint64_t(block_in_row);
-    const int64_t first = block_in_row * N - int64_t(begin % N);  // word 0's place in the row
-    if (first >= a.row_size) continue;
-    const Numbers<S> numbers = draw(a, table, key, block);
-    const int64_t left = a.row_size - first;
-    with_storage<S>(a.dtype, [&](auto type) {
-      auto* out = static_cast<decltype(type)*>(a.out) + memory + first * a.row_memory;
-      put(numbers, out, a.row_memory, first < 0 ? int(-first) : 0, left < N ? int(left) : N);
+  with_storage<S>(a.dtype, [&](auto type) {
+    auto* out = static_cast<decltype(type)*>(a.out);
+    with_distribution(a.shape, a.affine, [&](auto distribution) {
+      using D = decltype(distribution);
+      if (a.plain > 0) fill_plain<D>(a, table, key, out);
+      fill_rows<D>(a, table, key, out, a.plain);
     });
-  }
+  });
 }
 
 template <class S>
@@ -161,6 +158,10 @@ cudaError_t launch_sample(const SampleArgs& a, cudaStream_t stream) {
     }
   }
   k.blocks_per_row = k.row_size == 1 ? 1 : ceil_div(k.row_size, kWordsPerBlock<S>) + 1;
+  const int64_t stored = a.dtype == Dtype::kFloat64 || a.dtype == Dtype::kFloat32 ? sizeof(S) : 2;
+  const bool in_order = k.rows == 1 && k.row_memory == 1 && a.offset % kWordsPerBlock<S> == 0 &&
+                        reinterpret_cast<uintptr_t>(a.out) % (stored * kWordsPerBlock<S>) == 0;
+  k.plain = in_order ? k.row_size / kWordsPerBlock<S> : 0;
   const int halves = a.shape == Shape::kUniform ? 0 : a.shape == Shape::kSkewed ? 2 : 1;
   k.table_size = halves * kTableSize<S>;
   if (halves > 0) memcpy(k.table, a.table, size_t(k.table_size) * sizeof(S));

@@ -112,4 +112,38 @@ INITFAST_INLINE V quantile(IntOf<V> w, Shape shape, const ScalarOf<V>* table,
   return bounded<kClamp>(x, affine);
 }
 
+// A shape and the bounds that its values may pass, for the compiler.
+template <Shape kShape, Clamp kClamp>
+struct Distribution {
+  // x of the word.
+  template <class V>
+  static INITFAST_INLINE V number(IntOf<V> w, const ScalarOf<V>* table,
+                                  const Affine<ScalarOf<V>>& affine) {
+    if constexpr (kShape == Shape::kUniform) {
+      return uniform<V, kClamp>(w, affine);
+    } else {
+      return quantile<V, kClamp>(w, kShape, table, affine);
+    }
+  }
+};
+
+// Calls f with the Distribution.
+template <class S, class F>
+INITFAST_INLINE void with_distribution(Shape shape, const Affine<S>& affine, F f) {
+  constexpr IntOf<S> kLeast = ~kAllButSign<S>;  // of all words
+  switch (shape) {
+    case Shape::kUniform:
+      // Rounding is monotonic: if the least word does not fall below, none does.
+      return fma(S(kLeast), affine.scale, affine.location) >= affine.low
+                 ? f(Distribution<Shape::kUniform, Clamp::kAbove>())
+                 : f(Distribution<Shape::kUniform, Clamp::kBoth>());
+    case Shape::kSymmetric:
+      return affine.low == -S(INFINITY) && affine.high == S(INFINITY)
+                 ? f(Distribution<Shape::kSymmetric, Clamp::kNone>())
+                 : f(Distribution<Shape::kSymmetric, Clamp::kBoth>());
+    case Shape::kSkewed: return f(Distribution<Shape::kSkewed, Clamp::kBoth>());
+    default: return f(Distribution<Shape::kOneSided, Clamp::kBoth>());
+  }
+}
+
 }  // namespace initfast::INITFAST_ISA

@@ -66,7 +66,7 @@ INITFAST_INLINE V tanh(V x) {
     const V magnitude = abs(x);
     const V x2 = x * x;
     const V near = mul_add(magnitude * x2, polynomial(x2, kP), magnitude);
-    const V far = 1.f - 2.f / (exp(magnitude + magnitude) + 1.f);
+    const V far = 1.f - quotient(splat<V>(2.f), exp(magnitude + magnitude) + 1.f);
     return copysign(select(magnitude > splat<V>(0.625f), far, near), x);
   }
 }
@@ -78,7 +78,7 @@ INITFAST_INLINE V expm1_nonpositive(V x) {
     return each_lane(x, [](double v) { return ::expm1(v); });
   } else {
     const V t = tanh(x * 0.5f);
-    return (t + t) / (1.f - t);
+    return quotient(t + t, 1.f - t);
   }
 }
 
@@ -90,7 +90,7 @@ INITFAST_INLINE V log1p_unit(V u) {
   } else {
     constexpr float kP[] = {1.1612165e-1f, 1.0853288e-1f, 1.4296179e-1f, 1.9999853e-1f,
                             3.3333334e-1f};
-    const V s = u / (u + 2.f);
+    const V s = quotient(u, u + 2.f);
     const V s2 = s * s;
     const V atanh = mul_add(s * s2, polynomial(s2, kP), s);
     return atanh + atanh;
@@ -105,7 +105,7 @@ INITFAST_INLINE V sigmoid(V x) {
   constexpr S kLeast = kIsDouble<V> ? S(-709.782712893384) : S(-88.7228317f);  // -log of the largest
   const V e = exp(-abs(x));
   const V numerator = select(x < splat<V>(0), select(x < splat<V>(kLeast), splat<V>(0), e), splat<V>(1));
-  return numerator / (S(1) + e);
+  return quotient(numerator, S(1) + e);
 }
 
 // log(1 + e^x) = max(x, 0) + log(1 + e^-|x|).

@@ -109,12 +109,12 @@ struct Extent {
   INITFAST_INLINE void add(V x) {
     const V magnitude = abs(x);
     if constexpr (kValues == Values::kNoZero) {
-      smallest = select(magnitude < smallest, magnitude, smallest);
+      smallest = lesser(magnitude, smallest);
     } else {
       const auto is_zero = x == splat<V>(0);
       tally(zero, is_zero);
       const V counted = select(is_zero, splat<V>(INFINITY), magnitude);
-      smallest = select(counted < smallest, counted, smallest);
+      smallest = lesser(counted, smallest);
     }
     if constexpr (kValues == Values::kAny) {
       const auto finite = is_finite(x);
@@ -123,16 +123,16 @@ struct Extent {
       low = select(finite & (x < low), x, low);
       high = select(finite & (x > high), x, high);
     } else {
-      low = select(x < low, x, low);
-      high = select(x > high, x, high);
+      low = lesser(x, low);
+      high = greater(x, high);
       sum = sum + x;
     }
   }
 
   INITFAST_INLINE void join(const Extent& other) {
-    low = select(other.low < low, other.low, low);
-    high = select(other.high > high, other.high, high);
-    smallest = select(other.smallest < smallest, other.smallest, smallest);
+    low = lesser(other.low, low);
+    high = greater(other.high, high);
+    smallest = lesser(other.smallest, smallest);
     sum = sum + other.sum;
     zero = zero + other.zero;
     nonfinite = nonfinite + other.nonfinite;
@@ -181,23 +181,29 @@ INITFAST_INLINE double power_of_two_scale(double magnitude) {
 }
 
 // The mean and the central moments of n numbers from the sums of their scaled deviations' powers.
-// Rounding can carry the mean past the extremes, m2 below zero by an ulp of what cancelled, or m4 below
-// m2^2 / n, which Cauchy and Schwarz give: all are known bounds.
 INITFAST_INLINE void set_central_moments(Moments& m, double n, double scale, double centre,
                                          const Deviation<double, Values::kFinite>& sums) {
+  const double unscaled = 1 / scale;  // exact, as the scale is a power of two
   const double shift = sums.first / n;
-  const double mean = (centre + shift) / scale;
-  m.mean = mean < m.min ? m.min : mean > m.max ? m.max : mean;
+  m.mean = (centre + shift) * unscaled;
   const double m2 = sums.second - sums.first * shift;
-  if (!(m2 > 0 && m.min < m.max)) return;
+  if (!(m2 > 0)) return;
   const double square = shift * shift;
   const double m3 = sums.third - 3 * shift * sums.second + 2 * sums.first * square;
   const double m4 = sums.fourth - 4 * shift * sums.third + 6 * square * sums.second -
                     3 * sums.first * shift * square;
   const double least = m2 * m2 / n;
-  m.m2 = m2 / scale / scale;
-  m.m3 = m3 / scale / scale / scale;
-  m.m4 = (m4 < least ? least : m4) / scale / scale / scale / scale;
+  m.m2 = m2 * unscaled * unscaled;
+  m.m3 = m3 * unscaled * unscaled * unscaled;
+  m.m4 = (m4 < least ? least : m4) * unscaled * unscaled * unscaled * unscaled;
+}
+
+// Rounding can carry the mean past the extremes, m2 below zero by an ulp of what cancelled, or m4 below
+// m2^2 / n, which Cauchy and Schwarz give; numbers that are all the same deviate by nothing.
+INITFAST_INLINE void keep_within_extremes(Moments& m) {
+  if (m.count == m.nonfinite) return;
+  m.mean = m.mean < m.min ? m.min : m.mean > m.max ? m.max : m.mean;
+  if (!(m.min < m.max)) m.m2 = m.m3 = m.m4 = 0;
 }
 
 }  // namespace initfast::INITFAST_ISA

@@ -158,4 +158,35 @@ INITFAST_INLINE V max(V x, V bound) {
   return select(x < bound, bound, x);
 }
 
+
+// The smaller and the larger; where x is NaN, the other.
+template <class V>
+INITFAST_INLINE V lesser(V x, V than) {
+  return select(x < than, x, than);
+}
+template <class V>
+INITFAST_INLINE V greater(V x, V than) {
+  return select(x > than, x, than);
+}
+
+// a / b where b is between 2^-126 and 2^126, or infinite.
+template <class V>
+INITFAST_INLINE V quotient(V a, V b) {
+  return a / b;
+}
+
+#if defined(__CUDA_ARCH__)
+// By one step of Newton's method, within a unit in the last place: IEEE's division branches.
+INITFAST_INLINE float quotient(float a, float b) {
+  float inverse;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(inverse) : "f"(b));
+  const float near = a * inverse, left = fma(-near, b, a);
+  return left == left ? fma(left, inverse, near) : near;
+}
+
+// One instruction each, which the compiler does not see in a selection.
+INITFAST_INLINE float lesser(float x, float than) { return ::fminf(x, than); }
+INITFAST_INLINE float greater(float x, float than) { return ::fmaxf(x, than); }
+#endif
+
 }  // namespace initfast::INITFAST_ISA

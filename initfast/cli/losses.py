@@ -1,4 +1,4 @@
-"""--loss and --backward random: what a command goes back from."""
+"""--loss: what a command goes back from."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ HELP = (
 
 
 def loss_of(text: str | None, backward: str | None, seed: int) -> Callable[[Any], Tensor] | None:
-    """A function that makes a scalar of the net's output; None for a forward alone.
+    """A function that makes a scalar of the net's output; None without `--loss`.
 
     Its draws are its own, so that it gives the same however often it is called.
 
     Args:
         text: `--loss`.
-        backward: `--backward`.
+        backward: `--backward`, which goes back without a loss.
         seed: of the draws.
 
     Raises:
@@ -34,19 +34,18 @@ def loss_of(text: str | None, backward: str | None, seed: int) -> Callable[[Any]
     """
     if text is not None and backward is not None:
         raise Failure("--loss and --backward are both given; expected one of them")
-    kinds = {"mse": _mse, "cross_entropy": _cross_entropy, "random": _random}
-    name = backward or text
-    if name is None:
+    kinds = {"mse": _mse, "cross_entropy": _cross_entropy}
+    if text is None:
         return None
-    if name in kinds:
-        function = kinds[name]
+    if text in kinds:
+        function = kinds[text]
         return lambda output: function(_first(output), torch.Generator().manual_seed(seed))
-    if ":" not in name:
-        raise Failure(f"--loss is {name!r}; expected mse, cross_entropy or file.py:fn")
-    found = resolve(name, "--loss")
+    if ":" not in text:
+        raise Failure(f"--loss is {text!r}; expected mse, cross_entropy or file.py:fn")
+    found = resolve(text, "--loss")
     if not callable(found):
-        raise Failure(f"--loss {name} is a {type(found).__name__}; expected a function")
-    with user_code(name):
+        raise Failure(f"--loss {text} is a {type(found).__name__}; expected a function")
+    with user_code(text):
         return found() if isinstance(found, type) and issubclass(found, nn.Module) else found
 
 
@@ -60,11 +59,6 @@ def _first(output: Any) -> Tensor:
 
 def _mse(output: Tensor, generator: torch.Generator) -> Tensor:
     return nn.functional.mse_loss(output, _normal_like(output, generator))
-
-
-def _random(output: Tensor, generator: torch.Generator) -> Tensor:
-    """The gradient at the output is normal: what goes back is the Jacobian alone."""
-    return (output * _normal_like(output, generator)).sum()
 
 
 def _cross_entropy(output: Tensor, generator: torch.Generator) -> Tensor:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from initfast.cli.sources import Place
-from initfast.diagnosis.findings import SEVERITIES, Finding
+from initfast.diagnosis.findings import Finding
 from initfast.report.comparison import Comparison
 from initfast.report.report import Report
 from initfast.testing.health import at_level
@@ -43,9 +43,6 @@ class Outcome:
 
     @property
     def verdict(self) -> str:
-        """The counts, in one line."""
-        found = [f.severity for f in self.report.findings]
-        counts = [(found.count(kind), kind) for kind in SEVERITIES]
-        words = [f"{n} {kind}{'s' * (n > 1 and kind != 'info')}" for n, kind in counts if n]
-        text = ", ".join(words) or "no findings"
+        """That on the report, and on what changed since the baseline, in one line."""
+        text = self.report.verdict
         return text if self.comparison is None else f"{text}; baseline: {self.comparison.verdict()}"

@@ -54,7 +54,9 @@ def run(options: argparse.Namespace) -> int:
         net = made(target, options)
         x = input_for(target, options)
         progress.stage(f"profiling {target.name}")
-        report = profiled(net, x, loss, target.name)
+        how = {"loss": loss, "backward": options.backward}
+        told = partial(_told, progress)
+        report = profiled(net, x, target.name, progress=told, **how)
     comparison = None if baseline is None else _compared(baseline, report, options)
     place = partial(place_of, net, target=target.source)
     outcome = Outcome(target.name, report, options.fail_on, comparison, place)
@@ -62,6 +64,10 @@ def run(options: argparse.Namespace) -> int:
     is_shown = options.output is None and options.format == "text"
     write(coloured(text) if is_shown else text, options.output)
     return outcome.status
+
+
+def _told(progress: Progress, stage: str, done: int, total: int) -> None:
+    progress.at(done, total)
 
 
 def _compared(baseline: Report, report: Report, options: argparse.Namespace) -> Comparison:

@@ -15,6 +15,7 @@ from initfast.cli.losses import loss_of
 from initfast.cli.progress import Progress
 from initfast.cli.running import add_net_options, add_run_options, input_for, made, running
 from initfast.cli.targets import add_target, target_of
+from initfast.profiling.random_cotangent import random_projection
 from initfast.testing.health import at_level
 
 _LEVELS = ["error", "warning", "never"]
@@ -72,6 +73,7 @@ def _run_repair(options: argparse.Namespace) -> int:
     check_output(options.save)
     target = target_of(options)
     loss = loss_of(options.loss, options.backward, options.seed)
+    loss = random_projection if options.backward == "random" else loss
     with Progress() as progress:
         progress.stage(f"making {target.name}")
         net, x = made(target, options), input_for(target, options)

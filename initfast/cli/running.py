@@ -43,7 +43,7 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--input", action="append", metavar="INPUT", help=inputs.HELP)
     parser.add_argument("--loss", metavar="LOSS", help=losses.HELP)
     parser.add_argument(
-        "--backward", choices=["random"], help="go back from normal gradients at the output"
+        "--backward", choices=["random"], help="without a loss: from a random cotangent"
     )
 
 
@@ -93,10 +93,10 @@ def input_for(target: Target, options: argparse.Namespace) -> Any:
     return inputs.moved(inputs.input_of(texts, dtype), _device(options.device))
 
 
-def profiled(net: nn.Module, x: Any, loss: Any, name: str) -> Report:
-    """The report of one run, with its findings."""
+def profiled(net: nn.Module, x: Any, name: str, **options: Any) -> Report:
+    """The report of one run, with its findings; the options are those of profile()."""
     with running(net, name):
-        report = profile(net, x, loss=loss)
+        report = profile(net, x, **options)
         report.findings  # noqa: B018  (found here, with the failures of this run)
         return report
 

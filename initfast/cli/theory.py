@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import textwrap
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from initfast.ops.activations import ACTIVATIONS
-from initfast.theory.derivation import activation_steps, scale_steps, table
+from initfast.theory.derivation import activation_steps, bullets, scale_steps, table
 
 _WIDTH = 256
 
@@ -34,8 +33,8 @@ def explanation(activation: str | None = None) -> str:
 def _linear() -> Iterator[str]:
     *steps, exploding = scale_steps(_WIDTH, 1.0)
     yield "What a linear layer does to the scale of a signal"
-    yield from _wrapped(steps)
-    yield from _wrapped(
+    yield from bullets(steps)
+    yield from bullets(
         [
             f"Weights N(0, 1), {_WIDTH} wide: {exploding}",
             f"After 10 such layers the std is 16^10 = {16.0**10:.2g}; the 32nd overflows float32.",
@@ -46,12 +45,12 @@ def _linear() -> Iterator[str]:
 
 def _of(activation: str) -> Iterator[str]:
     yield f"With {activation} between the layers"
-    yield from _wrapped(activation_steps(activation, _WIDTH))
+    yield from bullets(activation_steps(activation, _WIDTH))
 
 
 def _of_each() -> Iterator[str]:
     yield "With an activation between the layers"
-    yield from _wrapped(
+    yield from bullets(
         [
             "gain: on the std of the weights, 1 / sqrt(fan_in), keeps q, the variance of the "
             "pre-activations, at 1.",
@@ -66,10 +65,3 @@ def _of_each() -> Iterator[str]:
         note = "  does not hold" if slope > 1 + 1e-6 else ""
         yield f"  {name:<{width}}  {gain:>10.8f}  {slope:>8.5f}  {chi:>8.5f}{note}"
     yield "python -m initfast theory NAME: more of one"
-
-
-def _wrapped(steps: Iterable[str]) -> Iterator[str]:
-    for step in steps:
-        yield from textwrap.wrap(
-            step, 98, initial_indent="  - ", subsequent_indent="    ", break_on_hyphens=False
-        )

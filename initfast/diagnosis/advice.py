@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import math
-from functools import cache, lru_cache
+from functools import cache
 from typing import NamedTuple
 
-import torch
-
-from initfast.errors import ArgumentError
 from initfast.ops.activations import ACTIVATIONS
 from initfast.stats.layer import Layer
 from initfast.theory.mesh import Mesh, mesh
@@ -34,31 +31,15 @@ class Act(NamedTuple):
         return cls(name, *ACTIVATIONS[name].defaults)
 
 
-_FAR, _TINY = 1e6, 1e-300
-
-
-@lru_cache(maxsize=1024)  # more than one rule asks it of a layer
-def squared_slope(act: Act, mean: float, std: float) -> float:
-    """E act'(z)^2 for normal z; by the slope that is known, so that std may be 0.
-
-    Example:
-        >>> relu = Act.named("relu")
-        >>> round(squared_slope(relu, 0.0, 3.0), 12), round(squared_slope(relu, 1.0, 0.0), 12)
-        (0.5, 1.0)
-    """
-    shrink = _FAR / max(abs(mean), std, _FAR)  # far out every activation is straight
-    try:
-        slope = Expectations(_mesh(act, "slope"), mean * shrink, max(std * shrink, _TINY))
-        return slope.second
-    except ArgumentError:  # all that is not zero lies in the tail
-        at = torch.tensor(mean * shrink, dtype=torch.float64)
-        return float(ACTIVATIONS[act.name].slope(at, act.alpha, act.beta)) ** 2
-
-
 @cache
 def _mesh(act: Act, what: str) -> Mesh:
     function = getattr(ACTIVATIONS[act.name], what)
     return mesh(lambda z: function(z, act.alpha, act.beta))
+
+
+def slope_mesh(act: Act) -> Mesh:
+    """Where an activation's slope is smooth."""
+    return _mesh(act, "slope")
 
 
 def activation_of(layer: Layer) -> Act | None:

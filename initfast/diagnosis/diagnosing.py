@@ -8,7 +8,9 @@ from typing import NamedTuple, Protocol
 from initfast.diagnosis.findings import SEVERITIES, Finding, SkippedCheck
 from initfast.diagnosis.net import Net, Rule
 from initfast.diagnosis.rules import (
+    attention,
     constant,
+    departure,
     depth,
     dtype_range,
     gradients,
@@ -19,6 +21,7 @@ from initfast.diagnosis.rules import (
     weights,
     whole_net,
 )
+from initfast.errors import kind_of
 from initfast.stats.layer import Layer
 from initfast.stats.moments import Moments
 from initfast.stats.outcome import RunOutcome
@@ -40,17 +43,19 @@ RULES: dict[str, Rule] = {
         layers.collapse,
         layers.dead_units,
         layers.saturation,
+        attention.attention_logits,
         dtype_range.dtype_range,
         recurrent.recurrent,
         constant.one_direction,
         layers.mean_drift,
         weights.weight_scale,
+        departure.departure,
         layers.unit_variance,
     )
 }
 """Every check, by its name; of equally severe findings those of the first come first."""
 
-OF_ANY_VALUES = frozenset(("non_finite", "symmetric_units", "weight_scale"))
+OF_ANY_VALUES = frozenset(("non_finite", "symmetric_units", "weight_scale", "attention_logits"))
 """Checks that do not need finite values."""
 
 
@@ -98,6 +103,7 @@ def diagnose(report: Profiled, thresholds: Mapping[str, float] | None = None) ->
         The findings, worst first, and what was not checked and why.
 
     Raises:
+        TypeError: report is none.
         ValueError: no threshold has that name, or a value is not a number from zero up.
 
     Example:
@@ -106,6 +112,8 @@ def diagnose(report: Profiled, thresholds: Mapping[str, float] | None = None) ->
         >>> [finding.rule for finding in diagnose(report).findings][:1]
         ['saturation']
     """
+    if not hasattr(report, "layers"):
+        raise TypeError(f"diagnose: report is {kind_of(report)}; expected a Report")
     net = Net(report.layers, report.inputs, limits(thresholds), report.root, report.outcome)
     findings: list[Finding] = []
     skipped: list[SkippedCheck] = []

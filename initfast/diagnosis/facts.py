@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterable, Iterator
 
 from initfast.stats.layer import Layer
-from initfast.stats.moments import Moments
 
 
 def nonfinite(layer: Layer) -> float:
@@ -50,8 +49,3 @@ def spans(indices: Iterable[int]) -> Iterator[tuple[int, int]]:
         last = i
     if first >= 0:
         yield first, last
-
-
-def largest(m: Moments) -> float:
-    """The largest finite magnitude; 0 where there is none."""
-    return max(abs(m.min), abs(m.max)) if m.finite else 0.0

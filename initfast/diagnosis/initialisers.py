@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import NamedTuple
+from functools import lru_cache
+from typing import NamedTuple, cast
 
 from initfast.diagnosis.advice import Act, needed
-from initfast.init.fans import calculate_gain
+from initfast.init.fans import Nonlinearity, calculate_gain
 from initfast.stats.layer import Layer
 
 
@@ -32,7 +33,9 @@ def candidates(fan_in: int, fan_out: int, act: Act | str | None, blocks: int) ->
     yield Known("uniform in ±1/√fan_out", 1 / (3 * fan_out))
     gains = {"": 1.0, 'nonlinearity="relu"': 2.0, 'nonlinearity="tanh"': 25 / 9}
     if act is not None and act.name in ("selu", "leaky_relu"):
-        gains[f'nonlinearity="{act.name}"'] = calculate_gain(act.name, act.alpha) ** 2
+        gains[f'nonlinearity="{act.name}"'] = (
+            calculate_gain(cast(Nonlinearity, act.name), act.alpha) ** 2
+        )
     for name, square in gains.items():
         # Also what orthogonal weights have, with max(fan_in, fan_out) for the fan.
         yield Known(f"kaiming({name})" if name else "LeCun", square / fan_in)
@@ -51,9 +54,17 @@ def recognise(
     variance: float, fan_in: int, fan_out: int, act: Act | str | None, blocks: int, tolerance: float
 ) -> Known | None:
     """The initialiser whose variance is nearest, if it is within the relative tolerance."""
-    known = candidates(fan_in, fan_out, act, blocks)
-    best = min(known, key=lambda k: abs(math.log(variance / k.variance)))
+    log = math.log(variance)
+    best, _ = min(_logs(fan_in, fan_out, act, blocks), key=lambda known: abs(log - known[1]))
     return best if abs(variance / best.variance - 1) <= tolerance else None
+
+
+@lru_cache(maxsize=256)  # most layers of a net are like others
+def _logs(
+    fan_in: int, fan_out: int, act: Act | str | None, blocks: int
+) -> list[tuple[Known, float]]:
+    """What the initialisers give, with the variances' logarithms."""
+    return [(k, math.log(k.variance)) for k in candidates(fan_in, fan_out, act, blocks)]
 
 
 def initialiser_of(layer: Layer, act: Act | None, blocks: int, tolerance: float) -> str | None:

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 
 import torch
 
-from initfast.diagnosis.topology import fingerprint
 from initfast.stats.layer import Layer
 from initfast.stats.moments import Moments
 
@@ -40,17 +39,19 @@ def harmless(layers: Sequence[Layer], inputs: Sequence[Moments] = ()) -> set[int
     Returns:
         Their places.
     """
+    if not any(layer.has_nonfinite for layer in layers):
+        return set()
     takers: dict[tuple[float, ...], list[int]] = defaultdict(list)
     for i, layer in enumerate(layers):
         for m in layer.inputs:
-            takers[fingerprint(m)].append(i)
+            takers[m.fingerprint].append(i)
     found: set[int] = set()
     spread = False  # whether a later layer has non-finite values that do harm
     for i in reversed(range(len(layers))):
         layer = layers[i]
         if not layer.has_nonfinite:
             continue
-        taken = [j for j in takers[fingerprint(layer.post)] if j > i]
+        taken = [j for j in takers[layer.post.fingerprint] if j > i]
         if taken:
             ends = all(j in found or not layers[j].has_nonfinite for j in taken)
         elif _is_masked_log_softmax(layer):

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import itertools
 import math
-import re
-import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import NamedTuple
 
-from initfast.diagnosis import advice, norms, topology
-from initfast.diagnosis.advice import Act, activation_in, activation_of
+from initfast.diagnosis import norms, topology
+from initfast.diagnosis.advice import activation_in
 from initfast.diagnosis.facts import dense, is_constant, is_passage, nonfinite
 from initfast.diagnosis.findings import Finding, Severity, SkippedCheck
 from initfast.diagnosis.initialisers import initialiser_of
 from initfast.diagnosis.masks import harmless
+from initfast.diagnosis.refills import Refills
+from initfast.diagnosis.slopes import log_slopes
 from initfast.diagnosis.trends import LEAST_POINTS
-from initfast.ops.activations import ACTIVATIONS
 from initfast.stats.layer import Layer
 from initfast.stats.moments import Moments
 from initfast.stats.outcome import NO_OUTCOME, RunOutcome
@@ -36,7 +35,7 @@ class Rule(NamedTuple):
     check: Callable[[Net], Outcome]
 
 
-class Net:
+class Net(Refills):
     """A report's layers, with what several checks need to know of them.
 
     Args:
@@ -55,9 +54,8 @@ class Net:
         root: str = "net",
         outcome: RunOutcome = NO_OUTCOME,
     ) -> None:
+        super().__init__(layers, root)
         self.outcome = outcome
-        self.root = root
-        self.layers = layers
         self.inputs = inputs
         self.limits = limits
 
@@ -146,6 +144,11 @@ class Net:
         return [r for r in found if sum(dense(self.layers[i]) for i in r) >= LEAST_POINTS]
 
     @cached_property
+    def log_slopes(self) -> list[float]:
+        """What each sound layer does to the square of a difference between two inputs, in logs."""
+        return log_slopes(self.sound)
+
+    @cached_property
     def normed(self) -> set[int]:
         """Linear layers and convolutions whose output goes into a norm, which rescales it."""
         return {i for i in norms.fed(self.layers, self.parents) if dense(self.layers[i])}
@@ -214,75 +217,10 @@ class Net:
             "no data and passes its input on: profile the net after net.train()",
         )
 
-    def activation(self, i: int) -> Act | None:
-        """The activation that layer i ends in, or that takes its output next."""
-        act = activation_of(self.layers[i])
-        if act is not None or i + 1 >= len(self.layers):
-            return act
-        after = self.layers[i + 1]
-        if after.input is None or after.op not in ACTIVATIONS:
-            return None
-        follows = topology.fingerprint(after.input) == topology.fingerprint(self.layers[i].post)
-        return activation_of(after) if follows else None
-
     def initialiser(self, i: int) -> str | None:
         """What layer i's weight was filled by, in words; None where nothing fits."""
         act, blocks = self.activation(i), self.blocks.get(i, 1)
         return initialiser_of(self.layers[i], act, blocks, self.limits["initialiser"])
-
-    def refill(self, first: int, last: int, act: Act | None, std: float = 1.0) -> str:
-        """Code that fills the weights of the linear layers and convolutions first to last anew.
-
-        Empty where it would do nothing: the weight of one of them is computed, or no part of the
-        net by its name. Where the pre-activations are to have another std than 1, the first layer
-        gives it to them.
-        """
-        weighted = [x for x in self.layers[first : last + 1] if x.weight is not None]
-        filled = [x for x in weighted if dense(x)]
-        if not (self.root and filled) or not all(x.parameter for x in filled):
-            return ""
-        others = sorted({x.op for x in weighted} - {x.op for x in filled})
-        known = f" and layer.op not in {tuple(others)}" if others else ""
-        by_fan = not all(re.match(r"(?i:linear\b)|Conv\dd", x.op) for x in filled)
-        code = (
-            f"for layer in report.layers[{first}:{last + 1}]:\n"
-            f"    if layer.weight{known}:\n"
-            f"        w = {self.root}.get_parameter(layer.parameter)\n"
-            f"        {advice.call(act, by_fan, std)}"
-        )
-        if std == 1:
-            return code + self._refill_others(first, last, act, by_fan)
-        return f"{code}\n{self.refill_for_input(first, std)}"
-
-    def _refill_others(self, first: int, last: int, act: Act | None, by_fan: bool) -> str:
-        """The same for those of them that another activation follows, by what that needs."""
-        at = [i for i in range(first, last + 1) if dense(self.layers[i])]
-        acts, code = {i: self.activation(i) for i in at}, ""
-        for other in dict.fromkeys(a for a in acts.values() if a != act):
-            places = ", ".join(str(i) for i, a in acts.items() if a == other) + ","
-            pad = "    "
-            code += (
-                "\nfor i in (\n"
-                + textwrap.fill(places, 80, initial_indent=pad, subsequent_indent=pad)
-                + f"\n):\n    layer = report.layers[i]\n"
-                f"    w = {self.root}.get_parameter(layer.parameter)\n"
-                f"    {advice.call(other, by_fan)}"
-            )
-        return code
-
-    def refill_for_input(self, i: int, std: float = 1.0) -> str:
-        """Code that fills layer i's weight so that its pre-activations have that std as it is fed.
-
-        Empty where that cannot be done.
-        """
-        layer = self.layers[i]
-        if not (self.root and layer.parameter):
-            return ""
-        return (
-            f"layer = report.layers[{i}]\n"
-            f"std = {std:g} / (layer.input.rms * layer.weight.fan_in**0.5)\n"
-            f"initfast.init.normal_({self.root}.get_parameter(layer.parameter), 0.0, std)"
-        )
 
     def finding(
         self,

@@ -10,7 +10,7 @@ from initfast.stats.layer import Layer
 
 def is_norm(layer: Layer) -> bool:
     """Whether a layer is a norm: of torch, derived from one of torch's, or called so."""
-    return any("Norm" in text for text in (*layer.bases, layer.op))
+    return "Norm" in " ".join((layer.op, *layer.bases))
 
 
 def fed(layers: Sequence[Layer], source: Sequence[int | None]) -> set[int]:

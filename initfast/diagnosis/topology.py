@@ -8,7 +8,6 @@ from collections.abc import Sequence
 
 from initfast.diagnosis.trends import LEAST_POINTS
 from initfast.stats.layer import Layer
-from initfast.stats.moments import Moments
 
 
 def parents(layers: Sequence[Layer]) -> list[int | None]:
@@ -16,33 +15,32 @@ def parents(layers: Sequence[Layer]) -> list[int | None]:
     made: dict[tuple[float, ...], int] = {}
     found: list[int | None] = []
     for i, layer in enumerate(layers):
-        source = None if layer.input is None else made.get(fingerprint(layer.input))
+        source = None if layer.input is None else made.get(layer.input.fingerprint)
         found.append(source)
         if layer.post.finite > 1:
-            made[fingerprint(layer.post)] = i
+            made[layer.post.fingerprint] = i
     return found
 
 
 def after_constant(layers: Sequence[Layer], source: Sequence[int | None]) -> set[int]:
     """The layers that take what a layer of constant output has made, or follow such.
 
+    Where plain code lies between, a constant input tells that one before has lost all.
+
     Args:
         layers: of a net.
         source: their :func:`parents`.
     """
     found: set[int] = set()
-    for i, before in enumerate(source):
-        if before is None:
-            continue
-        post = layers[before].post
-        if before in found or (post.finite > 1 and not post.m2):
+    constant: set[int] = set()
+    for i, (layer, before) in enumerate(zip(layers, source, strict=True)):
+        given = layer.input
+        is_given_one = given is not None and given.finite > 1 and not given.m2
+        if before in found or before in constant or (constant and is_given_one):
             found.add(i)
+        if layer.post.finite > 1 and not layer.post.m2:
+            constant.add(i)
     return found
-
-
-def fingerprint(m: Moments) -> tuple[float, ...]:
-    """What tells tensors apart and stays the same where one is reshaped."""
-    return (m.count, m.nonfinite, m.zero, m.min, m.max, float(f"{m.std:.6g}"))
 
 
 def chains(source: Sequence[int | None]) -> list[list[int]]:
@@ -108,11 +106,11 @@ def _stacks(layers: Sequence[Layer]) -> set[str]:
     found: set[str] = set()
     for layer in layers:
         if layer.input is not None:
-            before, parts = made[fingerprint(layer.input)], _parts(layer.name)
+            before, parts = made[layer.input.fingerprint], _parts(layer.name)
             found.update(path for path, part in parts if (path, part - 1) in before)
         if layer.post.finite > 1:
             ends = {end for name in layer.names for end in _parts(name)}
-            made[fingerprint(layer.post)] = ends
+            made[layer.post.fingerprint] = ends
     return found
 
 

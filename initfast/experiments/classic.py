@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from initfast.experiments.deep_net import DEPTH, WIDTH, identity, normal, run
 from initfast.experiments.results import MatrixProduct, NumericGain, Result, Sigmoid, Signal
 from initfast.theory import gains
+from initfast.theory.derivation import linear_stds
 from initfast.theory.mean_field import mean_field_stds
 from initfast.theory.random_products import growth_rate
 
@@ -47,7 +48,7 @@ def exploding(seed: int = 0) -> Signal:
         f"layer {len(stds) + 1}, {culprit}, overflows.",
         source="Glorot & Bengio 2010: a linear layer multiplies the variance by fan_in Var(w).",
         stds={"measured": stds},
-        predicted=tuple(growth**layer for layer in range(1, DEPTH + 1)),
+        predicted=linear_stds(WIDTH, 1.0, DEPTH),
         first_nonfinite=culprit,
     )
 
@@ -74,7 +75,7 @@ def steady(seed: int = 0) -> Signal:
         lesson=f"The std stays between {min(stds):.2f} and {max(stds):.2f} through all layers.",
         source="LeCun et al. 1998: draw weights with a std of 1 / sqrt(fan_in).",
         stds={"measured": stds},
-        predicted=(1.0,) * DEPTH,
+        predicted=linear_stds(WIDTH, 1 / WIDTH, DEPTH),
     )
 
 

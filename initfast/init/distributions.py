@@ -10,8 +10,9 @@ from torch import Tensor
 
 from initfast.errors import ArgumentError, TensorError
 from initfast.init import filling
-from initfast.init.drawing import draw
+from initfast.init.drawing import Target, draw
 from initfast.init.laws import Bounds
+from initfast.init.placement import Place
 from initfast.ops.checks import check_extent
 from initfast.stats.cut_normal import cut_std
 
@@ -24,6 +25,7 @@ def uniform_(
     generator: torch.Generator | None = None,
     *,
     key: int | None = None,
+    place: Place | None = None,
 ) -> Tensor:
     """Fill with draws from the uniform distribution on [a, b).
 
@@ -33,6 +35,7 @@ def uniform_(
         b: upper bound, rounded to the tensor's dtype, and never drawn (but where a is b).
         generator: where the key comes from; torch's default CPU generator where None.
         key: the 64 bits that decide every value, in place of a generator.
+        place: where a shard that is no DTensor lies in its global tensor: see :class:`Place`.
 
     Returns:
         tensor.
@@ -53,7 +56,7 @@ def uniform_(
             raise ArgumentError(f"uniform_: {name} is {bound}; expected a number within ±{largest}")
     if a > b:
         raise ArgumentError(f"uniform_: a is {a} and b is {b}; expected a <= b")
-    return draw(tensor, "uniform", generator, key, a, b)
+    return draw(Target(tensor, generator, key, place), "uniform", a, b)
 
 
 @filling.initialiser
@@ -64,6 +67,7 @@ def normal_(
     generator: torch.Generator | None = None,
     *,
     key: int | None = None,
+    place: Place | None = None,
 ) -> Tensor:
     """Fill with draws from the normal distribution N(mean, std²).
 
@@ -76,6 +80,7 @@ def normal_(
         std: standard deviation, not negative.
         generator: where the key comes from; torch's default CPU generator where None.
         key: the 64 bits that decide every value, in place of a generator.
+        place: where a shard that is no DTensor lies in its global tensor: see :class:`Place`.
 
     Returns:
         tensor.
@@ -92,7 +97,7 @@ def normal_(
     filling.check(tensor, "normal_")
     if not std >= 0:
         raise ArgumentError(f"normal_: std is {std}; expected std >= 0")
-    return draw(tensor, "normal", generator, key, mean, std)
+    return draw(Target(tensor, generator, key, place), "normal", mean, std)
 
 
 @filling.initialiser
@@ -107,6 +112,7 @@ def trunc_normal_(
     in_sigma: bool = False,
     std_after_cut: bool = False,
     key: int | None = None,
+    place: Place | None = None,
 ) -> Tensor:
     """Fill with draws from N(mean, std²) given that they lie in [a, b].
 
@@ -127,6 +133,7 @@ def trunc_normal_(
             then count in standard deviations of that normal, so in_sigma must be set, and lie alike
             on both sides of the mean.
         key: the 64 bits that decide every value, in place of a generator.
+        place: where a shard that is no DTensor lies in its global tensor: see :class:`Place`.
 
     Returns:
         tensor.
@@ -169,7 +176,9 @@ def trunc_normal_(
             f"distribution would lie there (mean {mean}, std {std}, [{a}, {b}])",
             stacklevel=3,
         )
-    return draw(tensor, "truncated", generator, key, float(mean), float(std), *bounds)
+    return draw(
+        Target(tensor, generator, key, place), "truncated", float(mean), float(std), *bounds
+    )
 
 
 @filling.initialiser

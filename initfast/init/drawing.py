@@ -1,4 +1,4 @@
-"""Drawing: a law makes a tensor's values of a key.
+"""Drawing: a law makes a target's values of a key.
 
 Where nothing but the kernels looks, the law writes to the tensor's memory at once. What looks at
 operators (a compiler, a transform such as vmap or jvp, a trace, a dispatch mode) could not see it.
@@ -9,7 +9,7 @@ which it knows. Both ways give the same bits.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Concatenate, ParamSpec
+from typing import Any, Concatenate, NamedTuple, ParamSpec
 from weakref import WeakValueDictionary
 
 import torch
@@ -17,14 +17,17 @@ from torch import Tensor
 from torch._C._dynamo import eval_frame
 from torch.nn.parameter import Parameter
 
-from initfast.init.keys import draw_key, next_key
-from initfast.init.placement import Shard, is_distributed, shard_of
+from initfast.init.axes import axes_of
+from initfast.init.keys import derive_key, draw_key, next_key
+from initfast.init.placement import Place, Shard, is_distributed, shard_of
 from initfast.ops.functions import count_write
 from initfast.ops.schemas import definitions
 from initfast.torch_state import operators_are_seen
 
 P = ParamSpec("P")
 LAWS: dict[str, Callable[..., None]] = {}
+OF_MATRICES: set[str] = set()
+"""Laws that an element's index does not suffice for: they ask for a weight, [out, in, ...]."""
 
 
 def law(
@@ -47,37 +50,104 @@ def law(
     return function
 
 
-def draw(
-    tensor: Tensor,
-    name: str,
-    generator: torch.Generator | None,
-    key: int | None,
-    *numbers: float,
-) -> Tensor:
-    """Fill a tensor by a law; its arguments are right.
+def law_of_matrices(
+    function: Callable[Concatenate[Shard, int, P], None],
+) -> Callable[Concatenate[Shard, int, P], None]:
+    """Make a function a law whose shards are rectangles of one weight, laid out [out, in, ...]."""
+    OF_MATRICES.add(function.__name__)
+    return law(function)
+
+
+class Target(NamedTuple):
+    """What an initialiser fills, where its key comes from, and how it lies.
+
+    tensor: the destination, of any layout.
+    generator: where the key comes from, or None.
+    key: in its place, or None.
+    place: where the tensor lies in its global tensor; None: it is the whole, or a DTensor.
+    axes: what its dimensions are, as :func:`initfast.init.axes.axes_of` reads it; None: [out, in,
+        ...].
+    """
+
+    tensor: Tensor
+    generator: torch.Generator | None = None
+    key: int | None = None
+    place: Place | None = None
+    axes: str | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the global tensor."""
+        return tuple(self.tensor.shape if self.place is None else self.place.global_shape)
+
+    @property
+    def matrix_shape(self) -> tuple[int, ...]:
+        """``[out, in, ...]`` of one weight in it."""
+        return self.shape if self.axes is None else axes_of(self.axes).matrix_shape(self.shape)
+
+    @property
+    def shard(self) -> Shard:
+        """The slice of the global tensor that this process holds."""
+        return shard_of(self.tensor, self.place)
+
+
+def draw(target: Target, name: str, *numbers: float) -> Tensor:
+    """Fill a target by a law; its arguments are right.
 
     Args:
-        tensor: the destination, of any layout.
+        target: what is filled.
         name: of the law.
-        generator: where the key comes from, or None.
-        key: in its place, or None.
         numbers: the law's.
 
+    Returns:
+        The target's tensor.
+
     Raises:
-        ArgumentError: generator or key do not fit.
+        ArgumentError: generator, key or place do not fit.
     """
+    tensor = target.tensor
     if operators_are_seen():
-        return _draw_in_sight(tensor, name, generator, key, numbers)
+        return _draw_in_sight(target, name, numbers)
     if has_no_data(tensor):
         return tensor
-    stream = next_key(tensor, generator, key)
-    shard = shard_of(tensor)
+    stream = next_key(tensor, target.generator, target.key)
+    shard = target.shard
     if shard.local.numel() > 0:
-        LAWS[name](shard._replace(local=shard.local.data), stream, *numbers)
+        _obey(name, shard._replace(local=shard.local.data), stream, target.axes, numbers)
     count_write(tensor)
     if shard.local is not tensor:
         count_write(shard.local)
     return tensor
+
+
+def _obey(name: str, shard: Shard, key: int, axes: str | None, numbers: Sequence[float]) -> None:
+    """Write what a law makes of a shard that has elements."""
+    if name in OF_MATRICES:
+        each_matrix(shard, axes, key, lambda part, own: LAWS[name](part, own, *numbers))
+    else:
+        LAWS[name](shard, key, *numbers)
+
+
+def each_matrix(
+    shard: Shard, axes: str | None, key: int, fill: Callable[[Shard, int], None]
+) -> None:
+    """Fill each of the weights in a tensor, laid out ``[out, in, ...]``.
+
+    Args:
+        shard: of the tensor; where it is no rectangle, the whole is made and cut.
+        axes: what its dimensions are, or None.
+        key: of the one weight; each of several has a key of its own, derived from it.
+        fill: writes a shard of a weight.
+    """
+    if shard.steps is not None:
+        whole = torch.empty(shard.shape, dtype=shard.local.dtype, device=shard.local.device)
+        each_matrix(shard_of(whole), axes, key, fill)
+        shard.local.copy_(shard.cut(whole))
+    elif axes is None:
+        fill(shard, key)
+    else:
+        for number, part in axes_of(axes).matrices(shard):
+            fill(part, derive_key(key, f"matrix {number}") if number else key)
 
 
 def has_no_data(tensor: Tensor) -> bool:
@@ -89,15 +159,10 @@ def has_no_data(tensor: Tensor) -> bool:
     return tensor.is_meta or isinstance(tensor, FakeTensor)
 
 
-def _draw_in_sight(
-    tensor: Tensor,
-    name: str,
-    generator: torch.Generator | None,
-    key: int | None,
-    numbers: Sequence[float],
-) -> Tensor:
+def _draw_in_sight(target: Target, name: str, numbers: Sequence[float]) -> Tensor:
+    tensor, generator, key, place, axes = target
     whole = not is_distributed(tensor)
-    shard = Shard(tensor, (), ()) if whole else shard_of(tensor)
+    shard = Shard(tensor, (), ()) if whole and place is None else target.shard
     local = shard.local
     like = torch.empty((), dtype=local.dtype, device=local.device).expand(local.shape)
     if whole and key is None and generator is not None and torch.compiler.is_compiling():
@@ -107,8 +172,8 @@ def _draw_in_sight(
         stream = torch.ops.initfast.draw_key(like, generator)
     else:
         stream = torch.tensor(next_key(tensor, generator, key), dtype=torch.int64, device="cpu")
-    place = list(shard.start), list(shard.shape)
-    local.copy_(torch.ops.initfast.draw(stream, like, name, [float(n) for n in numbers], *place))
+    at = list(shard.start), list(shard.shape), shard.steps, axes
+    local.copy_(torch.ops.initfast.draw(stream, like, name, [float(n) for n in numbers], *at))
     return tensor
 
 
@@ -123,7 +188,8 @@ for _schema in (
         tags=(torch.Tag.pt2_compliant_tag, torch.Tag.nondeterministic_seeded),
     )
 definitions.define(
-    "draw(Tensor key, Tensor like, str law, float[] numbers, int[] start, int[] whole) -> Tensor",
+    "draw(Tensor key, Tensor like, str law, float[] numbers, int[] start, int[] whole, "
+    "int[]? steps=None, str? axes=None) -> Tensor",
     tags=torch.Tag.pt2_compliant_tag,
 )
 
@@ -166,13 +232,16 @@ def _draw(
     numbers: Sequence[float],
     start: Sequence[int],
     whole: Sequence[int],
+    steps: Sequence[int] | None = None,
+    axes: str | None = None,
 ) -> Tensor:
     """A contiguous tensor of like's shape, dtype and device: a slice from `start` of the whole."""
     out = torch.empty(like.shape, dtype=like.dtype, device=like.device)
     shape = tuple(whole) or tuple(like.shape)
     if out.numel() > 0:
-        shard = Shard(out, tuple(start) or (0,) * len(shape), shape)
-        LAWS[name](shard, int(key.item()), *numbers)
+        at = tuple(start) or (0,) * len(shape)
+        shard = Shard(out, at, shape, None if steps is None else tuple(steps))
+        _obey(name, shard, int(key.item()), axes, numbers)
     return out
 
 

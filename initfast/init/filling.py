@@ -12,10 +12,10 @@ from collections.abc import Callable
 from typing import Concatenate, ParamSpec, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.overrides import handle_torch_function, has_torch_function_variadic
 
-from initfast.errors import ArgumentError, TensorError
+from initfast.errors import ArgumentError, TensorError, kind_of
 from initfast.init.placement import check_not_summed
 from initfast.ops.checks import DTYPES as REAL_DTYPES
 from initfast.ops.checks import check_extent, elements_overlap
@@ -35,6 +35,8 @@ def initialiser(
     def initialise(tensor: Tensor, *args: P.args, **kwargs: P.kwargs) -> Tensor:
         if has_torch_function_variadic(tensor):
             return handle_torch_function(initialise, (tensor,), tensor, *args, **kwargs)
+        if not isinstance(tensor, Tensor):
+            raise TypeError(_no_tensor(function.__name__, tensor))
         if (
             not torch.compiler.is_compiling()
             and torch.is_inference(tensor)
@@ -56,6 +58,16 @@ def initialiser(
             return tensor
 
     return cast(Callable[Concatenate[Tensor, P], Tensor], initialise)
+
+
+def _no_tensor(name: str, given: object) -> str:
+    """What is wrong with what an initialiser was given in the place of a tensor."""
+    expected = "a tensor"
+    if isinstance(given, nn.Module):
+        own = [parameter for parameter, _ in given.named_parameters()]
+        expected = f"one of its parameters, such as .{own[0]}" if own else "a tensor: it has none"
+        expected += "; initfast.initialize_ takes a whole net"
+    return f"{name}: tensor is {kind_of(given)}; expected {expected}"
 
 
 def check(tensor: Tensor, name: str) -> None:

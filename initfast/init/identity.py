@@ -9,18 +9,20 @@ import torch
 from torch import Tensor
 
 from initfast.init import filling
-from initfast.init.drawing import has_no_data
-from initfast.init.placement import Shard, shard_of
+from initfast.init.drawing import Target, each_matrix, has_no_data
+from initfast.init.placement import Place, Shard
 from initfast.ops.functions import count_write
 from initfast.torch_state import operators_are_seen
 
 
 @filling.initialiser
-def eye_(tensor: Tensor) -> Tensor:
+def eye_(tensor: Tensor, *, place: Place | None = None, axes: str | None = None) -> Tensor:
     """Fill with the identity: ones on the main diagonal, as many as fit.
 
     Args:
         tensor: two dimensions.
+        place: where a shard that is no DTensor lies in its global tensor: see :class:`Place`.
+        axes: see :func:`fan_in_and_fan_out`; each weight is an identity by itself.
 
     Returns:
         tensor.
@@ -32,20 +34,23 @@ def eye_(tensor: Tensor) -> Tensor:
         >>> eye_(torch.empty(2, 3)).tolist()
         [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]
     """
-    if tensor.dim() != 2:
-        raise ValueError(
-            f"Only tensors with 2 dimensions are supported; the shape is {tuple(tensor.shape)}"
-        )
-    return fill_centre(tensor, "eye_", (), lambda out, inputs: out == inputs)
+    target = Target(tensor, place=place, axes=axes)
+    if len(shape := target.matrix_shape) != 2:
+        raise ValueError(f"Only tensors with 2 dimensions are supported; the shape is {shape}")
+    return fill_centre(target, "eye_", (), lambda out, inputs: out == inputs)
 
 
 @filling.initialiser
-def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
+def dirac_(
+    tensor: Tensor, groups: int = 1, *, place: Place | None = None, axes: str | None = None
+) -> Tensor:
     """Fill a convolution's weight with the identity: channels pass unchanged, as many as fit.
 
     Args:
         tensor: ``[out, in / groups, ...]``, three to five dimensions.
         groups: of the convolution, each of which passes its own channels.
+        place: where a shard that is no DTensor lies in its global tensor: see :class:`Place`.
+        axes: see :func:`fan_in_and_fan_out`; each weight is an identity by itself.
 
     Returns:
         tensor.
@@ -59,18 +64,21 @@ def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
         >>> torch.equal(torch.nn.functional.conv1d(x, w, padding=1), x)
         True
     """
-    check_convolution(tensor)
-    if groups < 1 or tensor.shape[0] % groups != 0:
+    target = Target(tensor, place=place, axes=axes)
+    shape = check_convolution(target.matrix_shape)
+    if groups < 1 or shape[0] % groups != 0:
         raise ValueError(
-            f"dim 0 must be divisible by groups (it is {tensor.shape[0]}, groups is {groups})"
+            f"dim 0 must be divisible by groups (it is {shape[0]}, groups is {groups})"
         )
-    per_group = tensor.shape[0] // groups
-    centre = tuple(k // 2 for k in tensor.shape[2:])
-    return fill_centre(tensor, "dirac_", centre, lambda out, inputs: out % per_group == inputs)
+    per_group = shape[0] // groups
+    centre = tuple(k // 2 for k in shape[2:])
+    return fill_centre(target, "dirac_", centre, lambda out, inputs: out % per_group == inputs)
 
 
 @filling.initialiser
-def identity_(tensor: Tensor, gain: float = 1.0) -> Tensor:
+def identity_(
+    tensor: Tensor, gain: float = 1.0, *, place: Place | None = None, axes: str | None = None
+) -> Tensor:
     """Fill with an identity that wastes nothing where the weight is not square.
 
     Output o of more outputs than inputs copies input o modulo the inputs: no output is dead. Output
@@ -81,6 +89,8 @@ def identity_(tensor: Tensor, gain: float = 1.0) -> Tensor:
         tensor: a linear layer's weight ``[out, in]`` or a convolution's ``[out, in, ...]``, three
             to five dimensions, whose kernel is zero but for its centre.
         gain: a factor.
+        place: where a shard that is no DTensor lies in its global tensor: see :class:`Place`.
+        axes: see :func:`fan_in_and_fan_out`; each weight is an identity by itself.
 
     Returns:
         tensor.
@@ -92,22 +102,24 @@ def identity_(tensor: Tensor, gain: float = 1.0) -> Tensor:
         >>> identity_(torch.empty(4, 2)).tolist()
         [[1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [0.0, 1.0]]
     """
-    if tensor.dim() != 2:
-        check_convolution(tensor)
+    target = Target(tensor, place=place, axes=axes)
+    shape = target.matrix_shape
+    if len(shape) != 2:
+        check_convolution(shape)
     filling.check(tensor, "identity_")
     filling.finite("identity_", gain=gain)
-    rows, cols = tensor.shape[:2]
+    rows, cols = shape[:2]
     fewer = min(rows, cols)
 
     def links(out: Tensor, inputs: Tensor) -> Tensor:
         summed = (cols - out + rows - 1) // rows if rows < cols else torch.ones_like(out)
         return (out % fewer == inputs % fewer) * (gain / summed.double().sqrt()).to(tensor.dtype)
 
-    return fill_centre(tensor, "identity_", tuple(k // 2 for k in tensor.shape[2:]), links)
+    return fill_centre(target, "identity_", tuple(k // 2 for k in shape[2:]), links)
 
 
 def fill_centre(
-    tensor: Tensor,
+    target: Target,
     name: str,
     centre: tuple[int, ...],
     entries: Callable[[Tensor, Tensor], Tensor],
@@ -115,18 +127,21 @@ def fill_centre(
     """Fill with zeros, but at the kernel's centre with the entries of a matrix.
 
     Args:
-        tensor: ``[out, in, ...]``.
+        target: of weights ``[out, in, ...]``.
         name: of the initialiser, for errors.
         centre: the place in the trailing dimensions.
         entries: given outputs ``[m, 1]`` and inputs ``[n]``, the entries ``[m, n]`` there.
     """
+    tensor = target.tensor
     filling.check_memory(tensor, name)
     if not operators_are_seen() and has_no_data(tensor):
         return tensor
-    shard = shard_of(tensor)
+    shard = target.shard
     local = shard.local
     values = torch.empty(local.shape, dtype=local.dtype, device=local.device)
-    write_centre(shard._replace(local=values), centre, entries)
+    each_matrix(
+        shard._replace(local=values), target.axes, 0, lambda s, _: write_centre(s, centre, entries)
+    )
     local.copy_(values)
     if local is not tensor:
         count_write(tensor)
@@ -150,10 +165,10 @@ def write_centre(
         local[place] = entries(out.unsqueeze(1), inputs)
 
 
-def check_convolution(tensor: Tensor) -> None:
-    """Raise ValueError unless it has the dimensions of a convolution's weight."""
-    if tensor.dim() not in (3, 4, 5):
+def check_convolution(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape; raises ValueError unless it is that of a convolution's weight."""
+    if len(shape) not in (3, 4, 5):
         raise ValueError(
-            "Only tensors with 3, 4, or 5 dimensions are supported; "
-            f"the shape is {tuple(tensor.shape)}"
+            f"Only tensors with 3, 4, or 5 dimensions are supported; the shape is {shape}"
         )
+    return shape

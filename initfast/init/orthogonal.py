@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from initfast.init import filling
-from initfast.init.drawing import draw, law
+from initfast.init.drawing import Target, draw, law_of_matrices
 from initfast.init.identity import check_convolution, write_centre
 from initfast.init.laws import normal
-from initfast.init.placement import Shard, shard_of
+from initfast.init.placement import Place, Shard, shard_of
 from initfast.ops.reference_householder import householder_q_
 
 _WIDER = {torch.float32: torch.float64, torch.complex64: torch.complex128}
@@ -63,6 +63,8 @@ def orthogonal_(
     generator: torch.Generator | None = None,
     *,
     key: int | None = None,
+    place: Place | None = None,
+    axes: str | None = None,
 ) -> Tensor:
     """Fill with a random (semi-)orthogonal matrix, by Haar measure (Saxe et al. 2014).
 
@@ -78,6 +80,8 @@ def orthogonal_(
         gain: a factor.
         generator: where the key comes from; torch's default CPU generator where None.
         key: the 64 bits that decide every value, in place of a generator.
+        place: where a shard that is no DTensor lies in its global tensor: see :class:`Place`.
+        axes: see :func:`fan_in_and_fan_out`; each weight is orthogonal by itself.
 
     Returns:
         tensor.
@@ -91,15 +95,15 @@ def orthogonal_(
         >>> torch.allclose(q @ q.T, torch.eye(3), atol=1e-6)
         True
     """
-    if tensor.dim() < 2:
+    target = Target(tensor, generator, key, place, axes)
+    if len(target.matrix_shape) < 2:
         raise ValueError(
-            "Only tensors with 2 or more dimensions are supported; "
-            f"the shape is {tuple(tensor.shape)}"
+            f"Only tensors with 2 or more dimensions are supported; the shape is {target.shape}"
         )
-    return _draw(tensor, "orthogonal", generator, key, gain)
+    return _draw(target, "orthogonal", gain)
 
 
-@law
+@law_of_matrices
 def orthogonal(shard: Shard, key: int, gain: float) -> None:
     """gain times an orthogonal matrix, the trailing dimensions unflattened."""
     cols = math.prod(shard.shape[1:])
@@ -113,6 +117,8 @@ def delta_orthogonal_(
     generator: torch.Generator | None = None,
     *,
     key: int | None = None,
+    place: Place | None = None,
+    axes: str | None = None,
 ) -> Tensor:
     """Fill a convolution's weight with zeros, and its centre with an orthogonal matrix.
 
@@ -124,6 +130,8 @@ def delta_orthogonal_(
         gain: a factor.
         generator: where the key comes from; torch's default CPU generator where None.
         key: the 64 bits that decide every value, in place of a generator.
+        place: where a shard that is no DTensor lies in its global tensor: see :class:`Place`.
+        axes: see :func:`fan_in_and_fan_out`; each weight is orthogonal by itself.
 
     Returns:
         tensor.
@@ -137,16 +145,17 @@ def delta_orthogonal_(
         >>> torch.allclose(w[:, :, 1, 1].T @ w[:, :, 1, 1], torch.eye(4), atol=1e-6)
         True
     """
-    check_convolution(tensor)
-    if tensor.shape[1] > tensor.shape[0]:
+    target = Target(tensor, generator, key, place, axes)
+    shape = check_convolution(target.matrix_shape)
+    if shape[1] > shape[0]:
         raise ValueError(
-            f"delta_orthogonal_: the weight has {tensor.shape[1]} inputs and {tensor.shape[0]} "
-            "outputs; expected no more inputs than outputs"
+            f"delta_orthogonal_: the weight has {shape[1]} inputs and {shape[0]} outputs; "
+            "expected no more inputs than outputs"
         )
-    return _draw(tensor, "delta_orthogonal", generator, key, gain)
+    return _draw(target, "delta_orthogonal", gain)
 
 
-@law
+@law_of_matrices
 def delta_orthogonal(shard: Shard, key: int, gain: float) -> None:
     """Zeros, and at the centre gain times an orthogonal matrix."""
     matrix = _matrix(shard, shard.shape[1], key, gain)
@@ -154,13 +163,11 @@ def delta_orthogonal(shard: Shard, key: int, gain: float) -> None:
     write_centre(shard, centre, lambda out, inputs: matrix[out, inputs])
 
 
-def _draw(
-    tensor: Tensor, name: str, generator: torch.Generator | None, key: int | None, gain: float
-) -> Tensor:
+def _draw(target: Target, name: str, gain: float) -> Tensor:
     """Draw by that law unless an argument is wrong or there is nothing to fill."""
-    filling.check(tensor, f"{name}_")
+    filling.check(target.tensor, f"{name}_")
     filling.finite(f"{name}_", gain=gain)
-    return tensor if tensor.numel() == 0 else draw(tensor, name, generator, key, gain)
+    return target.tensor if 0 in target.shape else draw(target, name, gain)
 
 
 def _matrix(shard: Shard, cols: int, key: int, gain: float) -> Tensor:

@@ -13,7 +13,7 @@ from typing import Any, cast
 
 import torch
 
-from initfast.init import distributions, identity, orthogonal, sparse, variance_scaling
+from initfast.init import distributions, identity, kaiming, orthogonal, sparse, xavier
 from initfast.shared_patch import SharedPatch
 from initfast.undo_log import UndoLog
 
@@ -29,10 +29,10 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
         distributions.zeros_,
         identity.eye_,
         identity.dirac_,
-        variance_scaling.xavier_uniform_,
-        variance_scaling.xavier_normal_,
-        variance_scaling.kaiming_uniform_,
-        variance_scaling.kaiming_normal_,
+        xavier.xavier_uniform_,
+        xavier.xavier_normal_,
+        kaiming.kaiming_uniform_,
+        kaiming.kaiming_normal_,
         orthogonal.orthogonal_,
         sparse.sparse_,
     )

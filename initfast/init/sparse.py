@@ -9,10 +9,10 @@ from torch import Tensor
 
 from initfast.errors import ArgumentError
 from initfast.init import filling
-from initfast.init.drawing import draw, law
+from initfast.init.drawing import Target, draw, law_of_matrices
 from initfast.init.keys import derive_key
 from initfast.init.laws import normal
-from initfast.init.placement import Shard
+from initfast.init.placement import Place, Shard
 
 
 @filling.initialiser
@@ -23,6 +23,8 @@ def sparse_(
     generator: torch.Generator | None = None,
     *,
     key: int | None = None,
+    place: Place | None = None,
+    axes: str | None = None,
 ) -> Tensor:
     """Fill with N(0, std²), then zero ceil(sparsity * rows) elements of each column (Martens 2010).
 
@@ -33,6 +35,8 @@ def sparse_(
         generator: where the key comes from, the zeros' places included; torch's default CPU
             generator where None.
         key: the 64 bits that decide every value, in place of a generator.
+        place: where a shard that is no DTensor lies in its global tensor: see :class:`Place`.
+        axes: see :func:`fan_in_and_fan_out`; columns are the inputs of each weight.
 
     Returns:
         tensor.
@@ -46,19 +50,19 @@ def sparse_(
         >>> (w == 0).sum(0).tolist()
         [3, 3, 3, 3]
     """
-    if tensor.dim() != 2:
-        raise ValueError(
-            f"Only tensors with 2 dimensions are supported; the shape is {tuple(tensor.shape)}"
-        )
+    target = Target(tensor, generator, key, place, axes)
+    shape = target.matrix_shape
+    if len(shape) != 2:
+        raise ValueError(f"Only tensors with 2 dimensions are supported; the shape is {shape}")
     if not 0 <= sparsity <= 1:
         raise ArgumentError(f"sparse_: sparsity is {sparsity}; expected a number from 0 to 1")
     filling.check(tensor, "sparse_")
     if not std >= 0:
         raise ArgumentError(f"sparse_: std is {std}; expected std >= 0")
-    return draw(tensor, "sparse", generator, key, math.ceil(sparsity * tensor.shape[0]), std)
+    return draw(target, "sparse", math.ceil(sparsity * shape[0]), std)
 
 
-@law
+@law_of_matrices
 def sparse(shard: Shard, key: int, zeros: float, std: float) -> None:
     """N(0, std^2) but for so many zeros in each column."""
     normal(shard, key, 0.0, std)

@@ -8,7 +8,6 @@ from pathlib import Path
 from torch.utils.tensorboard.writer import SummaryWriter
 
 from initfast.report.report import Report
-from initfast.report.scalars import scalars_of
 
 
 class TensorBoardLogger:
@@ -34,7 +33,7 @@ class TensorBoardLogger:
             values: a report, or numbers by tag.
             step: of the training.
         """
-        scalars = scalars_of(values.layers) if isinstance(values, Report) else values
+        scalars = values.scalars() if isinstance(values, Report) else values
         for tag, value in scalars.items():
             self.writer.add_scalar(tag, value, step)
         self.writer.flush()

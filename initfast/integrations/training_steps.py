@@ -7,12 +7,11 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any, TypeAlias
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from initfast.profiling.profiler import Profiler
+from initfast.profiling.updates import Updates
 from initfast.report.report import Report
-from initfast.report.scalars import PREFIX, scalars_of
 
 Log: TypeAlias = Callable[[Mapping[str, float], int], Any]
 """Takes the scalars and the number of optimiser steps."""
@@ -47,9 +46,7 @@ class TrainingSteps:
         self.scalars: dict[str, float] = {}
         self._contexts: ExitStack | None = None
         self._profilers: dict[str, Profiler] = {}
-        self._net: nn.Module | None = None
-        self._weights: dict[str, Tensor] = {}
-        self._gradients: dict[str, Tensor] = {}
+        self._updates: Updates | None = None
 
     def begin(self, net: nn.Module, step: int) -> None:
         """Before each micro-batch; within a step that is measured already it does nothing.
@@ -60,8 +57,7 @@ class TrainingSteps:
         """
         if self._contexts is not None or step % self.every:
             return
-        self._net = net
-        self._weights, self._gradients = {}, {}
+        self._updates = Updates(net)
         # Where a loop calls parts of the net and not the net, as a training_step does, these count.
         parts = {"": net, **dict(net.named_children())}
         self._profilers = {name: Profiler(part) for name, part in parts.items()}
@@ -69,50 +65,30 @@ class TrainingSteps:
         for profiler in self._profilers.values():
             self._contexts.enter_context(profiler)
 
-    @torch.no_grad()
     def before_update(self) -> None:
         """When all gradients are there, just before the optimizer's step."""
-        if self._contexts is None or self._net is None or self._weights:
-            return
-        for name, parameter in self._net.named_parameters():
-            if parameter.requires_grad and parameter.grad is not None:
-                self._weights[name] = parameter.detach().clone()
-                self._gradients[name] = _rms(parameter.grad)
+        if self._contexts is not None and self._updates is not None and not self._updates.awaited:
+            self._updates.before()
 
     def end(self) -> bool:
         """After each micro-batch: whether a measured step is over, and the results are there."""
-        if self._contexts is None or not self._weights:
+        updates = self._updates
+        if self._contexts is None or updates is None or not updates.awaited:
             return False
-        updates = self._updates()
+        updates.after()
         self.close()
         self.report = _whole({name: p.report() for name, p in self._profilers.items()})
-        self.scalars = scalars_of(self.report.layers) | updates
+        self.report.outcome = replace(self.report.outcome, updates=updates.found())
+        self.scalars = self.report.scalars()
         self._profilers = {}
         return True
 
     def close(self) -> None:
         """Measure nothing more; also where training was interrupted."""
         contexts, self._contexts = self._contexts, None
-        self._weights, self._net = {}, None
+        self._updates = None
         if contexts is not None:
             contexts.close()
-
-    @torch.no_grad()
-    def _updates(self) -> dict[str, float]:
-        """What the optimizer has done to each parameter, copied from its device at once."""
-        assert self._net is not None
-        now = dict(self._net.named_parameters())
-        numbers: dict[str, Tensor] = {}
-        for name, before in self._weights.items():
-            change = _rms(now[name].detach() - before) / _rms(before)
-            numbers[f"{PREFIX}/updates/{name}/to_weight"] = change
-            numbers[f"{PREFIX}/updates/{name}/gradient"] = self._gradients[name]
-        values = torch.stack([value.cpu() for value in numbers.values()]).tolist()
-        return dict(zip(numbers, values, strict=True))
-
-
-def _rms(values: Tensor) -> Tensor:
-    return values.double().square().mean().sqrt()
 
 
 def _whole(reports: Mapping[str, Report]) -> Report:

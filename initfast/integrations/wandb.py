@@ -8,7 +8,6 @@ from typing import Any
 import wandb
 
 from initfast.report.report import Report
-from initfast.report.scalars import scalars_of
 
 
 class WandbLogger:
@@ -33,5 +32,5 @@ class WandbLogger:
             values: a report, or numbers by tag.
             step: of the training.
         """
-        scalars = scalars_of(values.layers) if isinstance(values, Report) else values
+        scalars = values.scalars() if isinstance(values, Report) else values
         self.run.log(dict(scalars), step=step)

@@ -12,8 +12,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from initfast.nets.activation_calls import FORMS
-
 
 def _functions(names: str) -> set[Any]:
     """The functions and methods of these names."""
@@ -31,11 +29,15 @@ METADATA = _functions(
 }
 """What a tensor answers without its values."""
 
-HARMLESS = METADATA | _functions(
-    "abs add all allclose amax amin any argmax bmm cat div eq equal ge gt isfinite isinf isnan "
-    "item le lt matmul max mean median min mm mul ne norm softmax square stack std "
-    "std_mean sub sum tolist var __add__ __bool__ __eq__ __float__ __ge__ __gt__ __le__ __lt__ "
-    "__matmul__ __mul__ __radd__ __rmul__ __rsub__ __sub__ __truediv__"
+HARMLESS = (
+    METADATA
+    | {getattr(Tensor, n).__get__ for n in ("_version", "is_leaf")}
+    | _functions(
+        "abs add all allclose amax amin any argmax bmm cat div eq equal ge gt isfinite isinf isnan "
+        "item le lt matmul max mean median min mm mul ne norm softmax square stack std "
+        "std_mean sub sum tolist var __add__ __bool__ __eq__ __float__ __ge__ __gt__ __le__ __lt__ "
+        "__matmul__ __mul__ __radd__ __rmul__ __rsub__ __sub__ __truediv__"
+    )
 )
 """The usual functions that neither write to a tensor nor lend its memory."""
 
@@ -70,6 +72,3 @@ WRITING = _functions(
     *_functions(" ".join(n for n in {*dir(torch), *dir(Tensor)} if n.rstrip("_") + "_" == n)),
 }
 """What writes to its first argument."""
-
-UNMEASURED = frozenset(HARMLESS - SUMS - MEASURED.keys() - FORMS.keys() - LENDING)
-"""Of the harmless ones those whose results are not looked at either."""

@@ -29,14 +29,13 @@ from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack
 from torch.utils._device import DeviceContext
 
 from initfast.interception.deferred_tensor import DeferredTensor, Kind, LinearCall, Link, resolved
-from initfast.interception.function_effects import UNMEASURED
+from initfast.interception.function_effects import HARMLESS
 from initfast.interception.module_calls import Running
 from initfast.interception.other_functions import OtherFunctions, run_plainly
 from initfast.interception.queue import Queue
 from initfast.interception.undisturbed import run_untraced
 from initfast.nets.activation_calls import FORMS, Call, read_call
-from initfast.nets.names import NetNames
-from initfast.nets.shards import local_part
+from initfast.nets.names import NetNames, mismatch
 from initfast.ops.dispatch import fits, kernels_of, linear_kernels
 from initfast.recording.events import Source
 from initfast.recording.recorder import Recorder
@@ -48,6 +47,7 @@ from initfast.torch_state import (
     modes,
     modes_enabled,
     observed,
+    refuses_writes,
     saved_tensor_hooks,
     torchs_linear,
     transforms,
@@ -83,14 +83,17 @@ class Fusion(TorchFunctionMode):
         self.watches_only = plain  # the user's own call, which a Profiler measures
         self._plain = plain or _others_watch()
         self._functions = OtherFunctions(recorder, running, queue)
-        # Most calls are of these: that they go the shortest way decides what a profile costs.
-        self._unseen = frozenset() if recorder.stops else UNMEASURED
+        self._looks_at_all = recorder.stops
+        self._looked_at = FORMS.keys() | {torchs_linear} | self._functions.looked_at
 
     def __torch_function__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        if not types and func in self._unseen and not kwargs:
-            return func(*args)
+        # Most calls are of these: that they go the shortest way decides what a profile costs.
+        if not (types or self._looks_at_all or func in self._looked_at or is_traced()):
+            if func not in HARMLESS or (kwargs and "out" in kwargs):
+                self.queue.settle()
+            return func(*args, **kwargs) if kwargs else func(*args)
         if is_traced():  # torch.jit.trace writes down whatever runs
             args, kwargs = run_untraced(self._settled, (args, kwargs or {}))
             return func(*args, **kwargs)
@@ -179,12 +182,12 @@ class Fusion(TorchFunctionMode):
         try:
             z = torchs_linear(x, weight, bias)
         except Exception as error:
-            self.names.blame(error, name, _mismatch(x, weight))
+            self.names.blame(error, name, mismatch(x, weight))
             raise
-        if kernels_of(z) is not None:
+        if (kernels := kernels_of(z)) is not None:
             row = self.recorder.weight(weight) if weight.dim() == 2 else None
             source = Source("linear", name, x.shape, (self.recorder.row(x),), row)
-            self.queue.keep(source, z)
+            self.queue.keep(source, z, kernels)
         return z
 
     # ---- activations ----
@@ -200,10 +203,17 @@ class Fusion(TorchFunctionMode):
             return func(*args, **kwargs)  # raises as it does without
         if (kernels := kernels_of(z)) is None:
             return self._activation_of_part(call, z, func, args, kwargs)
-        if grad_enabled() or self.observed() or (call.in_place and _is_outside_inference(z)):
+        if grad_enabled() or self.observed() or (call.in_place and refuses_writes(z)):
             function = partial(run_plainly, func, args, kwargs)
             return self._measured_activation(call, z, kernels, function)
         return self._measured_activation(call, z, kernels)
+
+    def activation(self, z: Tensor, call: Call) -> Tensor | None:
+        """The activation of a plain tensor by the operator; None where torch must run it."""
+        if grad_enabled() or (call.in_place and refuses_writes(z)):
+            return None
+        kernels = kernels_of(z)
+        return None if kernels is None else self._measured_activation(call, z, kernels)
 
     def _measured_activation(
         self, call: Call, z: Tensor, kernels: Any, function: Callable[[], Tensor] | None = None
@@ -225,7 +235,7 @@ class Fusion(TorchFunctionMode):
         self, call: Call, z: Tensor, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         """An activation of a tensor that is not plain, measured where this process has a part."""
-        part = local_part(z)
+        part = self.recorder.part(z)
         if part is z or call.in_place or (kernels := kernels_of(part)) is None:
             y = self._functions.call(func, args, kwargs)
             self.recorder.output(Source(call.act, self.running.name()), y)
@@ -233,7 +243,7 @@ class Fusion(TorchFunctionMode):
 
         def run() -> Tensor:
             nonlocal y
-            return local_part(y := run_plainly(func, args, kwargs))
+            return self.recorder.part(y := run_plainly(func, args, kwargs))
 
         self._measured_activation(call, part, kernels, run)
         return y
@@ -271,11 +281,6 @@ def profiling() -> bool:
     return any(isinstance(mode, Fusion) and not mode.watches_only for mode in stack)
 
 
-def _is_outside_inference(z: Tensor) -> bool:
-    """Whether an inference tensor is used outside of inference mode, where it refuses writes."""
-    return z.is_inference() and not torch.is_inference_mode_enabled()
-
-
 def _others_watch() -> bool:
     """Whether a mode is active that may make other values; a default device makes none."""
     stack = _get_current_function_mode_stack()
@@ -290,11 +295,3 @@ def _kind(x: Tensor | Link, weight: Tensor, bias: Tensor | None) -> Kind | None:
         return before.kind if taken else None
     kernels = linear_kernels(x, weight, bias)
     return None if kernels is None else Kind(x.dtype, x.device, kernels)
-
-
-def _mismatch(x: Tensor, weight: Tensor) -> str:
-    """What a linear layer got and what it expects."""
-    return (
-        f"its input has shape {list(x.shape)}, {x.dtype}, on {x.device}; expected "
-        f"[..., {weight.shape[-1]}], {weight.dtype}, on {weight.device}"
-    )

@@ -18,7 +18,7 @@ from initfast.nets.module_facts import is_seen, unit_dim, weights
 from initfast.nets.names import NetNames
 from initfast.nets.pytree import leaves, tensors
 from initfast.nets.shards import NOTE as SHARDED
-from initfast.nets.shards import is_sharded, local_part, partial_placements
+from initfast.nets.shards import is_sharded, partial_placements
 from initfast.ops.dispatch import kernels_of
 from initfast.recording.events import Source, new_source
 from initfast.recording.recorder import Recorder
@@ -115,7 +115,7 @@ class ModuleOutputs:
 
     def _is_reported(self, t: Tensor) -> bool:
         """Whether an output, or an input of the net, is in the report already, or will be."""
-        return self._queue.awaits(t) or self._recorder.is_reported(_value(t))
+        return self._queue.awaits(t) or self._recorder.is_reported(self._value(t))
 
     def _measure_tensor(
         self,
@@ -137,7 +137,7 @@ class ModuleOutputs:
         name, kind, recorder = call.name, call.kind + path, self._recorder
         if self._queue.awaits(t, name if is_first else None):
             return
-        y = _value(t)
+        y = self._value(t)
         if (kernels := kernels_of(y)) is None:
             self._skip(name, kind, _why_not(y))
             return
@@ -150,7 +150,9 @@ class ModuleOutputs:
         source = self._source(call.module, name, kind, args, kwargs, y)
         if isinstance(call.module, nn.Linear) and is_sharded(call.module):
             source = source._replace(kind="linear", unit_dim=-1)
-            self._queue.keep(source, y)  # what is named as the layer that a process alone runs
+            self._queue.keep(
+                source, y, kernels
+            )  # what is named as the layer that a process alone runs
         else:
             self._output(source, call.module, y, kernels)
 
@@ -172,7 +174,10 @@ class ModuleOutputs:
             return
         with torch._C.DisableTorchFunction():
             for path, t in self._floats(name, HOOK, output):
-                if self._queue.awaits(t) or self._recorder.find_layer(y := _value(t)) is not None:
+                if (
+                    self._queue.awaits(t)
+                    or self._recorder.find_layer(y := self._value(t)) is not None
+                ):
                     continue
                 self._queue.settle()
                 address, shape = self._recorder.replaced(name)
@@ -192,7 +197,7 @@ class ModuleOutputs:
         if (dim := unit_dim(module)) is None or self._recorder.find_layer(y) is not None:
             self._recorder.output(source, y, kernels)
         else:
-            self._queue.keep(source._replace(unit_dim=dim), y)
+            self._queue.keep(source._replace(unit_dim=dim), y, kernels)
 
     def _floats(self, name: str, kind: str, output: Any) -> list[tuple[str, Tensor]]:
         """The floating-point tensors of a structure; the others are skipped."""
@@ -237,6 +242,15 @@ class ModuleOutputs:
         value = t.value if type(t) is DeferredTensor else t
         return None if value is None else self._recorder.row(value)
 
+    def _value(self, t: Tensor) -> Tensor:
+        """The values of t that this process holds.
+
+        Those of a pre-activation whose activation has run are computed again.
+        """
+        if type(t) is DeferredTensor:
+            return t.resolve()
+        return t if type(t) is Tensor else self._recorder.part(t)
+
 
 def computes_weights(module: nn.Module) -> bool:
     """Whether a module makes a weight out of parameters."""
@@ -253,16 +267,6 @@ def _may_be_fast(module: nn.Module) -> bool:
         return bool(getattr(module, "activation_relu_or_gelu", 0)) and _may_be_fast(attention)
     is_attention = isinstance(module, nn.MultiheadAttention)
     return is_attention and bool(module.batch_first and module._qkv_same_embed_dim)
-
-
-def _value(t: Tensor) -> Tensor:
-    """The values of t that this process holds.
-
-    Those of a pre-activation whose activation has run are computed again.
-    """
-    if type(t) is DeferredTensor:
-        return t.resolve()
-    return t if type(t) is Tensor else local_part(t)
 
 
 def _why_not(t: Tensor) -> str:

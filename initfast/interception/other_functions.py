@@ -21,7 +21,6 @@ from initfast.interception.module_calls import Running
 from initfast.interception.queue import Queue
 from initfast.interception.torch_patches import EXPORTS
 from initfast.nets.pytree import tensors
-from initfast.nets.shards import local_part
 from initfast.ops.dispatch import kernels_of
 from initfast.recording.events import Source
 from initfast.recording.recorder import Recorder
@@ -39,6 +38,9 @@ class OtherFunctions:
         recorder: keeps what is measured.
         running: the modules that run.
         queue: what must run before them.
+
+    Attributes:
+        looked_at: the functions of which more is wanted than what they return.
     """
 
     def __init__(self, recorder: Recorder, running: Running, queue: Queue) -> None:
@@ -46,6 +48,7 @@ class OtherFunctions:
         self._running = running
         self._queue = queue
         self._noted = _LENDING if recorder.before_write is None else _LENDING | WRITING
+        self.looked_at = SUMS | MEASURED.keys() | self._noted
 
     def call(
         self,
@@ -89,20 +92,25 @@ class OtherFunctions:
         source = self._source(kind, args, kwargs, self._recorder.row)
         y = func(*args, **kwargs)
         if isinstance(y, Tensor):
-            self._recorder.output(source, local_part(y))
+            self._recorder.output(source, self._recorder.part(y))
         return y
 
     def _sum(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if len(args) != 2 or not (isinstance(args[0], Tensor) and isinstance(args[1], Tensor)):
             return func(*args, **kwargs)
         self._queue.record()
-        terms = args if type(args[0]) is type(args[1]) is Tensor else tuple(map(local_part, args))
+        terms = (
+            args
+            if type(args[0]) is type(args[1]) is Tensor
+            else tuple(map(self._recorder.part, args))
+        )
         shape, rows = terms[0].shape, tuple(map(self._recorder.find_layer, terms))
         y = func(*args, **kwargs)
-        if None not in rows and kernels_of(part := local_part(y)) is not None:
+        if None not in rows and (kernels := kernels_of(part := self._recorder.part(y))) is not None:
             unit_dim = self._queue.unit_dim(part)
-            source = Source("add", self._running.name(), shape, rows, unit_dim=unit_dim)
-            self._queue.keep(source, part)
+            kind = "add" if kwargs.get("alpha", 1) == 1 else "add_scaled"  # a + alpha b
+            source = Source(kind, self._running.name(), shape, rows, unit_dim=unit_dim)
+            self._queue.keep(source, part, kernels)
         return y
 
     def _source(

@@ -54,7 +54,7 @@ class Queue:
         # What nothing has used yet, by id, kept alive by its entry: the results of linear layers
         # that have not run; what has its values and is not measured.
         self._linears: dict[int, tuple[DeferredTensor, Link]] = {}
-        self._made: dict[int, tuple[Tensor, Source]] = {}
+        self._made: dict[int, tuple[Tensor, Source, Any]] = {}
         # Linear layers and their activations that have not run, in order.
         self._chain_links: list[Link] = []
         self._also: dict[int, list[str]] = {}  # whose output a waiting result is too
@@ -78,12 +78,12 @@ class Queue:
             self._unit_dims[len(linear.shape)] = -1
             return z
 
-    def keep(self, source: Source, y: Tensor) -> None:
+    def keep(self, source: Source, y: Tensor, kernels: Any) -> None:
         """An output to measure with the activation that follows, or before anything else runs.
 
-        What waited before it was made has been recorded.
+        What waited before it was made has been recorded. The kernels are those that take it.
         """
-        self._made[id(y)] = (y, source)
+        self._made[id(y)] = (y, source, kernels)
         self._unit_dims[y.dim()] = source.unit_dim
 
     def activated(
@@ -182,8 +182,8 @@ class Queue:
         elif self._made:
             with self.lock:
                 made, self._made = self._made, {}
-                for z, source in made.values():
-                    self._recorder.output(source, z)
+                for z, source, kernels in made.values():
+                    self._recorder.output(source, z, kernels)
                     if self._also:
                         self.named(z, z)
 

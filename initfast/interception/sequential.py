@@ -11,17 +11,16 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from initfast.interception.deferred_tensor import DeferredTensor
 from initfast.interception.function_mode import Fusion
 from initfast.interception.hooks import is_bare
 from initfast.interception.module_calls import CALL, TORCHS_CALL, ModuleCall
-from initfast.nets.activation_calls import Call, activation_call, modules_are_torchs
+from initfast.nets.activation_calls import Call, activation_call, runs_torchs
 from initfast.ops.dispatch import fits, kernels_of
 from initfast.recording.linear_act_chain import ChainLayer
-from initfast.torch_state import grad_enabled, torchs_linear, transforms
+from initfast.torch_state import grad_enabled, transforms
 
 
 def run_children(own: Mapping[str, Any], fusion: Fusion, input: Any) -> Any:
@@ -33,11 +32,10 @@ def run_children(own: Mapping[str, Any], fusion: Fusion, input: Any) -> Any:
         input: the first one's.
     """
     names = list(own)  # a child may replace the next
-    is_torchs = nn.Module.__call__ is TORCHS_CALL and modules_are_torchs()
-    untouched = is_torchs and F.linear is torchs_linear
+    is_torchs = nn.Module.__call__ is TORCHS_CALL
     x, i = input, 0
     while i < len(names):
-        if untouched and type(own[names[i]]) is nn.Linear and fusion.is_on_top():
+        if type(own[names[i]]) is nn.Linear and is_torchs and fusion.is_on_top():
             x, done = _run_pairs(fusion, _pairs(own, names, i), x)
             i += 2 * done
             if i == len(names):
@@ -59,7 +57,7 @@ def _pairs(own: Mapping[str, Any], names: list[str], start: int) -> Iterator[tup
         linear, after = own[names[i]], own[names[i + 1]]
         if type(linear) is not nn.Linear or (call := activation_call(after)) is None:
             return
-        if not (is_bare(linear) and is_bare(after)):
+        if not (is_bare(linear) and is_bare(after) and runs_torchs(linear) and runs_torchs(after)):
             return
         yield linear, after, call
 

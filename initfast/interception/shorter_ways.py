@@ -11,7 +11,6 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.parameter import Parameter
 
@@ -20,12 +19,17 @@ from initfast.interception.function_mode import Fusion
 from initfast.interception.module_calls import MISSED, ModuleCall, Short
 from initfast.interception.module_outputs import ModuleOutputs
 from initfast.interception.sequential import run_children
-from initfast.nets.activation_calls import MODULES, TORCHS_FORWARDS, activation_call
+from initfast.nets.activation_calls import (
+    MODULES,
+    TORCHS_FORWARDS,
+    activation_call,
+    runs_torchs,
+)
 from initfast.nets.module_facts import OF_ONE_FUNCTION, unit_dim, weights
 from initfast.ops.dispatch import kernels_of
 from initfast.recording.events import new_source
 from initfast.recording.recorder import Recorder
-from initfast.torch_state import grad_enabled, modes, torchs_linear, transforms
+from initfast.torch_state import grad_enabled, modes, transforms
 
 _SEQUENTIAL = nn.Sequential.forward
 
@@ -63,7 +67,7 @@ class ShorterWays:
     def linear(self, own: ModuleCall, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Of a linear layer: as ``F.linear`` would be seen by the function mode."""
         fusion, parameters = self._fusion, own.module._parameters
-        if len(args) != 1 or kwargs or F.linear is not torchs_linear:
+        if len(args) != 1 or kwargs or not runs_torchs(own.module):
             return MISSED
         if not fusion.is_called_first():
             return MISSED
@@ -78,18 +82,19 @@ class ShorterWays:
             return fusion.linear(x, weight, bias)
 
     def activation(self, own: ModuleCall, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Of the activation of a linear layer that waits."""
-        z = args[0] if len(args) == 1 and not kwargs else None
-        if (
-            type(z) is not DeferredTensor
-            or z.value is not None
-            or not self._fusion.is_called_first()
-        ):
+        """Of an activation: as its function would be seen by the function mode."""
+        fusion = self._fusion
+        z: Any = args[0] if len(args) == 1 and not kwargs else None
+        if type(z) not in _ORDINARY or not fusion.is_called_first():
             return MISSED
-        if (act := activation_call(own.module)) is None:
+        call = activation_call(own.module)
+        if call is None or not runs_torchs(own.module):
             return MISSED
         with torch._C.DisableTorchFunction():
-            y = self._fusion.activated(z, act)
+            if type(z) is DeferredTensor:
+                y = fusion.activated(z, call) if z.value is None else None
+            else:
+                y = fusion.activation(z, call)
         return MISSED if y is None else y
 
     def sequential(self, own: ModuleCall, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -125,7 +130,7 @@ class ShorterWays:
         if dim is None:
             recorder.output(source, y, kernels)
         else:
-            self._queue.keep(source, y)  # all else was recorded before y was made
+            self._queue.keep(source, y, kernels)  # all else was recorded before y was made
 
 
 def _is_plain(bias: Any) -> bool:

@@ -150,25 +150,42 @@ TORCHS_FORWARDS = {kind: kind.forward for kind in (nn.Linear, *MODULES)}  # type
 """What torch's linear layer and activations run."""
 
 
-def modules_are_torchs() -> bool:
-    """Whether nobody has put a forward of his own into torch's linear layer or activations."""
-    return all(kind.forward is forward for kind, forward in TORCHS_FORWARDS.items())  # type: ignore[attr-defined]
+def _called(forward: FunctionType) -> tuple[Any, str, Any]:
+    """What such a forward calls: the owner, the name and the function."""
+    owner = F if "F" in forward.__code__.co_names else torch
+    found = ((owner, n, getattr(owner, n, None)) for n in forward.__code__.co_names)
+    return next(one for one in found if one[2] is F.linear or one[2] in FORMS)
+
+
+_CALLED = {kind: _called(forward) for kind, forward in TORCHS_FORWARDS.items()}
+
+
+def runs_torchs(module: nn.Module) -> bool:
+    """Whether its class runs torch's own forward, and that the function which torch wrote.
+
+    Args:
+        module: a linear layer or an activation of torch's.
+    """
+    kind = type(module)
+    owner, name, function = _CALLED[kind]
+    return kind.forward is TORCHS_FORWARDS[kind] and getattr(owner, name) is function
 
 
 _BARE = {
-    kind: Call(act, 0.0, 0.0, False)
+    (kind, in_place): Call(act, 0.0, 0.0, in_place)
     for kind, act in MODULES.items()
     if not _FUNCTIONS[act].defaults
+    for in_place in (False, True)
 }
 
 
 def activation_call(module: nn.Module) -> Call | None:
     """What calling an activation module does; None where it is none, or an unusual one."""
-    kind = type(module)
-    if kind in _BARE:
-        return _BARE[kind]
+    kind, in_place = type(module), bool(module.__dict__.get("inplace"))
+    if (bare := _BARE.get((kind, in_place))) is not None:
+        return bare
     act = MODULES.get(kind)
     if act is None:
         return None
     meanings, _, defaults = _FUNCTIONS[act]
-    return _call(meanings, {name: getattr(module, name, None) for name in defaults}, False)
+    return _call(meanings, {name: getattr(module, name, None) for name in defaults}, in_place)

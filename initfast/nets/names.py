@@ -142,5 +142,11 @@ def _situation(module: nn.Module, frame: FrameType) -> str:
     return text
 
 
+def mismatch(x: Tensor, weight: Tensor) -> str:
+    """What a linear layer got and what it expects."""
+    expected = f"[..., {weight.shape[-1]}], {weight.dtype}, on {weight.device}"
+    return f"its input has shape {_described(x)}; expected {expected}"
+
+
 def _described(t: Tensor) -> str:
     return f"{list(t.shape)}, {t.dtype}, on {t.device}"

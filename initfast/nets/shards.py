@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from types import FrameType
+from collections.abc import Iterable
+from types import CodeType, FrameType
 from typing import Any
 
 import torch
@@ -53,17 +54,61 @@ def partial_placements(t: Tensor) -> str:
 
     Of any other tensor "", too.
     """
-    placements = t.placements if is_distributed(t) else ()  # type: ignore[attr-defined]
-    return ", ".join(repr(p) for p in placements if p.is_partial())
+    return ", ".join(repr(p) for p in placements_of(t) if p.is_partial())
+
+
+def placements_of(t: Tensor) -> tuple[Any, ...]:
+    """How a DTensor is placed, by dimension of its mesh; () of any other tensor."""
+    return t.placements if is_distributed(t) else ()  # type: ignore[attr-defined]
+
+
+def part_placed_as(t: Tensor, placements: tuple[Any, ...]) -> Tensor:
+    """The local part of a gradient, placed as the tensor that it is the gradient of.
+
+    Collective among the processes that hold it, where its placement is another: what is
+    Partial is reduced.
+    """
+    if placements_of(t) not in ((), placements):
+        t = t.redistribute(placements=placements)  # type: ignore[attr-defined]
+    return local_part(t)
+
+
+def is_tensor_parallel(modules: Iterable[nn.Module]) -> bool:
+    """Whether weights are distributed while the modules run: FSDP2's own are whole by then."""
+    modules = list(modules)
+    if not any(is_distributed(p) for m in modules for p in m._parameters.values()):
+        return False
+    gathered: set[int] = set()
+    for module in modules:
+        group = getattr(getattr(module, "_get_fsdp_state", lambda: None)(), "_fsdp_param_group", 0)
+        for each in getattr(group, "fsdp_params", ()):
+            if not getattr(each, "is_dtensor", True):
+                gathered.add(id(each.sharded_param))
+    own = (p for m in modules for p in m._parameters.values())
+    return any(is_distributed(p) and id(p) not in gathered for p in own)
 
 
 def runs_for_shapes() -> bool:
     """Whether a pipeline's stage runs now for its outputs' shapes, on inputs without a meaning."""
+    return _running_stage("_forward_metadata_inference") is not None
+
+
+def pipeline_stage() -> int | None:
+    """Which stage of a pipeline runs now in this thread, counted from 0; None without one."""
+    stage = _running_stage("forward_one_chunk")
+    return None if stage is None else stage.stage_index
+
+
+def _running_stage(method: str) -> Any:
+    """The PipelineStage whose method of this name runs now; None without one."""
     module = sys.modules.get("torch.distributed.pipelining.stage")
-    run = getattr(getattr(module, "PipelineStage", None), "_forward_metadata_inference", None)
-    if run is None:
-        return False
+    run = getattr(getattr(module, "PipelineStage", None), method, None)
+    frame = None if run is None else _frame_of(run.__code__)
+    return None if frame is None else frame.f_locals.get("self")
+
+
+def _frame_of(code: CodeType) -> FrameType | None:
     frame: FrameType | None = sys._getframe()
-    while frame is not None and frame.f_code is not run.__code__:
+    while frame is not None and frame.f_code is not code:
         frame = frame.f_back
-    return frame is not None
+    return frame

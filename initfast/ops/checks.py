@@ -8,8 +8,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 from torch.nn.parameter import Parameter
+from torch.overrides import has_torch_function_unary
 
-from initfast.errors import ArgumentError
+from initfast.errors import ArgumentError, kind_of
 from initfast.ops.activations import check_activation
 from initfast.torch_state import operators_are_seen
 
@@ -25,6 +26,13 @@ _EXPECTED = " or ".join(", ".join(DTYPES.values()).rsplit(", ", 1))
 
 
 _PLAIN = (Tensor, Parameter)
+
+
+def check_tensors(op: str, **given: object) -> None:
+    """Raise TypeError where an argument that must be a tensor is none."""
+    for name, value in given.items():
+        if not isinstance(value, Tensor) and not has_torch_function_unary(value):
+            raise TypeError(f"initfast::{op}: {name} is {kind_of(value)}; expected a tensor")
 
 
 def check_extent(t: Tensor, what: str) -> None:

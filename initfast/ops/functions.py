@@ -16,6 +16,7 @@ from torch import Tensor
 
 from initfast.ops import autograd  # noqa: F401  (registers the gradients)
 from initfast.ops.activations import activation
+from initfast.ops.checks import check_tensors
 
 
 def activation_defaults(act: str) -> tuple[float, float]:
@@ -62,6 +63,7 @@ def linear_act(
         is not zero over the whole batch. Gradients flow through y.
 
     Raises:
+        TypeError: x, weight or bias is no tensor.
         RuntimeError: shapes, dtypes or devices do not fit, or no such activation.
 
     Example:
@@ -70,6 +72,9 @@ def linear_act(
         >>> torch.allclose(y, torch.tanh(x @ w.T), atol=1e-5)
         True
     """
+    check_tensors("linear_act", x=x, weight=weight)
+    if bias is not None:
+        check_tensors("linear_act", bias=bias)
     a, b = _parameters(act, alpha, beta)
     save_z = torch.is_grad_enabled() and (
         x.requires_grad or weight.requires_grad or (bias is not None and bias.requires_grad)
@@ -100,6 +105,7 @@ def act(
         ``[z.shape[unit_dim]]`` bool. Gradients flow through y.
 
     Raises:
+        TypeError: z is no tensor.
         RuntimeError: an unsupported dtype, no such activation or no such dimension.
 
     Example:
@@ -107,6 +113,7 @@ def act(
         >>> y.tolist(), live.tolist()
         ([[0.0, 2.0]], [False, True])
     """
+    check_tensors("act", z=z)
     a, b = _parameters(act, alpha, beta)
     y, moments, live = torch.ops.initfast.act(z, act, a, b, unit_dim)
     return y, moments, live
@@ -132,6 +139,7 @@ def act_(
         ``(moments, live)``, as of :func:`act`.
 
     Raises:
+        TypeError: z is no tensor.
         RuntimeError: an unsupported dtype, no such activation or no such dimension.
 
     Example:
@@ -140,6 +148,7 @@ def act_(
         >>> z.tolist(), live.tolist()
         ([[0.0, 2.0]], [False, True])
     """
+    check_tensors("act_", z=z)
     a, b = _parameters(act, alpha, beta)
     moments, live = torch.ops.initfast.act_(z, act, a, b, unit_dim)
     count_write(z)
@@ -160,12 +169,14 @@ def moments(x: Tensor) -> Tensor:
         through the mean, the central moments and the extremes.
 
     Raises:
+        TypeError: x is no tensor.
         RuntimeError: an unsupported dtype.
 
     Example:
         >>> moments(torch.tensor([1.0, 2.0, 3.0]))[4].item()
         2.0
     """
+    check_tensors("moments", x=x)
     return torch.ops.initfast.moments(x)
 
 

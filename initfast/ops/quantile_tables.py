@@ -16,14 +16,16 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-Array = NDArray[np.float64]
+if TYPE_CHECKING:  # nothing that runs needs it, and its import takes time
+    from numpy.typing import NDArray
+
+Array: TypeAlias = "NDArray[np.float64]"
 
 OCTAVES = {torch.float32: 32, torch.float64: 64}
 DEGREE = {torch.float32: 6, torch.float64: 18}

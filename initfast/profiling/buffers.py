@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
-from threading import RLock
 from typing import Any, TypeVar
 
 import torch
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from initfast.interception.module_calls import CALL
+from initfast.profiling.tensor_copies import copies, write
 
 T = TypeVar("T")
 
@@ -22,30 +22,38 @@ class Buffers:
     If it has given itself another buffer it gets its attributes back as well: they may tell what
     the buffer was.
 
+    Args:
+        module: any.
+        lock: held while buffers of torch's modules are taken or put back.
+
     Attributes:
         may_be_written: whether a forward may write to them: it is in training mode.
         attributes: what the module had when they were last taken.
         is_alone: whether one call runs at a time: only torch's own forward writes to them.
-        lock: held while they are taken or put back, and while that forward runs.
+        lock: held while that forward runs: the given one, where there is such a forward.
     """
 
-    def __init__(self, module: nn.Module) -> None:
+    def __init__(self, module: nn.Module, lock: AbstractContextManager[Any]) -> None:
         self.module = module
         self.may_be_written = bool(module.training and module._buffers)
         self.attributes: dict[str, Any] = {}
         self.is_alone = self.may_be_written and is_torchs(module)
-        self.lock: AbstractContextManager[Any] = RLock() if self.is_alone else nullcontext()
+        self.lock = lock if self.is_alone else nullcontext()
         self._found: dict[str, Tensor | None] | None = None  # not taken yet
         self._keeps_values = True
 
-    def take(self) -> None:
-        """Find the buffers as they are now."""
+    def _take(self) -> list[Tensor]:
+        """Find the buffers as they are now.
+
+        Returns:
+            Those whose values are to be copied.
+        """
         module = self.module
-        with self.lock:
-            self.attributes = attributes(module)
-            self._copies = _copies(module) if self.may_be_written and self._keeps_values else []
-            self._transient = set(module._non_persistent_buffers_set)
-            self._found = dict(module._buffers.items())
+        self.attributes = attributes(module)
+        self._copies: list[tuple[Tensor, Tensor]] = []
+        self._transient = set(module._non_persistent_buffers_set)
+        self._found = dict(module._buffers.items())
+        return _written(module) if self.may_be_written and self._keeps_values else []
 
     def run_on_copies(self, run: Callable[[], T]) -> T:
         """What the module returns, which writes to copies; what others write meanwhile stays."""
@@ -59,14 +67,6 @@ class Buffers:
         finally:
             own.update(found)
 
-    def put_back(self) -> None:
-        """Leave them as they were found."""
-        with self.lock:
-            if self._found is not None:
-                for tensor, copy in self._copies:
-                    _write(tensor, copy)
-                self._put_same_back(self._found)
-
     def _put_same_back(self, found: dict[str, Tensor | None]) -> None:
         """Where there are others now, put these and the attributes back."""
         now = self.module._buffers
@@ -79,6 +79,21 @@ class Buffers:
         now = self.module._buffers  # last: they tell whether this has been done
         now.clear()
         now.update(found)
+
+
+def take(buffers: Iterable[Buffers]) -> None:
+    """Find the buffers of modules as they are now; one copy for each dtype and device."""
+    wanted = [(one, t) for one in buffers for t in one._take()]
+    for (one, t), copy in zip(wanted, copies([t for _, t in wanted]), strict=True):
+        one._copies.append((t, copy))
+
+
+def put_back(buffers: Iterable[Buffers]) -> None:
+    """Leave the buffers of modules as they were found, likewise."""
+    taken = [one for one in buffers if one._found is not None]
+    write([pair for one in taken for pair in one._copies])
+    for one in taken:
+        one._put_same_back(one._found or {})
 
 
 def is_torchs(module: nn.Module) -> bool:
@@ -105,13 +120,13 @@ def _are_the_same(a: dict[str, Tensor | None], b: dict[str, Tensor | None]) -> b
     return a.keys() == b.keys() and all(t is b[name] for name, t in a.items())
 
 
-def _copies(module: nn.Module) -> list[tuple[Tensor, Tensor]]:
-    """Copies of the buffers that a forward may write to: those of a module in training mode.
+def _written(module: nn.Module) -> list[Tensor]:
+    """The buffers that a forward may write to: those of a module in training mode.
 
     Whether it did cannot be told: batch norm writes past the version counter.
     """
     return [
-        (t, t.clone())
+        t
         for t in module._buffers.values()
         if module.training
         and t is not None
@@ -119,12 +134,3 @@ def _copies(module: nn.Module) -> list[tuple[Tensor, Tensor]]:
         and not t.is_inference()
         and torch._debug_has_internal_overlap(t) != 1  # expanded: torch refuses to write to it
     ]
-
-
-def _write(tensor: Tensor, copy: Tensor) -> None:
-    storage = tensor.untyped_storage()
-    if tensor.shape == copy.shape and (storage.nbytes() or not copy.numel()):
-        # .data counts its versions apart: an older graph may have saved the tensor.
-        tensor.data.copy_(copy)
-    else:  # resized, or its memory given away
-        tensor.data = copy

@@ -22,30 +22,38 @@ import torch
 from torch import Tensor, nn
 
 from initfast.interception.deferred_tensor import resolved
-from initfast.interception.function_mode import Fusion
 from initfast.interception.module_calls import TORCHS_CALL, ModuleCall, Running, install, release
 from initfast.interception.module_outputs import ModuleOutputs, computes_weights
 from initfast.interception.queue import Queue
+from initfast.interception.sharded_functions import TOLD_PARTS
 from initfast.interception.shorter_ways import ShorterWays
 from initfast.interception.torch_patches import PLAIN_ARGUMENTS, VISIBLE_EXPORTS
 from initfast.nets.names import NetNames
 from initfast.nets.pytree import tensors
+from initfast.nets.settings import WITHOUT_EITHER, settings, vectors
 from initfast.nets.shards import local_part
 from initfast.ops.library import load
+from initfast.profiling.extensions import fusion_of
 from initfast.profiling.missing_kernels import missing_kernels
 from initfast.profiling.nonfinite_parameters import with_nonfinite_parameters
+from initfast.profiling.progress import Progress, count_calls
 from initfast.profiling.restore import Found
 from initfast.recording.gradients import Gradients
+from initfast.recording.layers import Facts
 from initfast.recording.recorder import Recorder
+from initfast.recording.sharded_recorder import ShardedRecorder
 from initfast.report.report import Report
 from initfast.report.run_facts import RunFacts, run_facts
-from initfast.stats.outcome import NO_OUTCOME, CrossEntropy, RunOutcome
+from initfast.stats.outcome import CrossEntropy, RunOutcome
 from initfast.torch_state import leave_mode, mode_stack
 from initfast.undo_log import UndoLog, with_undo_log
 
 T = TypeVar("T")
 
-UNFINISHED = "The net returned a generator: what it does when iterated was not measured."
+UNFINISHED = (
+    "The net returned a generator: what it does when iterated was not measured. For a generator "
+    "function f, initfast.profile(lambda x: list(f(x)), x) measures it."
+)
 
 
 class MeasuredForward:
@@ -57,6 +65,7 @@ class MeasuredForward:
         root: of the report.
         notes: what a reader must know of how the net runs.
         plain: torch's own functions make every value, so that not a bit of them differs.
+        progress: is told of each call of a module that is done.
 
     Attributes:
         names: likewise.
@@ -73,6 +82,7 @@ class MeasuredForward:
         root: str,
         notes: Iterable[str] = (),
         plain: bool = False,
+        progress: Progress | None = None,
     ) -> None:
         self.names = names
         self.found: Found | None = None
@@ -82,11 +92,13 @@ class MeasuredForward:
         self._root = root
         self._notes = list(notes)
         self._recorder = recorder
+        self._progress = progress
         self._queue = Queue(recorder, names)
         self._running = Running(names)
-        self._fusion = Fusion(recorder, names, self._running, self._queue, plain)
+        self._fusion = fusion_of(recorder)(recorder, names, self._running, self._queue, plain)
         self._outputs = ModuleOutputs(names, recorder, self._queue)
         self._run_facts: RunFacts | None = None
+        self._facts: dict[str, Facts] | None = None
 
     @property
     def gradients(self) -> Gradients | None:
@@ -107,6 +119,7 @@ class MeasuredForward:
             output = with_undo_log(partial(self._intercepted, forward))
             for _, t in tensors(output):
                 self._recorder.net_output(local_part(resolved(t)))
+            self._facts = self._facts_now()
             if isinstance(output, (Generator, Coroutine, AsyncGenerator)):
                 self._notes.append(UNFINISHED)
             self._recorder.finish()
@@ -123,6 +136,8 @@ class MeasuredForward:
         """What the forward returns, with other calls in the place of the modules'."""
         self._running.thread = get_ident()
         calls = list(self._new_calls())
+        if self._progress is not None:
+            count_calls(calls, self._progress, "forward")
         log.add(release, calls)
         install(calls)
         for call in calls:
@@ -130,6 +145,8 @@ class MeasuredForward:
                 call.module.register_forward_hook(call.unless_running, with_kwargs=True)
         VISIBLE_EXPORTS.make(log)
         PLAIN_ARGUMENTS.make(log)
+        if isinstance(self._recorder, ShardedRecorder):
+            TOLD_PARTS.make(log)
         log.add(leave_mode, self._fusion, mode_stack())
         self._fusion.__enter__()
         output = forward()
@@ -139,21 +156,40 @@ class MeasuredForward:
     def _new_calls(self) -> Iterator[ModuleCall]:
         names, running, after = self.names, self._running, self._outputs.after
         way = ShorterWays(self._fusion, self._outputs, self._recorder).of
-        replicated = any(isinstance(module, nn.DataParallel) for module in names.modules)
+        long = isinstance(self._recorder, ShardedRecorder) or any(
+            isinstance(module, nn.DataParallel) for module in names.modules
+        )
         computing = {id(part) for m in names.modules if computes_weights(m) for part in m.modules()}
         for module, name in zip(names.modules, names.paths(), strict=True):
             computes = id(module) in computing
             if (what := after(module, computes)) is not None:
-                short = None if replicated or computes else way(module)
+                short = None if long or computes else way(module)
                 yield ModuleCall(module, name, running, what, short)
+
+    def _facts_now(self) -> dict[str, Facts]:
+        """What of each module but its weight decides the scale of its output, as it is now."""
+        found, measure = {}, self._recorder.vectors
+        with torch._C.DisableTorchFunctionSubclass():
+            for name, module in zip(self.names.paths(), self.names.modules, strict=True):
+                if type(module) in WITHOUT_EITHER:
+                    continue
+                own, rest = vectors(module), settings(module)
+                if own or rest:
+                    found[name] = Facts(measure(own), rest)
+        return found
 
     def report(self) -> Report:
         """What was measured so far, copied from the devices."""
         names = self.names
-        recording = self._recorder.read(names.paths(), names.modules, names.own_weights())
+        if self.loss is not None:
+            for x in (self.loss, *(x for _, x in self.cross_entropies)):
+                self._recorder.add_number(x)
+        recording = self._recorder.read(
+            names.paths(), names.modules, names.own_weights(), self._facts
+        )
         device = "" if self._run_facts is None else self._run_facts.device
         notes = [*self._notes, *self._outputs.notes, *missing_kernels(load(), device)]
-        outcome = NO_OUTCOME if self.loss is None else _outcome(self.loss, self.cross_entropies)
+        outcome = _outcome([n for n, _ in self.cross_entropies], recording.copies.numbers)
         self.is_sound = not recording.copies.nonfinite() and all(map(isfinite, outcome.losses))
         beside = (list(self._outputs.skipped), notes, self._root, self._run_facts, outcome)
         if not recording.copies.nonfinite():
@@ -162,7 +198,6 @@ class MeasuredForward:
         return Report(with_nonfinite_parameters(layers, names.module), inputs, *beside)
 
 
-def _outcome(loss: Tensor, cross_entropies: Sequence[tuple[int, Tensor]]) -> RunOutcome:
-    """Of a loss, copied from its device."""
-    found = tuple(CrossEntropy(classes, value.item()) for classes, value in cross_entropies)
-    return RunOutcome((loss.item(),), found)
+def _outcome(classes: Sequence[int], numbers: Sequence[float]) -> RunOutcome:
+    """Of the loss, and of the cross-entropies that it took; of no numbers without a loss."""
+    return RunOutcome(tuple(numbers[:1]), tuple(map(CrossEntropy, classes, numbers[1:])))

@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from initfast.nets.pytree import tensors
+from initfast.profiling.tensor_copies import write
 
 
 class KeptValues:
@@ -40,8 +41,7 @@ class KeptValues:
 
     def put_back(self) -> None:
         """Let all be as it was."""
-        for t, copy in self._copies:
-            t.data.copy_(copy)
+        write(self._copies)
         for p, grad in self._grads:
             p.grad = grad
         for value, copy in self._containers:

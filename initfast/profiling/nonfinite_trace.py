@@ -181,7 +181,7 @@ class _Trace:
         install(calls)
         watch = NonfiniteWatch(self._running, self._see, kept.before_write, _watched.__code__)
         self._introduce(watch, paths)
-        _set_gradients(self._arguments.loss is not None, where, log)
+        _set_gradients(self._arguments.objective is not None, where, log)
         log.add(_leave, watch)
         watch.__enter__()
         with suppress(_Enough):
@@ -200,9 +200,9 @@ class _Trace:
     def _run(self, watch: NonfiniteWatch, where: str) -> None:
         arguments = self._arguments
         output = self._call()
-        if where == "layer" or arguments.loss is None:
+        if where == "layer" or arguments.objective is None:
             return
-        value = arguments.loss(output, *self._targets)
+        value = arguments.objective(output, *self._targets)
         if where == "loss":
             self.source = watch.source(value)
             return

@@ -18,7 +18,7 @@ from torch import nn
 
 from initfast.interception.function_mode import profiling
 from initfast.interception.module_calls import ReplacedCall
-from initfast.profiling.buffers import Buffers
+from initfast.profiling.buffers import Buffers, put_back, take
 
 
 class NetCall(ReplacedCall):
@@ -89,8 +89,8 @@ class BufferCall(ReplacedCall):
         if not buffers.is_alone:
             if profiling():
                 return run()
-            buffers.put_back()
+            put_back([buffers])
         try:
             return run()
         finally:
-            buffers.take()
+            take([buffers])

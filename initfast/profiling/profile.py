@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from initfast.collectives import together
 from initfast.interception.deferred_tensor import Unseen
@@ -18,18 +18,19 @@ from initfast.nets.callables import NOTE as CALLABLE
 from initfast.nets.callables import modules_of
 from initfast.nets.names import NetNames
 from initfast.nets.pytree import tensors
-from initfast.profiling import compiled
-from initfast.profiling.arguments import NO_TARGETS, ProfileArguments
+from initfast.profiling import compiled, random_cotangent
+from initfast.profiling.arguments import NO_TARGETS, Backward, ProfileArguments, blame_input
 from initfast.profiling.backward import loss_of, run_backward
 from initfast.profiling.cross_entropies import CrossEntropies
 from initfast.profiling.data_parallel import WRAPPED, local, shared_weights
+from initfast.profiling.extensions import recorder_of
 from initfast.profiling.first_run import FirstRun
 from initfast.profiling.forward import MeasuredForward
 from initfast.profiling.left_out import without_left_out
 from initfast.profiling.preconditions import check_differentiable, check_ready
+from initfast.profiling.progress import Progress, shown_progress
 from initfast.profiling.restore import put_back_later
 from initfast.recording.gradients import Gradients
-from initfast.recording.recorder import Recorder
 from initfast.recording.stop_at_nonfinite import NonFinite
 from initfast.report.report import Report
 from initfast.undo_log import UndoLog, with_undo_log
@@ -41,11 +42,15 @@ def profile(
     *,
     loss: Callable[..., Any] | None = None,
     targets: Any = NO_TARGETS,
+    backward: Backward | None = None,
     scaler: Any = None,
     stop_at_nonfinite: bool = False,
     trace_nonfinite: bool = True,
     include: str | Sequence[str] | None = None,
     exclude: str | Sequence[str] = (),
+    group: Any = None,
+    measure: str | Collection[str] = (),
+    progress: Progress | Literal[False] | None = None,
 ) -> Report:
     """Run net once on x and measure the signal at every layer; with a loss its gradients too.
 
@@ -83,6 +88,10 @@ def profile(
         x: the input: a tensor, a tuple of arguments or a dict of keyword arguments.
         loss: makes a scalar of the output; None: run without gradients.
         targets: loss is called as loss(output, targets), as torch's criteria are.
+        backward: "random": without a loss or targets, one backward from a random cotangent of the
+            output, N(0, 1) at each element and decided by torch.manual_seed. `grad` then is of the
+            partial Jacobian: from one layer to the one before, theory multiplies its mean square by
+            :func:`initfast.theory.chi`.
         scaler: a torch.amp.GradScaler: the loss is multiplied by its scale before the backward, as
             in training, and what is reported is divided by it. What overflows is non-finite.
         stop_at_nonfinite: end the forward after the first layer with a NaN or an infinity, even
@@ -101,6 +110,19 @@ def profile(
         include: the layers to report, by patterns (:mod:`fnmatch`) of the names or types of their
             modules: "encoder.*", ("Linear", "Conv*"). None: all. The net runs as without it.
         exclude: patterns of layers to leave out; a note of the report counts them.
+        group: of torch.distributed's, such as torch.distributed.group.WORLD: every rank of it must
+            call, and has the report of the whole net on all ranks' batches
+            (:meth:`Report.gathered`). None: the report is of this process's part.
+        measure: what else to measure, by name; it takes time, and torch's own functions then make
+            every value. "attention": the logits' largest, their std and the entropy of the weights
+            (:class:`initfast.stats.attention.Attention`) of `F.scaled_dot_product_attention`,
+            `nn.MultiheadAttention` and a softmax of a product of two computed tensors;
+            "histograms": for each output, how many values lie where
+            (:class:`initfast.stats.histogram.Histogram`), for :func:`initfast.plots.histograms`.
+        progress: is called as progress(stage, done, total), with the calls of modules that are done
+            in the stage "forward", and with zeros as "backward" or "second run" begins. None: what
+            takes longer than two seconds shows it on standard error where that is a terminal, by
+            tqdm where that is installed. False: nothing is shown.
 
     Returns:
         The :class:`Report`: one :class:`Layer` for each operator, in execution order.
@@ -108,9 +130,10 @@ def profile(
     Raises:
         TypeError: net cannot be called, the loss is no real number, or an argument of no kind
             that it may be.
-        ValueError: a parameter or buffer of net is uninitialised or on the meta device; the loss
-            is no scalar, or no gradient flows from it; or, with a loss, net is sharded by FSDP, or
-            x, targets or a parameter was made under torch.inference_mode().
+        ValueError: a parameter or buffer of net is uninitialised or on the meta device; measure
+            has a name that there is not; the loss is no scalar, or no gradient flows from it; or,
+            with a loss, net is sharded by FSDP, or x, targets or a parameter was made under
+            torch.inference_mode().
         RuntimeError: another rank has raised.
         Exception: whatever the forward, the loss or the backward raises, with a note that says
             where.
@@ -128,23 +151,39 @@ def profile(
         True
     """
     arguments = ProfileArguments(**locals())  # all of them, under their names
-    group = local(net).group
-    forward = with_undo_log(partial(_measure, arguments, group))
+    shown = shown_progress() if arguments.progress is None else None
+    if shown is None:
+        return _report(arguments)
+    try:
+        return _report(replace(arguments, progress=shown))
+    finally:
+        shown.close()
+
+
+def _report(arguments: ProfileArguments) -> Report:
+    """Likewise, of arguments that are right."""
+    net, include, exclude = arguments.net, arguments.include, arguments.exclude
+    replicas = local(net).group
+    forward = with_undo_log(partial(_measure, arguments, replicas))
     report = forward.report()
-    if group is not None:
-        return without_left_out(report.all_reduce(group), include, exclude)
-    if trace_nonfinite and not forward.is_sound and forward.found is not None:
+    if replicas is not None:
+        return without_left_out(report.all_reduce(replicas), include, exclude)
+    if arguments.group is not None:
+        return without_left_out(report.gathered(arguments.group), include, exclude)
+    if arguments.trace_nonfinite and not forward.is_sound and forward.found is not None:
         from initfast.profiling.nonfinite_trace import find_source  # when there is a need
 
-        call = partial(call_on, local(net).net, x)
+        if arguments.progress:
+            arguments.progress("second run", 0, 0)
+        call = partial(call_on, local(net).net, arguments.x)
         source = find_source(report, arguments, call, forward.names, forward.found)
         report.outcome = replace(report.outcome, source=source)
     return without_left_out(report, include, exclude)
 
 
 def _measure(arguments: ProfileArguments, group: Any, log: UndoLog) -> MeasuredForward:
-    """Run the net, on all ranks of the group if there is one."""
-    with together("profile", group):
+    """Run the net, on all ranks of its copies' group if there is one."""
+    with together("profile", arguments.group if group is None else group):
         try:
             forward = _run(arguments, log, fuse=True)
         except Unseen:
@@ -167,7 +206,7 @@ def _run(arguments: ProfileArguments, log: UndoLog, fuse: bool) -> MeasuredForwa
     Raises:
         Unseen: the net takes the result of such an operator past torch's functions.
     """
-    x, loss = arguments.x, arguments.loss
+    x, loss = arguments.x, arguments.objective
     net, group, root = local(arguments.net)
     owner = net if isinstance(net, nn.Module) else getattr(net, "__self__", None)
     is_module = isinstance(owner, nn.Module)
@@ -178,10 +217,14 @@ def _run(arguments: ProfileArguments, log: UndoLog, fuse: bool) -> MeasuredForwa
     notes = [compiled.NOTE] if compiled.is_compiled(names.modules) else []
     notes += [] if group is None else [WRAPPED]
     notes += [CALLABLE] if names.modules and not is_module else []
-    recorder = Recorder(arguments.stop_at_nonfinite, gradients)
+    notes += [random_cotangent.NOTE] if arguments.backward is not None else []
+    recorder = recorder_of(
+        arguments.measure, names.modules, x, gradients, arguments.stop_at_nonfinite
+    )
     first = FirstRun(names.modules) if gradients is not None and gradients.fuse else None
     recorder.before_write = None if first is None else first.before_write
-    forward = MeasuredForward(names, recorder, root if is_module else "", notes)
+    progress = arguments.progress or None
+    forward = MeasuredForward(names, recorder, root if is_module else "", notes, progress=progress)
     _prepare(log, gradients)
     given = [t for _, t in tensors(x)]
     try:
@@ -194,17 +237,28 @@ def _run(arguments: ProfileArguments, log: UndoLog, fuse: bool) -> MeasuredForwa
         raise
     except Exception as error:
         names.blame_running(error)
+        blame_input(error, x)
         raise
-    if loss is not None and gradients is not None:
-        seen = CrossEntropies()
-        of_loss = partial(loss_of, loss, output, arguments.targets)
-        value = with_undo_log(partial(seen.watch, of_loss))
-        forward.cross_entropies = seen.found
-        forward.loss = value.detach()
+    if gradients is not None:
+        if progress is not None:
+            progress("backward", 0, 0)
+        value = _loss(arguments, output, forward)
         ends = [p for m in names.modules for p in m._parameters.values() if p is not None]
         known = [*ends, *given] if is_module else []
         run_backward(value, known, gradients, arguments.scaler, log, ends)
     return forward
+
+
+def _loss(arguments: ProfileArguments, output: Any, forward: MeasuredForward) -> Tensor:
+    """The scalar that the backward begins at; the forward keeps that of a loss."""
+    if arguments.loss is None:
+        return random_cotangent.random_projection(output)
+    seen = CrossEntropies()
+    of_loss = partial(loss_of, arguments.loss, output, arguments.targets)
+    value = with_undo_log(partial(seen.watch, of_loss))
+    forward.cross_entropies = seen.found
+    forward.loss = value.detach()
+    return value
 
 
 def _check(arguments: ProfileArguments, names: NetNames, is_module: bool) -> None:
@@ -212,7 +266,7 @@ def _check(arguments: ProfileArguments, names: NetNames, is_module: bool) -> Non
     modules = list(zip(names.paths(), names.modules, strict=True))
     if is_module:
         check_ready(modules)
-    if arguments.loss is not None:
+    if arguments.objective is not None:
         check_differentiable(modules, {"x": arguments.x, "targets": arguments.targets})
 
 

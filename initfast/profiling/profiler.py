@@ -4,27 +4,29 @@ from __future__ import annotations
 
 import copy
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from functools import partial, reduce
-from types import TracebackType
+from threading import get_ident
+from types import MethodType, TracebackType
 from typing import Any
 
 import torch
 from torch import nn
 
 from initfast.interception.function_mode import profiling
-from initfast.interception.module_calls import ReplacedCall, install, release
 from initfast.nets.names import NetNames
 from initfast.nets.pytree import tensors
-from initfast.nets.shards import runs_for_shapes
+from initfast.nets.shards import pipeline_stage, runs_for_shapes
 from initfast.profiling.arguments import ProfilerArguments
 from initfast.profiling.compiled import NOTE, is_compiled, run_eagerly
 from initfast.profiling.data_parallel import local
+from initfast.profiling.extensions import recorder_of
 from initfast.profiling.first_bad_call import FirstBadCall, has_nonfinite
 from initfast.profiling.forward import MeasuredForward
+from initfast.profiling.profiled_calls import MethodCall, NetCall, ProfiledCall
+from initfast.profiling.updates import Updates
 from initfast.recording.gradients import Gradients
-from initfast.recording.recorder import Recorder
 from initfast.report.report import Report
 from initfast.undo_log import UndoLog, with_undo_log
 
@@ -48,28 +50,31 @@ class Profiler:
     that of all; the gradients at weights are then the ranks' own, before they are averaged.
 
     A net that `torch.compile` or `net.compile()` has changed runs eagerly in the calls that are
-    measured, and the report says so; so do compiled functions that the net calls, unsaid. Torch's
-    fast path through attention in evaluation mode is not taken, which rounds otherwise; the report
-    says that too.
+    measured; so do compiled functions that the net calls, unsaid. Torch's fast path through
+    attention in evaluation mode, which rounds otherwise, is not taken. The report says both.
 
-    A NaN is not traced to the function that made it, which takes a second run: call
-    :func:`initfast.profile` on that batch.
+    A NaN is not traced to the function that made it: :func:`initfast.profile` does, on that batch.
 
     A KeyboardInterrupt leaves the net and torch as they were. But one that comes at the very moment
     when the context's end is called keeps it active: `p.__exit__(None, None, None)` ends it then.
 
     Args:
-        net: a module; if compiled or wrapped, that which is called.
+        net: a module; if compiled or wrapped, that which is called. Or a bound method of one, as
+            net.training_step: each `net.training_step(...)` is a call then.
         every: measure one call out of so many.
         scaler: a torch.amp.GradScaler that the losses are scaled by: gradients are divided by its
             scale at the time of their backward. None: they are of the loss as it is given.
+        optimizer: measure its step after a measured call, or after several that accumulate
+            gradients, too: `report().scalars()` has what it changed, over what each weight was.
+        measure: what else to measure, as of :func:`initfast.profile`.
 
     Attributes:
         calls: how many calls of the net there were.
 
     Raises:
-        TypeError: net is no module, every no whole number, or scaler no GradScaler.
-        ValueError: every is less than 1.
+        TypeError: net is no module nor a method of one, every no whole number, scaler no
+            GradScaler, or optimizer none.
+        ValueError: every is less than 1, or measure has a name that there is not.
         RuntimeError: on entering a context that is active already.
 
     Example:
@@ -81,18 +86,33 @@ class Profiler:
         384
     """
 
-    def __init__(self, net: nn.Module, every: int = 1, *, scaler: Any = None) -> None:
-        arguments = ProfilerArguments(net, every, scaler=scaler)
+    def __init__(
+        self,
+        net: nn.Module | MethodType,
+        every: int = 1,
+        *,
+        scaler: Any = None,
+        optimizer: Any = None,
+        measure: str | Collection[str] = (),
+    ) -> None:
+        if isinstance(net, MethodCall):  # another Profiler is active
+            net = net.method
+        arguments = ProfilerArguments(
+            net, every, scaler=scaler, optimizer=optimizer, measure=measure
+        )
         self.calls = 0
-        self._net: nn.Module
-        self._net, _, self._root = local(net)
-        self._arguments = replace(arguments, net=self._net)
+        called: Any
+        called, _, self._root = local(net)
+        self._net: nn.Module = getattr(called, "__self__", called)
+        self._arguments = replace(arguments, net=called)
         self._earlier: Report | None = None  # of the calls before the last window's end
         self._window: Report | None = None  # of those since, but for the recent ones
         self._was_entered = False
         self._recent: deque[_MeasuredCall] = deque()  # their backwards may still come
         self._first_bad = FirstBadCall()
+        self._updates = Updates(self._net)
         self._running = False
+        self._unmeasured: set[int] = set()  # the threads in a call that is not measured
         self._is_compiled = False
         self._log: UndoLog | None = None  # of the context that is active
 
@@ -101,11 +121,15 @@ class Profiler:
             raise RuntimeError("Profiler: its context is active already; expected one at a time")
         self._is_compiled = is_compiled(self._net.modules())
         self._was_entered = True
-        log, net_call = UndoLog(), _ProfilerCall(self._net, self._call)
+        log, called = UndoLog(), self._arguments.net
+        call: ProfiledCall = NetCall(self._net, self._call)
+        if isinstance(called, MethodType):
+            call = MethodCall(called, self._call)
         try:
             log.add(self._release_recent)
-            log.add(release, [net_call])
-            install([net_call])
+            log.add(call.release)
+            call.install()
+            log.add(self._updates.watch(self._arguments.optimizer))
             self._log = log
             return self
         except BaseException:
@@ -178,7 +202,9 @@ class Profiler:
         else:
             report = Report([], root=self._root)
             notes = [NO_CALL if self.calls else NEVER_CALLED if self._was_entered else NO_WITH]
-        return report.replaced(notes=[*report.notes, *notes])
+        whole = report.replaced(notes=[*report.notes, *notes])
+        whole.outcome = replace(whole.outcome, updates=self._updates.found())
+        return whole
 
     def _bad_so_far(self) -> FirstBadCall:
         """What is known of the first bad call, those included whose backwards may still come."""
@@ -187,24 +213,35 @@ class Profiler:
             found.add(call.number, call.report())
         return found
 
-    def _call(self, ours: _ProfilerCall, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def _call(self, ours: ProfiledCall, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Call the net, measured if it is its turn."""
-        if self._running or profiling() or torch.compiler.is_compiling() or runs_for_shapes():
+        within = self._running or get_ident() in self._unmeasured
+        if within or profiling() or torch.compiler.is_compiling() or runs_for_shapes():
             return ours.as_before(args, kwargs)
         self.calls += 1
         if (self.calls - 1) % self._arguments.every:
-            return ours.as_before(args, kwargs)
+            self._unmeasured.add(get_ident())
+            try:
+                return ours.as_before(args, kwargs)
+            finally:
+                self._unmeasured.discard(get_ident())
         self._merge_all_but(_MOST_RECENT - 1)
         return with_undo_log(partial(self._measure, args, kwargs))
 
     def _measure(self, args: tuple[Any, ...], kwargs: dict[str, Any], log: UndoLog) -> Any:
         """What the net returns; the call is kept if it returns."""
-        call = _MeasuredCall(self._arguments, self._root, self._is_compiled, self.calls)
+        names = NetNames(self._net)
+        known = self._arguments, names, self._root, self._is_compiled, self.calls
+        call = _MeasuredCall(*known, (args, kwargs))
         log.add(self._release_unless_kept, call)
         log.add(setattr, self, "_running", False)
         self._running = True
-        output = call.run(self._net, args, kwargs, log)
+        called = self._arguments.net
+        # A method is looked up as it is called: what measures it stands there now.
+        net = getattr(self._net, called.__name__) if isinstance(called, MethodType) else called
+        output = call.run(net, args, kwargs, log)
         self._recent.append(call)
+        self._updates.is_due = True
         return output
 
     def _release_unless_kept(self, call: _MeasuredCall) -> None:
@@ -226,7 +263,7 @@ class Profiler:
 NEVER_CALLED = (
     "The net itself was never called while the Profiler was active, so that nothing was measured. "
     "Code that calls a part of it (as a training_step calls self.encoder) needs a Profiler of that "
-    "part: initfast.Profiler(net.encoder)."
+    "part, initfast.Profiler(net.encoder), or of the method, initfast.Profiler(net.training_step)."
 )
 
 NO_WITH = (
@@ -239,37 +276,25 @@ _MOST_RECENT = 8
 """How many measured calls wait for their backwards at a time."""
 
 
-class _ProfilerCall(ReplacedCall):
-    """What runs in the place of a net's call: the Profiler's, while its context is active."""
-
-    __slots__ = ("_profiled",)
-
-    def __init__(self, net: nn.Module, profiled: Callable[..., Any]) -> None:
-        super().__init__(net)
-        self._profiled: Callable[..., Any] | None = profiled
-
-    def run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """What the net returns."""
-        profiled = self._profiled
-        return profiled(self, args, kwargs) if profiled else self.as_before(args, kwargs)
-
-    def end(self) -> None:
-        """Measure nothing from now on."""
-        self._profiled = None
-
-
 class _MeasuredCall:
     """One measured call of a net, and the backwards through its graph."""
 
     def __init__(
-        self, arguments: ProfilerArguments, root: str, is_compiled: bool, number: int
+        self,
+        arguments: ProfilerArguments,
+        names: NetNames,
+        root: str,
+        is_compiled: bool,
+        number: int,
+        given: Any,
     ) -> None:
         self.number = number  # the net's first call is 1
         self._gradients = Gradients(fuse=False, scaler=arguments.scaler)
         self._gradients.armed = True
-        recorder = Recorder(gradients=self._gradients)
+        recorder = recorder_of(arguments.measure, names.modules, given, self._gradients)
+        recorder.stage = pipeline_stage()
         notes = [NOTE] if is_compiled else []
-        self._forward = MeasuredForward(NetNames(arguments.net), recorder, root, notes, plain=True)
+        self._forward = MeasuredForward(names, recorder, root, notes, plain=True)
 
     def run(
         self, net: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], log: UndoLog

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from threading import Lock, active_count
+from threading import Lock, RLock, active_count
 from time import sleep
 from typing import Any
 
@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from initfast.interception.module_calls import ReplacedCall, install, release
-from initfast.profiling.buffers import Buffers, is_torchs
+from initfast.profiling.buffers import Buffers, is_torchs, put_back, take
 from initfast.profiling.other_threads import BufferCall, NetCall
 from initfast.undo_log import UndoLog
 
@@ -58,7 +58,9 @@ class Found:
     """
 
     def __init__(self, modules: list[nn.Module]) -> None:
-        self._buffers = {id(m): Buffers(m) for m in modules if m._buffers or not is_torchs(m)}
+        self._lock = RLock()  # of torch's modules, none of which calls another in its forward
+        own = (m for m in modules if m._buffers or not is_torchs(m))
+        self._buffers = {id(m): Buffers(m, self._lock) for m in own}
         written = [one for one in self._buffers.values() if one.may_be_written]
         self.calls: list[ReplacedCall] = []
         if written:
@@ -69,16 +71,16 @@ class Found:
         """Find what is there now."""
         self._random = torch.get_rng_state()
         self._cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
-        for one in self._buffers.values():
-            one.take()
+        with self._lock:
+            take(self._buffers.values())
 
     def put_back(self) -> None:
         """Let the random state and the buffers be as they were."""
         torch.set_rng_state(self._random)
         if self._cuda is not None:
             torch.cuda.set_rng_state_all(self._cuda)
-        for one in self._buffers.values():
-            one.put_back()
+        with self._lock:
+            put_back(self._buffers.values())
 
     def attributes(self) -> list[tuple[nn.Module, dict[str, Any]]]:
         """The attributes that the modules had which may give themselves others."""

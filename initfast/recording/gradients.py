@@ -15,10 +15,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from initfast.nets.shards import part_placed_as, placements_of
 from initfast.ops.checks import DTYPES
 from initfast.ops.dispatch import MOMENTS, kernels_of
 from initfast.recording.autograd_graph import edges_to_leaf_tensors
 from initfast.recording.rows import Rows
+from initfast.torch_state import modes
 
 _backward = torch._C._current_graph_task_id  # tells one backward from another
 
@@ -61,10 +63,16 @@ class Gradients:
         self._weight_handles: list[Any] = []
         self._leaf_tensors: list[Tensor] = []  # that have hooks
 
-    def output(self, address: int, y: Tensor) -> None:
-        """Measure the gradient at an output."""
-        if y.requires_grad:
-            self._handles.append(self._hook(y, partial(self.measure, address)))
+    def output(
+        self, address: int, y: Tensor, part: Callable[[Tensor], Tensor] | None = None
+    ) -> None:
+        """Measure the gradient at an output; of what others hold too, this part of it."""
+        if not y.requires_grad:
+            return
+        measure: Callable[[Tensor], None] = partial(self.measure, address)
+        if part is not None:
+            whole, measure = measure, lambda grad: whole(part(grad))
+        self._handles.append(self._hook(y, measure))
 
     def weight(self, address: int, weight: Tensor) -> None:
         """Measure the gradient at a weight: the sum over all its calls."""
@@ -84,6 +92,12 @@ class Gradients:
         self._weight_handles.append(self._hook(weight, measure))
 
     def _hook(self, t: Tensor, measure: Callable[[Tensor], None]) -> Any:
+        if not modes():
+            return self._hook_plain(t, measure)
+        with torch._C.DisableTorchFunction():  # another profile would take this for the net's doing
+            return self._hook_plain(t, measure)
+
+    def _hook_plain(self, t: Tensor, measure: Callable[[Tensor], None]) -> Any:
         if t.is_leaf:
             self._leaf_tensors.append(t)
         return t.register_hook(measure)
@@ -189,6 +203,8 @@ class Gradients:
 
     def _found_at(self, weight: int, grad: Tensor) -> None:
         grad = grad.to_dense() if grad.is_sparse else grad
+        if type(grad) is not Tensor:
+            grad = part_placed_as(grad, placements_of(self._weights[weight][0]))
         if (kernels := kernels_of(grad)) is not None:
             places = [(address, 0) for address in self._weights[weight][1]]
             self.found.append((MOMENTS(kernels, grad), 1, places))

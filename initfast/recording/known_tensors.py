@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -13,6 +14,8 @@ from torch.nn.parameter import Parameter
 from initfast.nets.shards import local_part
 from initfast.ops.dispatch import has_memory, kernels_of
 from initfast.recording.rows import Rows
+from initfast.recording.shared_tensors import SharedTensors
+from initfast.torch_state import modes
 
 
 class KnownTensors:
@@ -20,7 +23,10 @@ class KnownTensors:
 
     Attributes:
         writes: how often a function ran that may have written to any tensor.
+        shared: how processes share the tensors; None where one process runs the net.
     """
+
+    shared: SharedTensors | None = None
 
     def __init__(self) -> None:
         self.writes = 0
@@ -37,7 +43,10 @@ class KnownTensors:
     def find(self, t: Tensor) -> int | None:
         """The address of t's row; None where t has not been measured since it was written to."""
         entry = self._known.get(id(t))
-        if entry is None or entry[0]() is not t or entry[1] != self._version(t):
+        if entry is None or entry[0]() is not t:
+            return None
+        # Inference tensors do not count their versions: any tensor may be the one written to.
+        if entry[1] != (self.writes if t.is_inference() else t._version):
             return None
         return None if self._lent and self._is_lent(t) else entry[2]
 
@@ -48,7 +57,8 @@ class KnownTensors:
 
     def keep(self, t: Tensor, address: int) -> int:
         """Remember that t, as it is now, is measured in the row of this address."""
-        self._known[id(t)] = (weakref.ref(t), self._version(t), address)
+        version = self.writes if t.is_inference() else t._version
+        self._known[id(t)] = (weakref.ref(t), version, address)
         return address
 
     def lend(self, t: Any) -> None:
@@ -65,14 +75,11 @@ class KnownTensors:
         storage = UntypedStorage._new_with_weak_ptr(lent.cdata)
         return storage is not None and storage.data_ptr() == begin
 
-    def _version(self, t: Tensor) -> int:
-        """How often t was written to; for inference tensors, which do not count, any tensor was."""
-        try:
-            return t._version
-        except RuntimeError:
-            return self.writes
-
     # ---- measuring what is not known ----
+
+    def part(self, t: Tensor) -> Tensor:
+        """What this process holds of t: t itself, where no others hold a part."""
+        return local_part(t)
 
     def row(self, t: Tensor, kernels: Any = None) -> int | None:
         """The address of t's row, measured now unless it is known; None where it cannot be.
@@ -87,7 +94,7 @@ class KnownTensors:
                 self._glimpsed.discard(address)
             return address
         if kernels is None and (kernels := kernels_of(t)) is None:
-            part = t if type(t) is Tensor else local_part(t)
+            part = t if type(t) is Tensor else self.part(t)
             return None if part is t else self.row(part)
         if (address := self._measure(t, kernels)) is not None:
             self._inputs.add(address)
@@ -95,19 +102,35 @@ class KnownTensors:
 
     def _measure(self, t: Tensor, kernels: Any, unit_dim: int | None = None) -> int | None:
         """The address of its new row, measured with these kernels; None where it cannot be."""
-        if kernels is None or not has_memory(t):
+        if kernels is None:
             return None
-        return self.keep(t, self._rows.measure(t, kernels, unit_dim))
+        if not modes():
+            return self._measure_plain(t, kernels, unit_dim)
+        with torch._C.DisableTorchFunction():  # another profile would take this for the net's doing
+            return self._measure_plain(t, kernels, unit_dim)
+
+    def _measure_plain(self, t: Tensor, kernels: Any, unit_dim: int | None) -> int | None:
+        return self.keep(t, self._rows.measure(t, kernels, unit_dim)) if has_memory(t) else None
 
     def _measure_units(self, address: int, t: Tensor, kernels: Any, unit_dim: int) -> None:
         """Measure the units of t too, whose row has this address, as far as that can be done."""
         if kernels is not None and has_memory(t):
-            self._rows.measure_units(address, t, kernels, unit_dim)
+            with torch._C.DisableTorchFunction():
+                self._rows.measure_units(address, t, kernels, unit_dim)
 
     def net_input(self, x: Tensor) -> None:
         """Measure an input of the net itself."""
         if (address := self.row(x)) is not None:
             self._net_inputs.append(address)
+
+    def vectors(self, named: Mapping[str, Tensor]) -> dict[str, int]:
+        """The addresses of new rows of these tensors, those that can be measured."""
+        measure = self._rows.measure
+        return {
+            name: measure(t, kernels)
+            for name, t in named.items()
+            if (kernels := kernels_of(t)) is not None and has_memory(t)
+        }
 
     def glimpse(self, t: Tensor) -> int | None:
         """The address of the row of what a function took or made, measured now if need be."""

@@ -5,19 +5,37 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache, reduce
 from itertools import compress
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
-import numpy as np
 from torch import nn
 
 from initfast.nets.activation_calls import Call
 from initfast.nets.module_facts import SEEN_INSIDE
 from initfast.recording.events import Event, Source
 from initfast.recording.marks import Marks
+from initfast.recording.parts import parts_of
 from initfast.recording.rows import Copies
+from initfast.recording.shared_tensors import SharedTensors
+from initfast.stats.dead_units import count_units
 from initfast.stats.layer import Layer, Weight
 from initfast.stats.moments import Moments
 from initfast.stats.unit_moments import UnitMoments
+
+
+class Facts(NamedTuple):
+    """What of a module but its weight decides the scale of its output.
+
+    Attributes:
+        vectors: the addresses of the rows of its parameters of one dimension, by their names.
+        settings: its settings.
+    """
+
+    vectors: Mapping[str, int] = MappingProxyType({})
+    settings: Mapping[str, Any] = MappingProxyType({})
+
+
+_NO_FACTS = Facts()
 
 
 class Recording(NamedTuple):
@@ -30,9 +48,14 @@ class Recording(NamedTuple):
         marks: of the outputs.
         names: of the net's modules.
         types: of each.
+        facts: what of each but its weight decides the scale of its output, by their names; None
+            where the forward did not end.
         own_weight: whether its parameter called weight is the weight that it uses.
         gradients: by the address of a tensor, those of its gradients, and of what they are scaled
             by if they are.
+        shared: how processes share what was seen; None where one process runs the net.
+        stage: which stage of a pipeline ran; None without one.
+        further: by the address of an output, what else was asked for, by attributes of Layer.
     """
 
     events: Sequence[Event]
@@ -42,7 +65,11 @@ class Recording(NamedTuple):
     names: Sequence[str]
     types: Sequence[type]
     own_weight: Sequence[bool]
+    facts: Mapping[str, Facts] | None
     gradients: Mapping[int, tuple[Sequence[int], int | None]]
+    shared: SharedTensors | None = None
+    stage: int | None = None
+    further: Mapping[int, Mapping[str, Any]] = MappingProxyType({})
 
     def read(self) -> tuple[list[Layer], list[Moments]]:
         """The layers, and the moments of the net's inputs."""
@@ -55,12 +82,16 @@ class _Reader:
     """Makes the layers of one recording; each method tells a part of what an event says."""
 
     def __init__(self, recording: Recording) -> None:
-        self._rows, self._masks, self._units = recording.copies
+        self._rows, self._masks, _, self._units = recording.copies
         self._marks = recording.marks
         self._types = dict(zip(recording.names, recording.types, strict=True))
         self._owners = frozenset(compress(recording.names, recording.own_weight))
+        self._facts = recording.facts
         self._gradients = recording.gradients
+        self._further = recording.further
+        self._makers = {event.post: event.source for event in recording.events}
         self._made: dict[int, Moments] = {}
+        self._parts = parts_of(recording.shared, recording.stage, recording.inputs)
 
     def moments(self, address: int) -> Moments:
         """What the row of this address says; the same object at each time."""
@@ -78,7 +109,10 @@ class _Reader:
             **self._what_was_measured(event, activation is not None),
             **self._whose_output(event.source, event.post),
             **self._weights_of(event),
+            **self._facts_of(event.source),
             **self._gradients_of(event.source, event.post),
+            parts=self._parts(event),
+            **self._further.get(event.post, {}),
         )
 
     def _pre_activation(self, event: Event, pre: int, names: Sequence[str]) -> Layer:
@@ -96,6 +130,7 @@ class _Reader:
             also=tuple(names[1:]),
             also_types=tuple(types[1:]),
             is_returned=pre in self._marks.returned,
+            parts=self._parts(event),
         )
 
     def _what_ran(self, event: Event, activation: Call | None) -> dict[str, Any]:
@@ -115,10 +150,11 @@ class _Reader:
         }
 
     def _what_was_measured(self, event: Event, has_activation: bool) -> dict[str, Any]:
-        source, is_empty, post = event.source, 0 in event.shape, self.moments(event.post)
+        source, post = event.source, self.moments(event.post)
         # Only there infinities may be an attention mask's.
         is_plain = event.call is None and source.weight is None and "Norm" not in source.kind
         live = self._masks[event.live] if has_activation and event.live is not None else None
+        units, dead_units = count_units(live, post.count)
         return {
             "input": self._known(source.input),
             "further_inputs": tuple(map(self.moments, source.further_inputs)),
@@ -126,8 +162,9 @@ class _Reader:
             "post": post,
             "has_nan": bool(post.nan) if post.nonfinite and is_plain else None,
             "live": live,
-            "units": None if live is None else live.size,
-            "dead_units": None if is_empty or live is None else int(np.count_nonzero(~live)),
+            "units": units,
+            "dead_units": dead_units,
+            "branch": self._branch(source),
             **self._of_units(event.post),
         }
 
@@ -135,6 +172,13 @@ class _Reader:
         if (columns := self._units.get(post)) is None or not columns.size:
             return {}
         return UnitMoments(columns).of_layer(self.moments(post).std)
+
+    def _branch(self, source: Source) -> int | None:
+        if source.kind != "add":
+            return None
+        from initfast.recording.residual_sums import branch_of  # of nets that have them
+
+        return branch_of(source, self._makers)
 
     def _known(self, address: int | None) -> Moments | None:
         return None if address is None else self.moments(address)
@@ -164,6 +208,14 @@ class _Reader:
         fans = source.fans or (shape[-1], event.shape[-1])
         weight = Weight(*fans, self.moments(source.weight))
         return {"weight": weight, "parameter": self._parameter(source.name)}
+
+    def _facts_of(self, source: Source) -> dict[str, Any]:
+        module = self._types.get(source.name)
+        if self._facts is None or module is None or not _runs(module, source.kind):
+            return {}
+        facts = self._facts.get(source.name, _NO_FACTS)
+        vectors = {name: self.moments(address) for name, address in facts.vectors.items()}
+        return {"vectors": vectors, "settings": dict(facts.settings)}
 
     def _parameter(self, name: str) -> str:
         """The path of a layer's weight; "" where it is no parameter that carries the layer's name.

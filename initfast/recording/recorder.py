@@ -17,7 +17,7 @@ from initfast.ops.functions import count_write
 from initfast.recording.events import Event, Source, linear_source, new_event
 from initfast.recording.gradients import Gradients
 from initfast.recording.known_tensors import KnownTensors
-from initfast.recording.layers import Recording
+from initfast.recording.layers import Facts, Recording
 from initfast.recording.linear_act_chain import ChainLayer, frozen, run_chain
 from initfast.recording.marks import Marks
 from initfast.recording.stop_at_nonfinite import Stopping
@@ -34,6 +34,7 @@ class Recorder(KnownTensors):
     Attributes:
         stops: stop_at_nonfinite.
         before_write: is told what a function is about to write to, or to lend to writers.
+        stage: which stage of a pipeline runs, counted from 0; None without one.
     """
 
     def __init__(self, stop_at_nonfinite: bool = False, gradients: Gradients | None = None) -> None:
@@ -41,6 +42,7 @@ class Recorder(KnownTensors):
         self.stops = stop_at_nonfinite
         self.before_write: Callable[[Any], None] | None = None
         self.gradients = gradients
+        self.stage: int | None = None
         self._events: list[Event] = []
         self._marks = Marks()
         self._stopping = Stopping(self._events)
@@ -257,11 +259,12 @@ class Recorder(KnownTensors):
     ) -> None:
         """Add the event of an operator that has made y."""
         self._events.append(new_event(source, call, y.shape, y.dtype, pre, post, live))
-        may_be_mask = call is None and source.weight is None and "Norm" not in source.kind
         if self.gradients is not None:
             self.gradients.output(post, y)
-        first, count = (post, 1) if pre is None else (pre, 2)
-        self._look(first, count, y if may_be_mask else None)
+        if self.stops:
+            may_be_mask = call is None and source.weight is None and "Norm" not in source.kind
+            first, count = (post, 1) if pre is None else (pre, 2)
+            self._look(first, count, y if may_be_mask else None)
 
     # ---- stopping ----
 
@@ -287,7 +290,17 @@ class Recorder(KnownTensors):
 
     # ---- reading ----
 
-    def read(self, names: list[str], modules: list[nn.Module], own: list[bool]) -> Recording:
+    def add_number(self, x: Tensor) -> None:
+        """Keep a tensor of one number, after those that were kept before."""
+        self._rows.add_number(x)
+
+    def read(
+        self,
+        names: list[str],
+        modules: list[nn.Module],
+        own: list[bool],
+        facts: Mapping[str, Facts] | None,
+    ) -> Recording:
         """Copy everything from the devices.
 
         Making the layers takes ten times as long as copying their numbers, so it waits until
@@ -297,9 +310,11 @@ class Recorder(KnownTensors):
             names: of the net's modules.
             modules: likewise.
             own: for each, whether its parameter called weight is the weight that it uses.
+            facts: of those that have some, by their names; None where the forward did not end.
         """
         gradients = {} if self.gradients is None else self.gradients.addresses(self._rows)
         events, copies = self._events[: self._stopping.end], self._rows.read()
         types = [type(module) for module in modules]
         head = events, copies, self._net_inputs, self._marks
-        return Recording(*head, names, types, own, gradients)
+        shared = self.shared, self.stage
+        return Recording(*head, names, types, own, facts, gradients, *shared)

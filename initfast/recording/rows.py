@@ -1,4 +1,4 @@
-"""Rows of moments until all are read, and the masks and the units' moments beside them.
+"""Rows of moments until all are read, with the masks, the loss and the units' moments beside them.
 
 A row is one of :mod:`initfast.ops.reference_moments`. A mask tells which units of a layer are not
 zero over the whole batch; the units' moments are those of :mod:`initfast.ops.reference_units`. What
@@ -9,7 +9,9 @@ all is read, in one copy from each card, whatever the depth.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from threading import Lock
 from typing import Any, NamedTuple
 
@@ -20,14 +22,11 @@ from torch import Tensor
 from initfast.ops.checks import DTYPES
 from initfast.ops.dispatch import MEASURE, MOMENTS, UNIT_MOMENTS
 from initfast.ops.reference_moments import COLUMNS
-from initfast.ops.reference_units import UNIT_COLUMNS
+from initfast.recording.unit_room import UnitRoom, split_units, units_to_keep
 
 _BYTES = 8 * COLUMNS
 _FIRST = 1 << 10  # rows that there is room for at first
-_FIRST_UNITS = 1 << 14  # numbers that there is room for at first
-MOST_UNITS = 1 << 18
-"""Of a layer with more units than these their moments are not kept: they take 32 bytes each."""
-
+Put = Callable[[np.ndarray], None]
 _DTYPES = {dtype: number for number, dtype in enumerate(DTYPES)}  # as csrc/math/dtype.h counts
 
 
@@ -45,11 +44,12 @@ class Rows:
         self._make_room(_FIRST)
         # The rows that are on other devices, by the address of each tensor's first.
         self._elsewhere: dict[int, Tensor] = {}
-        self._unit_room = _UnitRoom()
+        self._unit_room = UnitRoom()
         self._units_elsewhere: list[tuple[Sequence[int], Tensor, Sequence[int]]] = []
         # The masks, what each is made of where that is several, the first one's number.
         self._masks: list[tuple[bytes | Tensor, Sequence[int] | None, int]] = []
         self._mask_count = 0
+        self._numbers: list[float | Tensor] = []
 
     def measure(self, t: Tensor, kernels: Any, unit_dim: int | None = None) -> int:
         """Measure a tensor that these kernels take and that has its memory.
@@ -164,112 +164,71 @@ class Rows:
             self._mask_count = number + (1 if lengths is None else len(lengths))
             return number
 
+    def add_number(self, x: Tensor) -> None:
+        """Keep what a tensor of one number says, after those that were kept before."""
+        on_a_card = type(x) is Tensor and x.is_cuda
+        self._numbers.append(x.detach().double().reshape(1) if on_a_card else x.item())
+
     def read(self) -> Copies:
-        """What is here so far; what is on other devices is copied, once from each."""
-        rows, masks = self._host[: self.count].copy(), [np.empty(0, bool)] * self._mask_count
+        """All that was kept; what is on other devices is copied, once from each."""
+        numbers = [math.nan if isinstance(x, Tensor) else x for x in self._numbers]
+        masks = [np.empty(0, bool)] * self._mask_count
         units = self._unit_room.read()
-        away = [mask for mask, *_ in self._masks if isinstance(mask, Tensor)]
-        away += [found for _, found, _ in self._units_elsewhere]
-        for device in {t.device for t in (*self._elsewhere.values(), *away)}:
-            self._copy(device, rows, masks, units)
+        copies = Copies(self._host[: self.count].copy(), masks, numbers, units)
         for mask, lengths, first in self._masks:
             if isinstance(mask, bytes):
-                _cut(np.frombuffer(mask, bool), lengths, first, masks)
-        return Copies(rows, masks, units)
+                _cut(masks, lengths, first, np.frombuffer(mask, np.uint8))
+        by_device: dict[torch.device, list[tuple[Tensor, Put]]] = {}
+        for t, put in self._kept_elsewhere(copies):
+            by_device.setdefault(t.device, []).append((t.view(torch.uint8), put))
+        for found in by_device.values():
+            data, begin = torch.cat([t for t, _ in found]).cpu().numpy(), 0
+            for t, put in found:
+                put(data[begin : begin + t.numel()])
+                begin += t.numel()
+        return copies
 
-    def _copy(
-        self,
-        device: torch.device,
-        rows: np.ndarray,
-        masks: list[np.ndarray],
-        units: dict[int, np.ndarray],
-    ) -> None:
-        """Put what a device holds into its places."""
-        found = [(at, t) for at, t in self._elsewhere.items() if t.device == device]
-        own = [m for m in self._masks if isinstance(m[0], Tensor) and m[0].device == device]
-        of_units = [u for u in self._units_elsewhere if u[1].device == device]
-        parts = [t.reshape(-1).view(torch.uint8) for _, t in found]
-        parts += [t.reshape(-1).view(torch.uint8) for _, t, _ in of_units]
-        parts += [m[0].view(torch.uint8) for m in own if isinstance(m[0], Tensor)]
-        data = torch.cat(parts).cpu().numpy()
-        begin = 0
-        for (at, _), part in zip(found, parts, strict=False):
-            here = data[begin : begin + part.numel()].view(np.float64).reshape(-1, COLUMNS)
-            rows[at : at + len(here)] = here
-            begin += part.numel()
-        for (addresses, _, lengths), part in zip(of_units, parts[len(found) :], strict=False):
-            here = data[begin : begin + part.numel()].view(np.float64)
-            units.update(zip(addresses, _by_tensor(here, lengths), strict=True))
-            begin += part.numel()
-        kept = len(found) + len(of_units)
-        for (_, lengths, first), part in zip(own, parts[kept:], strict=True):
-            _cut(data[begin : begin + part.numel()].view(bool), lengths, first, masks)
-            begin += part.numel()
+    def _kept_elsewhere(self, copies: Copies) -> Iterator[tuple[Tensor, Put]]:
+        """What is on other devices, each with what puts its bytes into their place."""
+        for address, rows in self._elsewhere.items():
+            yield rows.reshape(-1), partial(_put_rows, copies.rows, address)
+        for i, x in enumerate(self._numbers):
+            if isinstance(x, Tensor):
+                yield x, partial(_put_number, copies.numbers, i)
+        for addresses, found, widths in self._units_elsewhere:
+            yield found.reshape(-1), partial(_put_units, copies.units, addresses, widths)
+        for mask, lengths, first in self._masks:
+            if isinstance(mask, Tensor):
+                yield mask, partial(_cut, copies.masks, lengths, first)
+
+
+def _put_rows(rows: np.ndarray, address: int, data: np.ndarray) -> None:
+    found = data.view(np.float64).reshape(-1, COLUMNS)
+    rows[address : address + len(found)] = found
+
+
+def _put_number(numbers: list[float], i: int, data: np.ndarray) -> None:
+    numbers[i] = data.view(np.float64).item()
+
+
+def _put_units(
+    units: dict[int, np.ndarray],
+    addresses: Sequence[int],
+    widths: Sequence[int],
+    data: np.ndarray,
+) -> None:
+    found = split_units(data.view(np.float64), widths)
+    units.update(zip(addresses, found, strict=True))
 
 
 def _cut(
-    mask: np.ndarray, lengths: Sequence[int] | None, first: int, masks: list[np.ndarray]
+    masks: list[np.ndarray], lengths: Sequence[int] | None, first: int, data: np.ndarray
 ) -> None:
     """Put the masks that lie in one after the other into their places."""
     begin = 0
-    for number, length in enumerate(lengths or (len(mask),), start=first):
-        masks[number] = mask[begin : begin + length]
+    for number, length in enumerate(lengths or (len(data),), start=first):
+        masks[number] = data[begin : begin + length].view(bool)
         begin += length
-
-
-def units_to_keep(shape: Sequence[int], unit_dim: int) -> int:
-    """How many units a tensor of this shape has; 0 where their moments are not kept."""
-    units = shape[unit_dim] if len(shape) > 1 else 0
-    return units if units <= MOST_UNITS else 0
-
-
-class _UnitRoom:
-    """The units' moments on the host, one tensor's after the other's in one piece of memory.
-
-    Few large pieces: a full one stays where it is, and the next is begun.
-    """
-
-    def __init__(self) -> None:
-        self._full: list[np.ndarray] = []
-        self._room = np.empty(_FIRST_UNITS)
-        self._begin, self._used = self._room.ctypes.data, 0
-        # By the address of a tensor's row: which piece, where there, how many numbers.
-        self._places: dict[int, tuple[int, int, int]] = {}
-
-    def make(self, address: int, units: int) -> int:
-        """Where in memory to write the units' moments of the tensor whose row has this address."""
-        count, first = UNIT_COLUMNS * units, self._used
-        if first + count > self._room.size:
-            self._full.append(self._room)
-            self._room = np.empty(max(2 * self._room.size, count))
-            self._begin, first = self._room.ctypes.data, 0
-        self._used = first + count
-        self._places[address] = len(self._full), first, count
-        return self._begin + 8 * first
-
-    def put(self, addresses: Sequence[int], found: np.ndarray, lengths: Sequence[int]) -> None:
-        """Keep the units' moments of several tensors, one's after the other's."""
-        self.make(addresses[0], found.size // UNIT_COLUMNS)
-        piece, first, _ = self._places[addresses[0]]
-        self._room[first : first + found.size] = found
-        for address, length in zip(addresses, lengths, strict=True):
-            count = UNIT_COLUMNS * length
-            self._places[address] = piece, first, count
-            first += count
-
-    def read(self) -> dict[int, np.ndarray]:
-        """By the address of a tensor's row, ``[UNIT_COLUMNS, units]``."""
-        pieces = [*self._full, self._room[: self._used].copy()]
-        return {
-            address: pieces[piece][first : first + count].reshape(UNIT_COLUMNS, -1)
-            for address, (piece, first, count) in self._places.items()
-        }
-
-
-def _by_tensor(found: np.ndarray, lengths: Sequence[int]) -> list[np.ndarray]:
-    """The units' moments of each of several tensors."""
-    ends = UNIT_COLUMNS * np.cumsum(lengths)
-    return [part.reshape(UNIT_COLUMNS, -1) for part in np.split(found, ends[:-1])]
 
 
 class Copies(NamedTuple):
@@ -277,12 +236,13 @@ class Copies(NamedTuple):
 
     Attributes:
         rows: by address.
-        masks: by number.
+        masks, numbers: by theirs.
         units: by the address of a tensor's row, the moments of its units.
     """
 
     rows: np.ndarray
     masks: list[np.ndarray]
+    numbers: list[float]
     units: dict[int, np.ndarray]
 
     def nonfinite(self) -> bool:

@@ -12,6 +12,7 @@ from torch import nn
 
 from initfast.collectives import together
 from initfast.diagnosis.findings import SEVERITIES, Finding, summary, summary_html
+from initfast.errors import kind_of
 from initfast.repair import (
     faults_of_fans,
     faults_of_scale,
@@ -23,7 +24,7 @@ from initfast.repair.audit_table import table
 from initfast.repair.examined import Check, Examined
 from initfast.repair.faults_across_ranks import compare_ranks
 from initfast.repair.fitting_schemes import Fit, fit
-from initfast.repair.laws_of_weights import law_in_words, places
+from initfast.repair.laws_of_weights import law_in_words, locations
 from initfast.repair.parameter_facts import ParameterFacts, facts_of, owned
 from initfast.stats.as_dict import json_text
 from initfast.stats.text import WIDTH, escape, shown
@@ -162,7 +163,7 @@ def audit(net: nn.Module, group: Any = None) -> Audit:
     """
     with together("audit", group):
         if not isinstance(net, nn.Module):
-            raise TypeError(f"audit: net is a {type(net).__name__}; expected a torch.nn.Module")
+            raise TypeError(f"audit: net is {kind_of(net)}; expected a torch.nn.Module")
         examined = _examined(net)
         findings = _one_for_each_cause(
             [finding for check in CHECKS.values() for finding in check(examined)]
@@ -179,11 +180,11 @@ def _examined(net: nn.Module) -> Examined:
     members = list(owned(net))
     facts = [facts_of(one) for one in members]
     facts = [
-        replace(p.facts, law=law_in_words(p.facts, p.blocks)) for p in places(facts)
+        replace(p.facts, law=law_in_words(p.facts, p.blocks)) for p in locations(facts)
     ]  # fmt: skip
     config = getattr(net, "config", None)
     ties = getattr(config, "tie_word_embeddings", False) is True
-    return Examined(members, facts, places(facts), ties)
+    return Examined(members, facts, locations(facts), ties)
 
 
 def _one_for_each_cause(findings: Sequence[Finding]) -> list[Finding]:

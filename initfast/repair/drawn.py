@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from initfast.repair.roles import places
+from initfast.repair.slots import slots
 
 _LEAST = 512
 """Elements of a weight that can tell."""
@@ -61,11 +61,11 @@ def trained_weights(net: nn.Module) -> tuple[list[str], int]:
     """The weights of linear layers and convolutions that do not look drawn, and how many tell."""
     found, tell = [], 0
     with torch.no_grad():
-        for name, place in places(net).items():
-            role = place.role
+        for name, slot in slots(net).items():
+            role = slot.role
             if role.kind not in ("linear", "conv") or role.part == "bias" or role.parts > 1:
                 continue
-            tensor = place.tensor
+            tensor = slot.tensor
             if tensor.dim() < 2 or tensor.is_meta or not tensor.is_floating_point():
                 continue
             drawn = looks_drawn(tensor)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from initfast.diagnosis.findings import Finding, Severity
-from initfast.repair.laws_of_weights import Place
+from initfast.repair.laws_of_weights import Location
 from initfast.repair.parameter_facts import Owned, ParameterFacts, readable
 
 
@@ -20,13 +20,13 @@ class Examined:
     Attributes:
         owned: the parameters and their modules, each once.
         facts: what is known of them, in the same order.
-        places: where they stand in the net, likewise.
+        locations: where they stand in the net, likewise.
         ties: whether the net says that its head is its embedding.
     """
 
     owned: Sequence[Owned]
     facts: Sequence[ParameterFacts]
-    places: Sequence[Place]
+    locations: Sequence[Location]
     ties: bool = False
 
     def values(self, i: int) -> Tensor:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from initfast.diagnosis.findings import Finding
 from initfast.repair.examined import Examined, fault
-from initfast.repair.laws_of_weights import FIXED, Initialiser, Place, fits, initialisers
+from initfast.repair.laws_of_weights import FIXED, Initialiser, Location, fits, initialisers
 from initfast.repair.parameter_facts import ParameterFacts
 from initfast.repair.parameter_kinds import (
     ATTENTION_OUTPUTS,
@@ -136,19 +136,19 @@ def _is_depth_scale(net: Examined, pairs: Sequence[tuple[int, int]]) -> bool:
     sign = 1 if sum(logs) > 0 else -1
     return any(
         all(
-            abs(sign * log - math.log(factor(net.places[i]))) < _chance(net, i, j)
+            abs(sign * log - math.log(factor(net.locations[i]))) < _chance(net, i, j)
             for log, (i, j) in zip(logs, pairs, strict=True)
         )
         for factor in (_whole_depth, _depth_so_far)
     )
 
 
-def _whole_depth(place: Place) -> float:
-    return math.sqrt(2 * max(place.blocks, 1))
+def _whole_depth(location: Location) -> float:
+    return math.sqrt(2 * max(location.blocks, 1))
 
 
-def _depth_so_far(place: Place) -> float:
-    return math.sqrt(2 * (max(place.block, 0) + 1))
+def _depth_so_far(location: Location) -> float:
+    return math.sqrt(2 * (max(location.block, 0) + 1))
 
 
 def _chance(net: Examined, i: int, j: int) -> float:
@@ -160,7 +160,7 @@ def _outputs(net: Examined) -> Iterator[Finding]:
     """What attention and the feed-forward part of a block write into the residual stream."""
     blocks: dict[int, dict[bool, int]] = {}
     inner = []
-    for i, p in enumerate(net.places):
+    for i, p in enumerate(net.locations):
         if p.block < 0 or p.facts.family is None or not p.facts.family.std > 0:
             continue
         if p.facts.kind == "residual output":

@@ -14,8 +14,8 @@ from initfast.init.distributions import constant_, normal_, trunc_normal_, unifo
 from initfast.init.keys import derive_key
 from initfast.init.orthogonal import orthogonal_
 from initfast.init.placement import is_distributed, shard_of
-from initfast.repair.roles import Place
 from initfast.repair.schemes.law import Law
+from initfast.repair.slots import Slot
 from initfast.undo_log import UndoLog
 
 
@@ -57,13 +57,13 @@ def _draw(tensor: Tensor, law: Law, key: int) -> None:
         constant_(tensor, law.scale)
 
 
-def fill(place: Place, how: Law | Callable[[Tensor], Any], seed: int, log: UndoLog) -> None:
+def fill(slot: Slot, how: Law | Callable[[Tensor], Any], seed: int, log: UndoLog) -> None:
     """Fill a parameter; the log puts back what it was.
 
     Raises:
         ArgumentError: a parametrization computes it and cannot be given a value.
     """
-    owner, key, tensor, role = place
+    owner, key, tensor, role = slot
     computed = key not in owner._parameters
     originals = _originals(owner, key) if computed else [tensor]
     for original in originals:

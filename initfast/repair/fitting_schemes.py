@@ -14,8 +14,10 @@ from initfast.repair.families import Family, eps_of, family
 from initfast.repair.following import by_module_order, with_following
 from initfast.repair.laws_of_weights import fits
 from initfast.repair.parameter_facts import ParameterFacts, readable
-from initfast.repair.roles import Role, places, plain_name
+from initfast.repair.parameter_kinds import plain_name
+from initfast.repair.roles import Role
 from initfast.repair.schemes import SCHEMES, DoesNotFit, Law
+from initfast.repair.slots import slots
 from initfast.stats.moments import Moments
 
 
@@ -81,15 +83,15 @@ def fit(net: nn.Module, facts: Sequence[ParameterFacts]) -> Fit:
 def _judged(net: nn.Module, facts: Sequence[ParameterFacts]) -> Iterator[_Judged]:
     known = {plain_name(f.name): f for f in facts}
     at = [
-        (known[name], place)
-        for name, place in with_following(places(net), by_module_order(net)).items()
+        (known[name], slot)
+        for name, slot in with_following(slots(net), by_module_order(net)).items()
         if name in known
     ]
     moving = any(f.trainable for f, _ in at)
-    for f, place in at:
+    for f, slot in at:
         if f.family is not None and f.moments is not None and f.family.count:
             if f.trainable or not moving:
-                yield _Judged(f.kind, place.role, place.tensor, f.moments, f.family)
+                yield _Judged(f.kind, slot.role, slot.tensor, f.moments, f.family)
 
 
 def _verdict(law: Law | None, p: _Judged) -> bool | None:

@@ -10,9 +10,10 @@ from typing import NamedTuple
 from torch import nn
 
 from initfast.diagnosis.advice import Act, activation_of
-from initfast.diagnosis.topology import fingerprint
 from initfast.nets.activation_calls import activation_call
-from initfast.repair.roles import Place, Role, plain_name, with_net
+from initfast.repair.parameter_kinds import plain_name
+from initfast.repair.roles import Role
+from initfast.repair.slots import Slot, with_net
 from initfast.stats.layer import Layer
 
 _SHORTCUT = re.compile(r"downsample|shortcut|skip|residual|identity", re.IGNORECASE)
@@ -36,17 +37,17 @@ class Following(NamedTuple):
 
 
 def with_following(
-    found: Mapping[str, Place], following: Mapping[str, Following]
-) -> dict[str, Place]:
-    """The places, their roles told what follows the layer that each belongs to."""
+    found: Mapping[str, Slot], following: Mapping[str, Following]
+) -> dict[str, Slot]:
+    """The slots, their roles told what follows the layer that each belongs to."""
     told = {}
-    for name, place in found.items():
+    for name, slot in found.items():
         path = name.rpartition(".")[0]
         after = following.get(name) or following.get(f"{path}.weight" if path else "weight")
-        role = place.role
+        role = slot.role
         if after is not None:
             role = replace(role, **after._asdict(), ends_branch=_ends_branch(role, after))
-        told[name] = place._replace(role=role)
+        told[name] = slot._replace(role=role)
     return with_net(told)
 
 
@@ -110,7 +111,7 @@ def by_profile(layers: Sequence[Layer]) -> dict[str, Following]:
     readers: dict[tuple[float, ...], Layer] = {}
     for layer in reversed(layers):
         for moments in layer.inputs:
-            readers[fingerprint(moments)] = layer
+            readers[moments.fingerprint] = layer
     found: dict[str, Following] = {}
     for layer in layers:
         name = plain_name(layer.parameter) or plain_name(f"{layer.name}.weight")
@@ -123,7 +124,7 @@ def _reader_of(layer: Layer, readers: Mapping[tuple[float, ...], Layer]) -> Foll
     act = activation_of(layer)
     if act is not None:
         return Following("activation", act)
-    reader = readers.get(fingerprint(layer.post)) if layer.post.finite > 1 else None
+    reader = readers.get(layer.post.fingerprint) if layer.post.finite > 1 else None
     if reader is None:
         return Following("end" if layer.is_returned else "")
     if "Norm" in reader.op:

@@ -10,17 +10,17 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from initfast.errors import ArgumentError
+from initfast.errors import ArgumentError, kind_of
 from initfast.init.filling import DTYPES
 from initfast.init.keys import draw_key
 from initfast.profiling.profile import profile
 from initfast.repair.filling import fill, materialise
 from initfast.repair.following import Following, by_module_order, by_profile, with_following
 from initfast.repair.initialized import Change, Initialized, Left
-from initfast.repair.roles import Place, places
 from initfast.repair.rules import Rules, Use
 from initfast.repair.schemes import SCHEMES, Scheme
 from initfast.repair.schemes.law import Law
+from initfast.repair.slots import Slot, slots
 from initfast.undo_log import UndoLog, with_undo_log
 
 How: TypeAlias = "Law | Callable[[Tensor], Any]"
@@ -112,7 +112,7 @@ def initialize_(
 class Plan:
     """What is to be done to each parameter, and which stay."""
 
-    fills: list[tuple[Place, How, Change]]
+    fills: list[tuple[Slot, How, Change]]
     left: list[Left]
 
 
@@ -125,7 +125,7 @@ def _initialize(
     device: torch.device | str | None,
     log: UndoLog,
 ) -> Initialized:
-    meta = {name for name, place in places(net).items() if place.tensor.is_meta}
+    meta = {name for name, slot in slots(net).items() if slot.tensor.is_meta}
     following = by_module_order(net)
     if x is not None:
         scheme_before = None if scheme is None else SCHEMES["auto"]
@@ -147,18 +147,18 @@ def plan_of(
 ) -> Plan:
     """Decide on everything before anything is written."""
     plan = Plan([], [])
-    found = with_following(places(net), following)
+    found = with_following(slots(net), following)
     matched = rules.match(found.values())
-    for name, place in found.items():
+    for name, slot in found.items():
         made = name in meta
         rule = matched.get(name)
-        reason = None if made and rule is None else _stays(place)
+        reason = None if made and rule is None else _stays(slot)
         if rule is not None and rule.use is None:
             reason = f"rule {rule}"
         law = None
         if reason is None and rule is None:
-            law = None if scheme is None else scheme.law(place.role)
-            reason = None if law is not None else _nothing_says(place, scheme)
+            law = None if scheme is None else scheme.law(slot.role)
+            reason = None if law is not None else _nothing_says(slot, scheme)
         if reason is not None:
             if made:
                 raise ArgumentError(
@@ -168,33 +168,33 @@ def plan_of(
             plan.left.append(Left(name, reason))
             continue
         how: Any = rule.use if rule is not None else law
-        plan.fills.append((place, how, _change(place, rule, law, scheme)))
+        plan.fills.append((slot, how, _change(slot, rule, law, scheme)))
     return plan
 
 
-def _change(place: Place, rule: Any, law: Law | None, scheme: Scheme | None) -> Change:
-    role = place.role
+def _change(slot: Slot, rule: Any, law: Law | None, scheme: Scheme | None) -> Change:
+    role = slot.role
     if rule is not None or law is None or scheme is None:
         return Change(role.name, role.shape, f"rule {rule}", None, "the first rule that matches")
     return Change(role.name, role.shape, str(law), scheme.std(role), law.why)
 
 
-def _stays(place: Place) -> str | None:
+def _stays(slot: Slot) -> str | None:
     """Why a parameter is left alone, whatever scheme there is; None where it is not."""
-    tensor = place.tensor
+    tensor = slot.tensor
     if tensor.dtype not in DTYPES:
         return f"it is {tensor.dtype}: quantised"
     if tensor.numel() == 0:
         return "it has no elements"
-    is_own = place.key in place.owner._parameters
+    is_own = slot.key in slot.owner._parameters
     return "it is frozen" if is_own and not tensor.requires_grad else None
 
 
-def _nothing_says(place: Place, scheme: Scheme | None) -> str:
+def _nothing_says(slot: Slot, scheme: Scheme | None) -> str:
     if scheme is None:
         return "no rule matches it"
-    what = type(place.owner).__name__
-    return f"scheme {scheme.name!r} says nothing of {place.key!r} of a {what}"
+    what = type(slot.owner).__name__
+    return f"scheme {scheme.name!r} says nothing of {slot.key!r} of a {what}"
 
 
 def _make_and_fill(
@@ -211,9 +211,9 @@ def _make_and_fill(
 
 def carry_out(plan: Plan, seed: int, log: UndoLog) -> None:
     """Fill what is to be filled."""
-    for place, how, _ in plan.fills:
-        tensor = place.owner._parameters.get(place.key)  # it may have been made since
-        fill(place._replace(tensor=place.tensor if tensor is None else tensor), how, seed, log)
+    for slot, how, _ in plan.fills:
+        tensor = slot.owner._parameters.get(slot.key)  # it may have been made since
+        fill(slot._replace(tensor=slot.tensor if tensor is None else tensor), how, seed, log)
 
 
 def _scheme(name: str | None) -> Scheme | None:
@@ -225,7 +225,7 @@ def _scheme(name: str | None) -> Scheme | None:
 
 def _check(net: nn.Module, device: torch.device | str | None) -> None:
     if not isinstance(net, nn.Module):
-        raise TypeError(f"net is a {type(net).__name__}; expected a torch.nn.Module")
+        raise TypeError(f"net is {kind_of(net)}; expected a torch.nn.Module")
     parameters = dict(net.named_parameters())
     if not parameters:
         raise ArgumentError(f"net, a {type(net).__name__}, has no parameters; expected some")

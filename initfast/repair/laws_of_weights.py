@@ -137,7 +137,7 @@ def _distance(c: Initialiser, found: Family) -> float:
 # ---- where a parameter stands ----
 
 
-class Place(NamedTuple):
+class Location(NamedTuple):
     """A parameter, and where it stands in its net.
 
     facts: what is known of it. block: its block's number, from 0; -1 outside. blocks: how many
@@ -150,25 +150,25 @@ class Place(NamedTuple):
     width: int
 
 
-_SLOT = re.compile(r"(?:^|(?<=\.))(\d+)(?=\.)")
+_NUMBER = re.compile(r"(?:^|(?<=\.))(\d+)(?=\.)")
 
 
-def places(facts: Sequence[ParameterFacts]) -> list[Place]:
-    """Each parameter with its place in the net, as far as names and shapes tell it."""
+def locations(facts: Sequence[ParameterFacts]) -> list[Location]:
+    """Each parameter with its location in the net, as far as names and shapes tell it."""
     counts: dict[str, set[int]] = {}
-    slots = [_slot(f.name) for f in facts]
-    for container, index in filter(None, slots):
+    found = [_block_of(f.name) for f in facts]
+    for container, index in filter(None, found):
         counts.setdefault(container, set()).add(index)
     tables = [f.shape[1] for f in facts if f.kind == "embedding" and len(f.shape) == 2]
     outs = [f.fan_out for f in facts if f.kind == "residual output"]
     width = (outs or tables or [0])[0]
     return [
-        Place(f, slot[1] if slot else -1, len(counts[slot[0]]) if slot else 0, width)
-        for f, slot in zip(facts, slots, strict=True)
+        Location(f, block[1] if block else -1, len(counts[block[0]]) if block else 0, width)
+        for f, block in zip(facts, found, strict=True)
     ]
 
 
-def _slot(name: str) -> tuple[str, int] | None:
+def _block_of(name: str) -> tuple[str, int] | None:
     """The container of the block that a parameter is in, and the block's number."""
-    found = _SLOT.search(plain_name(name))
+    found = _NUMBER.search(plain_name(name))
     return None if found is None else (plain_name(name)[: found.start()], int(found[1]))

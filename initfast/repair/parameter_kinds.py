@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import math
 import re
 from typing import NamedTuple
 
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedTensorMixin  # type: ignore[attr-defined]
 
-from initfast.init.fans import fan_in_and_fan_out
+from initfast.init.fans import fans_of
 
 _CONVOLUTIONS = nn.modules.conv._ConvNd
 _TRANSPOSED = nn.modules.conv._ConvTransposeNd
+
+_WRAPPERS = re.compile(
+    r"(?:^|(?<=\.))(?:_orig_mod|module|_fsdp_wrapped_module|_checkpoint_wrapped_module)\."
+)
 
 OUTPUTS = re.compile(
     r"(^|[._])(c_proj|o_proj|out_proj|down_proj|wo|w2|fc2|lin2|linear2|fc_out|out_lin|to_out(\.0)?"
@@ -98,9 +101,7 @@ def kind_of(module: nn.Module, path: str, key: str, shape: tuple[int, ...]) -> K
 def _convolution(module: nn.Module, shape: tuple[int, ...]) -> Kind:
     transposed = isinstance(module, _TRANSPOSED)
     groups = getattr(module, "groups", 1)
-    field = math.prod(shape[2:])
-    first, second = max(shape[0] // groups, 1) * field, shape[1] * field
-    fans = (first, second) if transposed else (second, first)
+    fans = fans_of(shape, groups, transposed)
     if transposed:
         return Kind("transposed convolution", *fans, units=1 if groups == 1 else -1)
     if groups > 1 and shape[1] == 1:
@@ -149,17 +150,18 @@ def block_pattern(name: str) -> str:
 
 
 def plain_name(name: str) -> str:
-    """A name without what wrappers put before it."""
-    for wrapper in ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module."):
-        name = name.replace(wrapper, "")
-    return name.removeprefix("module.")
+    """A qualified name without what compiling and wrapping add.
+
+    Example:
+        >>> plain_name("_orig_mod.module.layers.0.weight")
+        'layers.0.weight'
+    """
+    return _WRAPPERS.sub("", name)
 
 
 def torch_fans(shape: tuple[int, ...]) -> tuple[int, int]:
     """The fans that torch.nn.init's functions take, which know of no groups and transposes."""
-    import torch
-
-    return fan_in_and_fan_out(torch.empty(shape, device="meta"))
+    return fans_of(shape)
 
 
 def is_fused(module: nn.Module, path: str, key: str, shape: tuple[int, ...]) -> int:

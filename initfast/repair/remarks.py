@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from initfast.repair.examined import Examined, several
 from initfast.repair.families import Family
-from initfast.repair.laws_of_weights import Place
+from initfast.repair.laws_of_weights import Location
 from initfast.repair.parameter_kinds import DENSE, GATES, block_pattern, plain_name
 from initfast.stats.text import number
 
@@ -17,25 +17,25 @@ def of(net: Examined) -> Iterator[str]:
     for facts in net.facts:
         if facts.tied:
             yield f"Tied: {several([facts.name, *facts.tied])} are one tensor."
-    yield from _residual_outputs(net.places)
-    yield from _gates(net.places)
-    yield from _zeros(net.places)
-    yield from _unread(net.places)
+    yield from _residual_outputs(net.locations)
+    yield from _gates(net.locations)
+    yield from _zeros(net.locations)
+    yield from _unread(net.locations)
 
 
-def _drawn(places: Sequence[Place], kind: str) -> list[tuple[Place, Family]]:
+def _drawn(locations: Sequence[Location], kind: str) -> list[tuple[Location, Family]]:
     return [
         (p, p.facts.family)
-        for p in places
+        for p in locations
         if p.facts.kind == kind and p.facts.family is not None and p.facts.family.std > 0
     ]
 
 
-def _residual_outputs(places: Sequence[Place]) -> Iterator[str]:
+def _residual_outputs(locations: Sequence[Location]) -> Iterator[str]:
     """Whether what writes into the residual stream is scaled by depth, for each kind of output."""
-    inner = [(p, f) for p, f in _drawn(places, "linear") if p.block >= 0]
-    kinds: dict[str, list[tuple[Place, Family]]] = {}
-    for p, found in _drawn(places, "residual output"):
+    inner = [(p, f) for p, f in _drawn(locations, "linear") if p.block >= 0]
+    kinds: dict[str, list[tuple[Location, Family]]] = {}
+    for p, found in _drawn(locations, "residual output"):
         kinds.setdefault(block_pattern(p.facts.name), []).append((p, found))
     if not inner:
         return
@@ -46,7 +46,7 @@ def _residual_outputs(places: Sequence[Place]) -> Iterator[str]:
         yield f"Residual output {name!r}: std {_range(stds)}, {scale} (others: {number(base)})."
 
 
-def _depth_law(ratios: Sequence[tuple[Place, float]]) -> str:
+def _depth_law(ratios: Sequence[tuple[Location, float]]) -> str:
     laws = {
         "not scaled by depth": lambda p: 1.0,
         "scaled by 1/√(2 · blocks)": lambda p: 1 / math.sqrt(2 * max(p.blocks, 1)),
@@ -63,9 +63,9 @@ def _range(stds: Sequence[float]) -> str:
     return low if low == high else f"{low} to {high}"
 
 
-def _gates(places: Sequence[Place]) -> Iterator[str]:
+def _gates(locations: Sequence[Location]) -> Iterator[str]:
     """Both factors of gated feed-forward parts beside each other."""
-    names = {plain_name(p.facts.name): p for p in places}
+    names = {plain_name(p.facts.name): p for p in locations}
     told: set[str] = set()
     for name, p in names.items():
         path, _, key = name.removesuffix(".weight").rpartition(".")
@@ -78,11 +78,11 @@ def _gates(places: Sequence[Place]) -> Iterator[str]:
             yield f"Gated part {block_pattern(path)!r}: {first} has std {a}, {second} {b}."
 
 
-def _zeros(places: Sequence[Place]) -> Iterator[str]:
+def _zeros(locations: Sequence[Location]) -> Iterator[str]:
     """Weights, and the weights of norms, that start at zero."""
     zero = [
         block_pattern(p.facts.name)
-        for p in places
+        for p in locations
         if p.facts.kind in (*DENSE, "norm")
         and p.facts.family is not None
         and p.facts.family.name == "constant"
@@ -93,9 +93,9 @@ def _zeros(places: Sequence[Place]) -> Iterator[str]:
         yield f"Starts at zero: {name!r}" + (f" ({count} of them)." if count > 1 else ".")
 
 
-def _unread(places: Sequence[Place]) -> Iterator[str]:
+def _unread(locations: Sequence[Location]) -> Iterator[str]:
     reasons: dict[str, list[str]] = {}
-    for p in places:
+    for p in locations:
         if p.facts.family is None:
             reasons.setdefault(p.facts.note, []).append(p.facts.name)
     for reason, names in reasons.items():

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from initfast.diagnosis.findings import Finding, counted
-from initfast.errors import ArgumentError
+from initfast.errors import ArgumentError, kind_of
 from initfast.init.keys import derive_key, draw_key
 from initfast.profiling.arguments import NO_TARGETS
 from initfast.profiling.profile import profile
@@ -21,7 +21,7 @@ from initfast.repair.filling import copy_back
 from initfast.repair.following import by_module_order, by_profile
 from initfast.repair.initialize import carry_out, initialize_, plan_of
 from initfast.repair.lsuv import lsuv_
-from initfast.repair.roles import plain_name
+from initfast.repair.parameter_kinds import plain_name
 from initfast.repair.rules import Rules
 from initfast.repair.schemes import SCHEMES
 from initfast.report.report import Report
@@ -122,7 +122,7 @@ def repair_(
         (['vanishing'], True)
     """
     if not isinstance(net, nn.Module):
-        raise TypeError(f"net is a {type(net).__name__}; expected a torch.nn.Module")
+        raise TypeError(f"net is {kind_of(net)}; expected a torch.nn.Module")
     if not force:
         _refuse_trained(net)
     measure = partial(profile, net, x, loss=loss, targets=targets)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeAlias
 from torch import Tensor
 
 from initfast.errors import ArgumentError
-from initfast.repair.roles import Place
+from initfast.repair.slots import Slot
 
 Use: TypeAlias = "Callable[[Tensor], Any] | None"
 
@@ -23,11 +23,11 @@ class Rule(NamedTuple):
     def __str__(self) -> str:
         return repr(self.pattern) if isinstance(self.pattern, str) else self.pattern.__name__
 
-    def fits(self, place: Place) -> bool:
+    def fits(self, slot: Slot) -> bool:
         """Whether it stands for a parameter: by its name, or by its module but for biases."""
         if isinstance(self.pattern, str):
-            return fnmatchcase(place.role.name, self.pattern)
-        return isinstance(place.owner, self.pattern) and place.role.part != "bias"
+            return fnmatchcase(slot.role.name, self.pattern)
+        return isinstance(slot.owner, self.pattern) and slot.role.part != "bias"
 
 
 class Rules:
@@ -52,7 +52,7 @@ class Rules:
                 )
             self._rules.append(Rule(pattern, use))
 
-    def match(self, places: Iterable[Place]) -> dict[str, Rule]:
+    def match(self, slots: Iterable[Slot]) -> dict[str, Rule]:
         """The rule for each parameter that has one.
 
         Raises:
@@ -60,11 +60,11 @@ class Rules:
         """
         found: dict[str, Rule] = {}
         names = []
-        for place in places:
-            names.append(place.role.name)
+        for slot in slots:
+            names.append(slot.role.name)
             for rule in self._rules:
-                if rule.fits(place):
-                    found[place.role.name] = rule
+                if rule.fits(slot):
+                    found[slot.role.name] = rule
                     break
         used = list(found.values())
         for rule in self._rules:

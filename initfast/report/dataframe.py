@@ -12,6 +12,8 @@ from initfast.stats.text import dtype_name
 if TYPE_CHECKING:
     import pandas
 
+    from initfast.stats.attention import Attention
+
 
 def frame_of(layers: Sequence[Layer]) -> pandas.DataFrame:
     """One row for each layer; of a layer with several weights, columns with each one's name.
@@ -58,6 +60,10 @@ def _flat(layer: Layer) -> dict[str, Any]:
     row |= _of("grad", layer.grad, ("mean", "std", "rms"))
     row |= _of("weight", layer.weight, ("std",)) | _of("", layer.weight, ("fan_in", "fan_out"))
     row |= _of("weight_grad", layer.weight_grad, ("std", "rms"))
+    row |= _of("", layer.attention, ("largest_logit", "logit_std"))
+    row |= _of("attention", layer.attention, ("entropy",))
+    if layer.branch is not None:
+        row |= {name: getattr(layer, name) for name in ("branch_ratio", "branch_cosine")}
     for name, weight in layer.weights.items():
         row |= _of(name, weight, ("std", "fan_in", "fan_out"))
     for name, grad in layer.weight_grads.items():
@@ -65,7 +71,9 @@ def _flat(layer: Layer) -> dict[str, Any]:
     return row
 
 
-def _of(what: str, known: Moments | Weight | None, columns: Iterable[str]) -> dict[str, Any]:
+def _of(
+    what: str, known: Moments | Weight | Attention | None, columns: Iterable[str]
+) -> dict[str, Any]:
     if known is None:
         return {}
     return {f"{what}_{name}" if what else name: getattr(known, name) for name in columns}

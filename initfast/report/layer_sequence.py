@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
+from operator import index
 from typing import Any, SupportsIndex, TypeAlias, overload
 
+from initfast.errors import kind_of
 from initfast.report.select import named
 from initfast.stats.layer import Layer
 from initfast.stats.moments import Moments
@@ -68,10 +70,32 @@ class LayerSequence:
         Raises:
             KeyError: no layer has that name, the name has fewer calls, or the call fewer tensors.
             IndexError: there are fewer layers.
+            TypeError: the key is none of these.
         """
-        if not isinstance(key, (str, tuple)):
+        if isinstance(key, str):
+            return named(self.layers, key)
+        if isinstance(key, tuple) and 1 <= len(key) <= 3 and isinstance(key[0], str):
+            return named(self.layers, *key)
+        if isinstance(key, slice):
             return self.layers[key]
-        return named(self.layers, *(key if isinstance(key, tuple) else (key,)))
+        return self.layers[self._place(key)]
+
+    def _place(self, key: Any) -> int:
+        """A layer's place in the order.
+
+        Raises:
+            IndexError, TypeError: as above.
+        """
+        if not hasattr(key, "__index__"):
+            raise TypeError(
+                f"report[...] is given {kind_of(key)}; expected a layer's name, a tuple of a name "
+                "and its call, a place in the order or a range of places"
+            )
+        count, place = len(self.layers), index(key)
+        if not -count <= place < count:
+            there = f"{count} layers, 0 to {count - 1}" if count else "no layers"
+            raise IndexError(f"report[{place}]: the report has {there}")
+        return place
 
     @property
     def first_nonfinite(self) -> Layer | None:

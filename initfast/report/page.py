@@ -14,12 +14,13 @@ from importlib import resources
 from string import Template
 from typing import Any, Protocol
 
-from initfast.diagnosis.findings import SEVERITIES, Finding, SkippedCheck
+from initfast.diagnosis.findings import Finding, SkippedCheck
 from initfast.report.page_chart import chart
 from initfast.report.page_json import embedded
 from initfast.report.page_table import MOST_CHARACTERS, layer_table, name_html
 from initfast.report.page_tree import layer_tree
 from initfast.report.table import remarks
+from initfast.report.verdict import found
 from initfast.stats.as_dict import json_text
 from initfast.stats.layer import Layer, Skipped
 from initfast.stats.moments import Moments
@@ -65,7 +66,7 @@ def html_page(report: Shown, beside: Shown | None = None) -> str:
     data = report.to_dict()
     reports = [report] if beside is None else [report, beside]
     read = {name: _resource(f"page.{name}") for name in ("html", "css", "js")}
-    verdicts = " beside ".join(verdict(one.findings) for one in reports)
+    verdicts = " beside ".join(found(one.findings) for one in reports)
     net = _line(_net(report))
     return Template(read["html"]).substitute(
         policy=_policy(read["css"], read["js"]),
@@ -82,15 +83,6 @@ def html_page(report: Shown, beside: Shown | None = None) -> str:
         table=layer_table(report.layers, None if beside is None else beside.layers),
         json=embedded(json_text(data, indent=None)),
     )
-
-
-def verdict(findings: Sequence[Finding]) -> str:
-    """How many findings there are of each severity, the worst first."""
-    counts = Counter(finding.severity for finding in findings)
-    plurals = {"error": "errors", "warning": "warnings", "info": "notes"}
-    singulars = plurals | {"error": "error", "warning": "warning", "info": "note"}
-    found = [f"{n} {(singulars if n == 1 else plurals)[s]}" for s in SEVERITIES if (n := counts[s])]
-    return ", ".join(found) or "no findings"
 
 
 def _resource(name: str) -> str:

@@ -3,33 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from copy import copy
-from functools import cached_property, reduce
+from functools import cached_property
 from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
-from initfast.collectives import gather
 from initfast.diagnosis.findings import Finding, Severity, SkippedCheck, summary, summary_html
 from initfast.diagnosis.origin import origin
-from initfast.report.exports import Exports
+from initfast.report.merging import Merging
 from initfast.report.run_facts import RunFacts
 from initfast.report.saving import contents, read
 from initfast.report.select import Pattern
 from initfast.report.table import Table, remarks
 from initfast.report.tree import tree_lines
-from initfast.report.verdict import check, verdict
+from initfast.report.verdict import check, found, verdict
 from initfast.stats.layer import Layer, Skipped
-from initfast.stats.merge import merge_layers, pairwise, with_shared_loss
 from initfast.stats.moments import Moments
 from initfast.stats.outcome import NO_OUTCOME, RunOutcome
 from initfast.stats.text import escape, prose_width, shown
 
 if TYPE_CHECKING:
     from initfast.diagnosis.diagnosing import Diagnosis
+    from initfast.prediction.prediction import Prediction
 
 
-class Report(Exports):
+class Report(Merging):
     """The layers of a net, in execution order, with what was measured at each.
 
     Args:
@@ -41,6 +39,9 @@ class Report(Exports):
             is wrapped; "" where nothing has them all, as of a plain callable.
         run: when, where and with what the net was profiled; None where that is not known.
         outcome: what the run came to beside its layers: the loss, where NaN begin.
+
+    Attributes:
+        processes: of how many the numbers are: 1 until the report is gathered.
 
     Example:
         >>> net, x = torch.nn.Linear(4, 2), torch.randn(8, 4)
@@ -64,6 +65,7 @@ class Report(Exports):
         self.root = root
         self.run = run
         self.outcome = outcome
+        self.processes = 1
 
     def select(
         self, name: str | None = None, type: str | None = None, depth: int | None = None
@@ -78,7 +80,11 @@ class Report(Exports):
             depth: the most names in the path: "encoder.0" has two, the net itself none.
 
         Returns:
-            A :class:`Report` of the same inputs and notes; patterns are as in :mod:`fnmatch`.
+            A :class:`Report` of the same inputs and notes; patterns are as in :mod:`fnmatch`. Where
+            none fits, a note says which names there are.
+
+        Raises:
+            TypeError: name or type is no text, or depth no whole number.
 
         Example:
             >>> from torch import nn
@@ -87,24 +93,11 @@ class Report(Exports):
             ['1.0']
         """
 
-        fits = Pattern(name, type, depth).fits
-        layers = [x for x in self if fits(x.names, (x.type, x.op, *x.also_types))]
-        skipped = [item for item in self.skipped if fits([item.name], [item.op])]
-        return self.replaced(layers, skipped)
-
-    def replaced(
-        self,
-        layers: Sequence[Layer] | None = None,
-        skipped: Sequence[Skipped] | None = None,
-        notes: Sequence[str] | None = None,
-    ) -> Report:
-        """This report with others of these; findings are found anew."""
-        new = copy(self)
-        new.__dict__.pop("_diagnosis", None)
-        new.__dict__["_contents"] = (list(self.layers if layers is None else layers), self.inputs)
-        new.skipped = list(self.skipped if skipped is None else skipped)
-        new.notes = list(self.notes if notes is None else notes)
-        return new
+        pattern = Pattern(name, type, depth).checked()
+        layers = [x for x in self if pattern.fits(x.names, (x.type, x.op, *x.also_types))]
+        skipped = [item for item in self.skipped if pattern.fits([item.name], [item.op])]
+        none = [] if layers else [pattern.nothing_fits(self.layers)]
+        return self.replaced(layers, skipped, [*self.notes, *none])
 
     @property
     def origin(self) -> str:
@@ -122,6 +115,20 @@ class Report(Exports):
 
         return diagnose(self)
 
+    @cached_property
+    def predicted(self) -> Prediction:
+        """What theory expects of every layer, beside what was measured; print it.
+
+        Example:
+            >>> net = torch.nn.Sequential(torch.nn.Linear(256, 256), torch.nn.Tanh())
+            >>> prediction = initfast.profile(net, torch.randn(64, 256)).predicted
+            >>> abs(prediction["0"].local.rms / prediction["0"].rms - 1) < 0.1
+            True
+        """
+        from initfast.prediction.predicting import predicted  # when asked
+
+        return predicted(self.layers, self.inputs)
+
     @property
     def findings(self) -> list[Finding]:
         """What is wrong, worst first; :func:`initfast.diagnose` takes other thresholds."""
@@ -132,56 +139,8 @@ class Report(Exports):
         """Each check that was not made, with its reason."""
         return self._diagnosis.skipped
 
-    def merge(self, other: Report) -> Report:
-        """The report of the two batches as one: layers of the same name, op and call merge exactly.
-
-        Args:
-            other: of a later batch of the same net.
-
-        Returns:
-            A new report. The weights are the other's; shapes add in their first dimension.
-
-        Example:
-            >>> net = torch.nn.Linear(4, 2)
-            >>> both = initfast.profile(net, torch.ones(3, 4)).merge(
-            ...     initfast.profile(net, torch.zeros(5, 4))
-            ... )
-            >>> both[0].shape, both[0].post.count
-            ((8, 2), 16)
-        """
-        return Report(
-            merge_layers(self.layers, other.layers),
-            pairwise(self.inputs, other.inputs),
-            list(dict.fromkeys([*self.skipped, *other.skipped])),
-            list(dict.fromkeys([*self.notes, *other.notes])),
-            self.root if self.root == other.root else "",
-            self.run or other.run,
-            self.outcome.merge(other.outcome),
-        )
-
-    def all_reduce(self, group: Any = None) -> Report:
-        """The report of the batch that all ranks have together, the same on each; collective.
-
-        One exchange for the whole report. The loss of that batch is the mean of the ranks' losses:
-        gradients at outputs are divided by the number of ranks, and those at weights are merged
-        unless all ranks have the same.
-
-        Args:
-            group: of torch.distributed's; None: the default group. Where there is none, nothing
-                is merged.
-
-        Returns:
-            This report where a process is alone, else a new one.
-        """
-        ranks = gather(self, group)
-        if len(ranks) == 1:
-            return self
-        whole = reduce(Report.merge, ranks)
-        layers = with_shared_loss(whole.layers, [rank.layers for rank in ranks])
-        return whole.replaced(layers)
-
     def __repr__(self) -> str:
-        return f"Report({len(self)} layers, {self.verdict.partition(';')[0]})"
+        return f"Report({len(self)} layers, {found(self.findings)})"
 
     def __str__(self) -> str:
         below = [fill(text, prose_width()) for text in remarks(self.notes, self.skipped)]

@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from initfast.stats.layer import Layer
 from initfast.stats.moments import Moments
+from initfast.stats.outcome import NO_OUTCOME, Update
+from initfast.stats.unit_moments import OF_UNITS
 
 PREFIX = "initfast"
 """What every tag begins with."""
 
 
-def scalars_of(layers: Sequence[Layer], prefix: str = PREFIX) -> dict[str, float]:
+def scalars_of(
+    layers: Sequence[Layer],
+    prefix: str = PREFIX,
+    updates: Mapping[str, Update] = NO_OUTCOME.updates,
+) -> dict[str, float]:
     """The numbers of a report's layers by tag: ``{"initfast/activations/0/std": 0.57, ...}``.
 
-    A tag is `prefix/kind/NAME/statistic`. The kinds are "activations", "pre_activations",
-    "gradients" (at the output), "weights" and "weight_gradients". NAME is the module's path, "net"
-    for the net itself; what a function has made within a module is "NAME:op", a further row of the
-    same name "NAME:2"; of several weights each is "NAME.parameter".
+    A tag is `prefix/kind/NAME/statistic`. The kinds are "activations", "attention" (where it was
+    asked for), "pre_activations", "gradients" (at the output), "weights" and "weight_gradients".
+    NAME is the module's path, "net" for the net itself; what a function has made within a module is
+    "NAME:op", a further row of the same name "NAME:2"; of several weights each is "NAME.parameter".
 
     Args:
         layers: of a report.
         prefix: what every tag begins with.
+        updates: of an optimiser's step, by the parameters' names: `prefix/updates/PARAMETER` has
+            "to_weight" and "gradient".
 
     Example:
         >>> report = initfast.profile(torch.nn.Linear(4, 2), torch.ones(3, 4))
@@ -32,6 +40,9 @@ def scalars_of(layers: Sequence[Layer], prefix: str = PREFIX) -> dict[str, float
     for layer, name in zip(layers, _names(layers), strict=True):
         for path, value in _numbers(layer, name):
             found[f"{prefix}/{path}"] = float(value)
+    for name, update in updates.items():
+        for what, value in update._asdict().items():
+            found[f"{prefix}/updates/{name}/{what}"] = value
     return found
 
 
@@ -52,9 +63,11 @@ def _names(layers: Sequence[Layer]) -> Iterator[str]:
 def _numbers(layer: Layer, name: str) -> Iterator[tuple[str, float]]:
     for statistic in ("mean", "std", "rms", "min", "max", "zeros", "saturated", "nonfinite"):
         yield f"activations/{name}/{statistic}", getattr(layer, statistic)
-    for statistic in ("dead_units", "correlation", "batch_std", "unit_spread", "outlier_ratio"):
+    for statistic in ("dead_units", *OF_UNITS[:-1], "branch_ratio", "branch_cosine"):
         if (value := getattr(layer, statistic)) is not None:
             yield f"activations/{name}/{statistic}", value
+    for statistic in ("largest_logit", "logit_std", "entropy") if layer.attention else ():
+        yield f"attention/{name}/{statistic}", getattr(layer.attention, statistic)
     if layer.pre is not None:
         yield from _of("pre_activations", name, layer.pre)
     if layer.grad is not None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from typing import NamedTuple
 
+from initfast.errors import kind_of
 from initfast.stats.layer import Layer
 
 
@@ -62,6 +63,20 @@ class Pattern(NamedTuple):
     name: str | None
     type: str | None
     depth: int | None
+
+    def checked(self) -> Pattern:
+        """The same; raises TypeError where a part of it is of no kind that it may be."""
+        for argument, given in (("name", self.name), ("type", self.type)):
+            if given is not None and not isinstance(given, str):
+                raise TypeError(f"select: {argument} is {kind_of(given)}; expected a pattern")
+        if self.depth is not None and not isinstance(self.depth, int):
+            raise TypeError(f"select: depth is {kind_of(self.depth)}; expected a whole number")
+        return self
+
+    def nothing_fits(self, layers: Sequence[Layer]) -> str:
+        """A sentence for a report of which no layer fits."""
+        asked = ", ".join(f"{k}={v!r}" for k, v in self._asdict().items() if v is not None)
+        return f"No layer fits select({asked}); {_known(layers)}."
 
     def fits(self, names: Sequence[str], types: Sequence[str]) -> bool:
         """Whether one of the names fits, one of the types, and the depth of the shortest."""

@@ -19,10 +19,11 @@ def verdict(findings: Sequence[Finding], skipped: Sequence[SkippedCheck], loss: 
         As "2 errors, 1 warning", "no errors or warnings; 2 checks were not made: pass loss= to
         judge gradients".
     """
-    return "; ".join([_found(findings), *_unchecked(skipped, loss)])
+    return "; ".join([found(findings), *_unchecked(skipped, loss)])
 
 
-def _found(findings: Sequence[Finding]) -> str:
+def found(findings: Sequence[Finding]) -> str:
+    """How many errors and warnings there are: "2 errors, 1 warning", "no errors or warnings"."""
     serious: tuple[Severity, ...] = ("error", "warning")
     counts = {s: sum(f.severity == s for f in findings) for s in serious}
     if not any(counts.values()):

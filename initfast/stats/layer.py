@@ -5,15 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 
 from initfast.stats.as_dict import as_plain, moments_from_dict
 from initfast.stats.moments import Moments
+from initfast.stats.parts import LayerParts
 from initfast.stats.text import escape, number, printable, share
 from initfast.stats.unit_moments import OF_UNITS, UnitMoments
+
+if TYPE_CHECKING:
+    from initfast.stats.attention import Attention
+    from initfast.stats.histogram import Histogram
 
 
 @dataclass(frozen=True)
@@ -58,7 +63,7 @@ class Layer:
         weight: its weight; None without one, or with several.
         dead_units: how many units (channels of a convolution or batch norm, else entries of the
             output's last dimension) are zero over the whole batch; None without an activation, of
-            an empty batch, and where torch alone could run the activation.
+            a batch with one value a unit or none, and where torch alone could run the activation.
         grad: the moments of the loss's gradient at its output; None where none was measured.
         weight_grad: the moments of the loss's gradient at its weight, which all calls of that
             weight share; likewise.
@@ -82,6 +87,15 @@ class Layer:
         weights: the weights of a layer that has several, as recurrent nets and attention do, by the
             names of the parameters.
         weight_grads: the moments of the loss's gradient at each of them, as far as measured.
+        branch: which of the two inputs of a residual sum ("add") is the branch that is added to the
+            stream; None of all else.
+        attention: what the logits of an attention's softmax are like; None where not asked for.
+        histogram: how many values of its output lie where; None where not asked for.
+        vectors: the moments of its module's parameters of one dimension, by their names: biases,
+            what a norm multiplies by; of a batch norm in evaluation mode its running statistics
+            too; None where they are not known, as of a function or in an older report.
+        settings: what else of its module decides the scale of its output: padding, eps, dropout's
+            p, whether it was in training mode.
         live: which units are not dead, for a merge with other batches; not kept by to_dict.
         correlation: the mean inner product of two different rows of the output over the mean square
             norm of a row; a row is a sample, and where there are tokens or positions, one of them.
@@ -95,11 +109,12 @@ class Layer:
             where the median is 0 and the largest is not.
         unit_moments: of the output's units (as of dead_units), for a merge with other batches;
             not kept by to_dict.
+        parts: which parts of its tensors this process holds; None where they are whole; likewise.
 
     The four of the units are None of an output of one dimension or of more than 262,144 units, of
-    layers that were merged after they were read from a file, and in a report of an older version;
-    the first two also of one row, the last two and the first where all is zero, unit_spread of one
-    unit.
+    layers that were merged after they were read from a file or gathered from several processes, and
+    in a report of an older version; the first two also of one row, the last two and the first where
+    all is zero, unit_spread of one unit.
     """
 
     name: str
@@ -129,12 +144,18 @@ class Layer:
     alpha: float | None = None
     beta: float | None = None
     parameter: str = ""
+    branch: int | None = None
+    attention: Attention | None = None
+    histogram: Histogram | None = None
+    vectors: Mapping[str, Moments] | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
     live: np.ndarray | None = field(default=None, repr=False, compare=False)
     correlation: float | None = None
     batch_std: float | None = None
     unit_spread: float | None = None
     outlier_ratio: float | None = None
     unit_moments: UnitMoments | None = field(default=None, repr=False, compare=False)
+    parts: LayerParts | None = field(default=None, repr=False, compare=False)
 
     def __repr__(self) -> str:
         facts = [repr(self.name), repr(self.op), f"shape={self.shape}"]
@@ -172,6 +193,24 @@ class Layer:
         if self.weight is None or self.weight_grad is None:
             return None
         return _ratio(self.weight_grad.std, self.weight.std)
+
+    @property
+    def branch_ratio(self) -> float | None:
+        """Of a residual sum, the rms of the branch over that of the stream; else None."""
+        from initfast.stats.residual_sum import branch_ratio  # when asked
+
+        return branch_ratio(self.inputs, self.branch)
+
+    @property
+    def branch_cosine(self) -> float | None:
+        """Of a residual sum, the cosine of the branch and the stream as vectors; else None.
+
+        0 where the branch is independent of the stream, as at initialisation; 1 where it repeats
+        it, -1 where it takes from it. None where either is zero or not finite.
+        """
+        from initfast.stats.residual_sum import branch_cosine  # when asked
+
+        return branch_cosine(self.inputs, self.branch, self.post)
 
     @property
     def mean(self) -> float:
@@ -319,7 +358,8 @@ _KEPT = (
     *("type", "also", "also_types", "is_output", "is_returned", "has_nan"),
     *("further_inputs", "nonfinite_parameters", "weights", "weight_grads"),
     *("alpha", "beta", "parameter"),
-    "bases",
+    *("branch", "branch_ratio", "branch_cosine", "attention", "histogram"),
+    *("bases", "vectors", "settings"),
     *OF_UNITS[:-1],
 )
 """What :meth:`Layer.to_dict` writes, in this order."""
@@ -340,6 +380,18 @@ def _weight(data: Mapping[str, Any]) -> Weight:
     return Weight(data["fan_in"], data["fan_out"], moments_from_dict(data["moments"]))
 
 
+def _attention(data: Mapping[str, Any]) -> Attention:
+    from initfast.stats.attention import Attention  # few reports have it
+
+    return Attention.from_dict(data)
+
+
+def _histogram(data: Mapping[str, Any]) -> Histogram:
+    from initfast.stats.histogram import Histogram  # likewise
+
+    return Histogram.from_dict(data)
+
+
 _READERS: dict[str, Callable[[Any], Any]] = {
     **dict.fromkeys(
         ("input_shape", "shape", "also", "also_types", "bases", "nonfinite_parameters"), tuple
@@ -349,8 +401,13 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     **dict.fromkeys(("alpha", "beta", "outlier_ratio"), float),
     "dtype": lambda name: getattr(torch, name),
     "weight": _weight,
+    "attention": _attention,
+    "histogram": _histogram,
     "further_inputs": lambda items: tuple(map(moments_from_dict, items)),
     "weights": lambda items: {name: _weight(item) for name, item in items.items()},
-    "weight_grads": lambda items: {name: moments_from_dict(m) for name, m in items.items()},
+    **dict.fromkeys(
+        ("weight_grads", "vectors"),
+        lambda items: {name: moments_from_dict(m) for name, m in items.items()},
+    ),
 }
 """How each attribute is read that is not kept as it is."""

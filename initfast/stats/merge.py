@@ -2,7 +2,7 @@
 
 Merged are the statistics, those of units too, exactly (Chan, Golub & LeVeque 1979), and the masks
 that tell dead units: the merged layers are those of one batch which holds all the others. A layer's
-counterpart is the one of the same name, operator and call.
+counterpart is the one of the same name, operator and call, in the same stage of a pipeline.
 """
 
 from __future__ import annotations
@@ -10,18 +10,22 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import numpy as np
-
+from initfast.stats.dead_units import count_units
 from initfast.stats.layer import Layer
 from initfast.stats.moments import Moments
 from initfast.stats.unit_moments import OF_UNITS
 
-Key = tuple[str, str, int]
-"""Of a layer: its name, its operator, and which of their calls it is."""
+if TYPE_CHECKING:
+    from initfast.stats.attention import Attention
+    from initfast.stats.histogram import Histogram
+
+Key = tuple[int, str, str, int]
+"""Of a layer: its pipeline's stage, or -1; its name, its operator, and which of their calls."""
 
 T = TypeVar("T")
+M = TypeVar("M", "Moments", "Attention", "Histogram")
 
 
 def merge_layers(first: Sequence[Layer], second: Sequence[Layer]) -> list[Layer]:
@@ -29,10 +33,10 @@ def merge_layers(first: Sequence[Layer], second: Sequence[Layer]) -> list[Layer]
 
     The weight is the second's, as it is the later one.
     """
-    merged = dict(_calls(first))
+    merged = dict(calls_of(first))
     new: dict[Key | None, list[Layer]] = {}  # by the counterpart that ran before
     last = None
-    for key, layer in _calls(second):
+    for key, layer in calls_of(second):
         if key in merged:
             merged[key], last = merge_layer(merged[key], layer), key
         else:
@@ -43,12 +47,19 @@ def merge_layers(first: Sequence[Layer], second: Sequence[Layer]) -> list[Layer]
     return layers
 
 
-def _calls(layers: Sequence[Layer]) -> Iterator[tuple[Key, Layer]]:
-    seen: Counter[tuple[str, str]] = Counter()
+def calls_of(layers: Sequence[Layer]) -> Iterator[tuple[Key, Layer]]:
+    """Each layer with its key."""
+    seen: Counter[tuple[int, str, str]] = Counter()
     for layer in layers:
-        what = layer.name, layer.op
+        what = stage_of(layer), layer.name, layer.op
         yield (*what, seen[what]), layer
         seen[what] += 1
+
+
+def stage_of(layer: Layer) -> int:
+    """Which stage of a pipeline ran it, counted from 0; -1 without one."""
+    stage = None if layer.parts is None else layer.parts.net.stage
+    return -1 if stage is None else stage
 
 
 def merge_layer(a: Layer, b: Layer) -> Layer:
@@ -57,6 +68,7 @@ def merge_layer(a: Layer, b: Layer) -> Layer:
     if a.live is not None and b.live is not None and a.live.shape == b.live.shape:
         live = a.live | b.live
     post = a.post.merge(b.post)
+    units, dead_units = count_units(live, post.count)
     return replace(
         a,
         input_shape=_together(a.input_shape, b.input_shape),
@@ -66,8 +78,9 @@ def merge_layer(a: Layer, b: Layer) -> Layer:
         pre=_both(a.pre, b.pre),
         input=_both(a.input, b.input),
         weight=b.weight or a.weight,
-        dead_units=None if live is None else int(np.count_nonzero(~live)),
         live=live,
+        units=units,
+        dead_units=dead_units,
         further_inputs=pairwise(a.further_inputs, b.further_inputs),
         also=tuple(dict.fromkeys(a.also + b.also)),
         also_types=_also_types(a, b),
@@ -77,7 +90,10 @@ def merge_layer(a: Layer, b: Layer) -> Layer:
         nonfinite_parameters=a.nonfinite_parameters or b.nonfinite_parameters,
         grad=_both(a.grad, b.grad),
         weight_grad=_both(a.weight_grad, b.weight_grad),
+        attention=_both(a.attention, b.attention),
+        histogram=_both(a.histogram, b.histogram),
         weights=b.weights or a.weights,
+        vectors=a.vectors if b.vectors is None else b.vectors,
         weight_grads={
             name: found
             for name in {**a.weight_grads, **b.weight_grads}
@@ -98,7 +114,7 @@ def _also_types(a: Layer, b: Layer) -> tuple[str, ...]:
     return a.also_types + tuple(new)
 
 
-def _both(a: Moments | None, b: Moments | None) -> Moments | None:
+def _both(a: M | None, b: M | None) -> M | None:
     return a.merge(b) if a is not None and b is not None else a or b
 
 
@@ -120,7 +136,7 @@ def with_shared_loss(merged: Sequence[Layer], ranks: Sequence[Sequence[Layer]]) 
     The gradient at an output is the rank's own over the number of ranks. A weight's gradient that
     all ranks share, as they do under DistributedDataParallel, counts once.
     """
-    by_rank = [dict(_calls(layers)) for layers in ranks]
+    by_rank = [dict(calls_of(layers)) for layers in ranks]
 
     def once(grads: Sequence[T], merged: T) -> T:
         # By their spelling: no NaN equals another.
@@ -135,4 +151,4 @@ def with_shared_loss(merged: Sequence[Layer], ranks: Sequence[Sequence[Layer]]) 
             weight_grads=once([x.weight_grads for x in own], layer.weight_grads),
         )
 
-    return [shared(key, layer) for key, layer in _calls(merged)]
+    return [shared(key, layer) for key, layer in calls_of(merged)]

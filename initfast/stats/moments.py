@@ -6,7 +6,7 @@ import math
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial, reduce
+from functools import cached_property, partial, reduce
 from operator import add, mul
 from typing import Any
 
@@ -121,12 +121,12 @@ class Moments:
         """The variance, m2 / (finite - 1), as torch divides; NaN below two finite numbers."""
         return self.m2 / (self.finite - 1) if self.finite > 1 else math.nan
 
-    @property
+    @cached_property
     def std(self) -> float:
         """The standard deviation, the root of :attr:`var`."""
         return math.sqrt(self.var)
 
-    @property
+    @cached_property
     def rms(self) -> float:
         """The root of the mean square of the finite numbers; NaN where there are none."""
         return math.hypot(self.mean, math.sqrt(self.m2 / self.finite)) if self.finite else math.nan
@@ -135,6 +135,14 @@ class Moments:
     def inf(self) -> int | None:
         """How many numbers were infinite; None where that is not known."""
         return None if self.nan is None else self.nonfinite - self.nan
+
+    @cached_property
+    def fingerprint(self) -> tuple[float, ...]:
+        """What tells tensors apart, and stays the same where one is reshaped."""
+        return (
+            *(self.count, self.nonfinite, self.zero, self.min, self.max),
+            float(f"{self.std:.6g}"),
+        )
 
     @property
     def skew(self) -> float | None:

@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from initfast.stats.nonfinite_source import NonfiniteSource
+
+
+class Update(NamedTuple):
+    """What an optimiser's step has done to a parameter.
+
+    Attributes:
+        to_weight: the rms of the change over that of the parameter before; about 1e-3 where
+            training goes well (Karpathy 2022, makemore). Infinite where all of it was zero.
+        gradient: the rms of the gradient that the step took.
+    """
+
+    to_weight: float
+    gradient: float
 
 
 class CrossEntropy(NamedTuple):
@@ -30,11 +43,13 @@ class RunOutcome:
         cross_entropies: those that the loss has computed.
         source: where the first non-finite values begin that do harm; None where there are none,
             or nobody looked.
+        updates: those of the last optimiser step that was measured, by the parameters' names.
     """
 
     losses: tuple[float, ...] = ()
     cross_entropies: tuple[CrossEntropy, ...] = ()
     source: NonfiniteSource | None = None
+    updates: Mapping[str, Update] = field(default_factory=dict)
 
     @property
     def loss(self) -> float | None:
@@ -47,6 +62,7 @@ class RunOutcome:
             self.losses + other.losses,
             self.cross_entropies + other.cross_entropies,
             self.source or other.source,
+            {**self.updates, **other.updates},
         )
 
     @classmethod
@@ -57,6 +73,7 @@ class RunOutcome:
             tuple(map(float, data.get("losses", ()))),
             tuple(CrossEntropy(n, float(x)) for n, x in data.get("cross_entropies", ())),
             None if source is None else NonfiniteSource.from_dict(source),
+            {name: Update(*map(float, u)) for name, u in data.get("updates", {}).items()},
         )
 
 

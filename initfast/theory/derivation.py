@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import textwrap
+from collections.abc import Iterable
 
 import torch
 
@@ -12,6 +14,27 @@ from initfast.theory.gains import gain
 from initfast.theory.mean_field import chi, q_slope, variance_map
 from initfast.theory.phase_diagrams import critical, half_stable
 from initfast.theory.roots import NoSuchPoint
+
+
+def second_moment(fan_in: int, variance: float, square: float, bias: float = 0.0) -> float:
+    """Var(y) = fan_in Var(w) E x² + Var(b): of a linear layer whose weights have the mean 0.
+
+    Arguments and source are those of :func:`scale_steps`.
+    """
+    return fan_in * variance * square + bias
+
+
+def linear_stds(fan_in: int, variance: float, depth: int) -> tuple[float, ...]:
+    """The std after each of so many linear layers, by :func:`second_moment` from E x² = 1.
+
+    Example:
+        >>> linear_stds(256, 1.0, 3), linear_stds(256, 1 / 256, 3)
+        ((16.0, 256.0, 4096.0), (1.0, 1.0, 1.0))
+    """
+    squares = [1.0]
+    for _ in range(depth):
+        squares.append(second_moment(fan_in, variance, squares[-1]))
+    return tuple(map(math.sqrt, squares[1:]))
 
 
 def scale_steps(fan_in: int, variance: float, square: float = 1.0, bias: float = 0.0) -> list[str]:
@@ -33,7 +56,7 @@ def scale_steps(fan_in: int, variance: float, square: float = 1.0, bias: float =
         >>> scale_steps(256, 1.0)[-1]
         'Var(y) = 256 * 1 * 1 = 256: the std of y is 16, that is 16 times the rms of x.'
     """
-    result = fan_in * variance * square + bias
+    result = second_moment(fan_in, variance, square, bias)
     more = f" + {bias:.4g}" if bias else ""
     times = math.sqrt(result / square) if square > 0 else math.inf
     return [
@@ -50,6 +73,11 @@ def scale_steps(fan_in: int, variance: float, square: float = 1.0, bias: float =
 
 def activation_steps(name: str, width: int = 256) -> list[str]:
     """What an activation takes, which gain makes up for it, and whether that holds the scale.
+
+    That the gain keeps a variance of 1 does not say that it holds it. Of GELU, SiLU, Mish,
+    hardswish and ReLU² the unit gain is an unstable point: a deviation grows at every layer, by
+    1.144, 1.173, 1.076, 1.224 and 2, and chance makes one. The steps say for how many layers it
+    holds, and which weights and biases hold for good.
 
     Args:
         name: in ``initfast.ops.activations.ACTIVATIONS``.
@@ -133,6 +161,17 @@ def _critical(name: str, sigma_b: float) -> str:
         return f"{start}Var(w) = {critical(name, sigma_b) ** 2:.8g} / fan_in."
     except NoSuchPoint as error:
         return f"{start}there is none. {error}."
+
+
+def bullets(steps: Iterable[str]) -> list[str]:
+    """The lines of the steps as a list of at most 98 columns."""
+    return [
+        line
+        for step in steps
+        for line in textwrap.wrap(
+            step, 98, initial_indent="  - ", subsequent_indent="    ", break_on_hyphens=False
+        )
+    ]
 
 
 def table() -> list[tuple[str, float, float, float]]:

@@ -95,25 +95,30 @@ cudaError_t launch(void (*kernel)(Parameter...), dim3 grid, dim3 block, size_t s
 constexpr uint32_t kUndefined = 0x7fc0dead;  // what an absent lane gives: a NaN
 
 template <class T>
-T shuffle(Place place, unsigned mask, T value, unsigned source, bool own) {
+T shuffle(Place place, unsigned mask, T value, unsigned source) {
   static_assert(sizeof(T) == 4);
   uint32_t word, all[32];
   memcpy(&word, &value, 4);
   warp_exchange(mask, word, all, place);
-  word = own ? word : (mask >> source & 1) ? all[source] : kUndefined;
+  word = mask >> source & 1 ? all[source] : kUndefined;
   memcpy(&value, &word, 4);
   return value;
 }
 
 template <class T>
 T shuffle_xor(Place place, unsigned mask, T value, int lanes) {
-  return shuffle(place, mask, value, current_thread->lane ^ unsigned(lanes), false);
+  return shuffle(place, mask, value, current_thread->lane ^ unsigned(lanes));
 }
 
-template <class T>
-T shuffle_down(Place place, unsigned mask, T value, unsigned lanes) {
-  const unsigned source = current_thread->lane + lanes;
-  return shuffle(place, mask, value, source & 31, source > 31);
+// The lanes of the mask where the condition holds.
+inline unsigned ballot(Place place, unsigned mask, bool condition) {
+  uint32_t all[32];
+  warp_exchange(mask, uint32_t(condition), all, place);
+  unsigned lanes = 0;
+  for (unsigned lane = 0; lane < 32; ++lane) {
+    if (mask >> lane & 1) lanes |= unsigned(all[lane]) << lane;
+  }
+  return lanes;
 }
 
 // ---- atomics: relaxed, as CUDA's are ----
@@ -173,9 +178,14 @@ void mma_m16n8k16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2],
 #define __threadfence() ::cuda_on_cpu::fence(true)
 #define __threadfence_block() ::cuda_on_cpu::fence(false)
 #define __shfl_xor_sync(...) ::cuda_on_cpu::shuffle_xor(CUDA_ON_CPU_HERE, __VA_ARGS__)
-#define __shfl_down_sync(...) ::cuda_on_cpu::shuffle_down(CUDA_ON_CPU_HERE, __VA_ARGS__)
+#define __shfl_sync(mask, value, lane) \
+  ::cuda_on_cpu::shuffle(CUDA_ON_CPU_HERE, mask, value, unsigned(lane))
+#define __ballot_sync(mask, condition) ::cuda_on_cpu::ballot(CUDA_ON_CPU_HERE, mask, condition)
+#define __all_sync(mask, condition) (__ballot_sync(mask, condition) == (mask))
 #define atomicAdd(p, value) ::cuda_on_cpu::atomic_add((p), (value))
 #define atomicExch(p, value) ::cuda_on_cpu::atomic_exchange((p), (value))
+inline int __ffs(int bits) { return __builtin_ffs(bits); }
+inline int __popc(unsigned bits) { return __builtin_popcount(bits); }
 inline unsigned __umulhi(unsigned a, unsigned b) { return unsigned(uint64_t(a) * b >> 32); }
 inline unsigned __funnelshift_r(unsigned low, unsigned high, unsigned bits) {
   return unsigned((uint64_t(high) << 32 | low) >> (bits & 31));

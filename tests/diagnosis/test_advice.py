@@ -15,8 +15,8 @@ from initfast.diagnosis.advice import (
     behaviour,
     call,
     needed,
-    squared_slope,
 )
+from initfast.diagnosis.slopes import squared_slopes
 from initfast.ops.activations import ACTIVATIONS
 from initfast.report.report import Report
 
@@ -71,11 +71,11 @@ def test_the_squared_slope_wherever_the_pre_activations_are(name):
     z = torch.randn(200_000, dtype=torch.float64)
     for mean, std in ((0.3, 1.0), (-2.0, 5.0), (1.0, 1e-9), (-0.5, 0.0), (1e-30, 3e-31)):
         exact = slope(mean + std * z, act.alpha, act.beta).square().mean().item()
-        assert squared_slope(act, mean, std) == pytest.approx(exact, rel=0.03, abs=1e-6)
+        assert squared_slopes(act, [mean], [std])[0] == pytest.approx(exact, rel=0.03, abs=1e-6)
     for mean, std in ((0.0, 1e300), (1e308, 1.0), (-1e300, 1e290)):
-        right, left = (squared_slope(act, sign * 1e6, 1.0) for sign in (1, -1))
+        right, left = (squared_slopes(act, [sign * 1e6], [1.0])[0] for sign in (1, -1))
         share = 0.5 if mean == 0 else float(mean > 0)
-        found = squared_slope(act, mean, std)
+        found = squared_slopes(act, [mean], [std])[0]
         assert found == pytest.approx(share * right + (1 - share) * left, abs=1e-5)
 
 

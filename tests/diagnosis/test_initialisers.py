@@ -43,3 +43,13 @@ def test_torchs_default_is_recognised_in_a_transposed_convolution():
 
 def test_no_initialiser_fits():
     assert recognise(1.0, 256, 256, "relu", 1, 0.1) is None
+
+
+def test_a_weight_far_too_large_is_told_though_its_variance_is_that_of_an_initialiser():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(32, 1024), nn.ReLU(), nn.Linear(1024, 10))
+    with torch.no_grad():
+        net[2].weight.mul_(30)  # as by the fan-out, with tanh's gain
+    report = profile(net, torch.randn(64, 32))
+    assert [f.first for f in report.findings if f.rule == "weight_scale"] == [1]
+    assert report.findings[0].severity == "warning"

@@ -72,6 +72,7 @@ def test_confusion(labelled):
     unlabelled = {"unit_variance", "gradient_vanishing", "no_gradient"}  # info only; need a loss
     unlabelled |= {"initial_loss"}  # test_thresholds
     unlabelled |= {"recurrent", "constant_output", "one_direction"}  # test_constant, test_whole_net
+    unlabelled |= {"departure"}  # tests/prediction
     assert {rule for rule, row in table.items() if row["hit"] == 0} == unlabelled
     assert all(row["quiet"] >= 60 for row in table.values())
 

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from cases.findings import Measured, report_of, said
+from cases.reports import layer
 from nets.labelled import BATCH, WIDTH, Log, changed, he, kill, mlp, normal, torch_default
 from torch import nn
 
@@ -12,6 +13,8 @@ import initfast
 from initfast import profile
 from initfast.diagnosis.diagnosing import diagnose
 from initfast.report.report import Report
+from initfast.stats.attention import Attention
+from initfast.stats.moments import Moments
 from initfast.thresholds import THRESHOLDS
 
 
@@ -81,12 +84,21 @@ def test_each_line_changes_what_is_said(unsound):
     normed = nn.Sequential(nn.Linear(8, 16), nn.BatchNorm1d(16), nn.Linear(16, 2))
     nn.init.constant_(normed[1].weight, 0.3)
     more += [profile(normed, torch.randn(64, 8)), profile(nn.RNN(8, 16), torch.randn(5, 4, 8))]
+    fading = nn.RNN(8, 16)
+    nn.init.normal_(fading.weight_hh_l0, 0, 0.01)
+    more += [profile(fading, torch.randn(60, 4, 8))]
     numbers = [{"batch_std": 1.0, "correlation": 0.5}, {"batch_std": 0.01, "correlation": 0.97}]
     measured = [Measured(n, is_returned=True, name=str(i)) for i, n in enumerate(numbers)]
     more += [Report(measured)]
     for begin in (0.5, 0.95):  # one direction needs a stack of layers
         rises = [{"batch_std": 1.0, "correlation": c} for c in (*[begin] * 9, 0.99)]
         more += [Report([Measured(n, name=str(i)) for i, n in enumerate(rises)])]
+    flat = Attention(Moments(64, mean=0.0, m2=6400.0, min=-30.0, max=30.0), 8, 0.1)
+    more += [Report([layer("0", "softmax", attention=flat)])]
+    follows = nn.Linear(32, 32, bias=False)
+    with torch.no_grad():
+        follows.weight.fill_(0.2)[::2] = -0.2
+    more += [profile(follows, torch.ones(4, 32))]
     reports = [*more, *unsound]
     usual = [said_by(report) for report in reports]
 

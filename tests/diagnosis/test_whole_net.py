@@ -109,3 +109,21 @@ def test_recurrent_weights(kind):
         net.weight_ih_l0.mul_(1e-3)
     report = profile(net, x)
     assert serious(report, "recurrent") and cured(net, x, report, "recurrent")
+
+
+def test_a_plain_recurrent_net_whose_gradient_does_not_come_back():
+    torch.manual_seed(0)
+    x = torch.randn(4, 200, 8)
+    for kind in (nn.RNN, nn.LSTM):
+        net = kind(8, 32, batch_first=True)
+        assert not serious(profile(net, x), "recurrent")
+        with torch.no_grad():
+            net.weight_hh_l0.mul_(0.1)
+        assert bool(serious(profile(net, x), "recurrent")) == (kind is nn.RNN)
+        assert not serious(profile(net, x[:, :10]), "recurrent")
+        if kind is nn.RNN:
+            states = net(x.requires_grad_())[0]
+            (grad,) = torch.autograd.grad(states[:, -1].sum(), x)
+            assert not grad[:, 0].any() and grad[:, -1].any()
+            assert "over 200 steps" in serious(profile(net, x), "recurrent")[0].measured
+            assert cured(net, x, profile(net, x), "recurrent")

@@ -1,13 +1,16 @@
 """Gains, fans, and the initialisers that scale by them."""
 
 import math
+from typing import get_args
 
 import pytest
 import torch
 from torch import nn
 
 from initfast import init
+from initfast.init.fans import FAN_MODES, AnyFanMode, Nonlinearity
 from initfast.init.variance_scaling import TRUNCATED_STD
+from initfast.ops.activations import ACTIVATIONS
 
 
 def moments(x):
@@ -21,6 +24,15 @@ def moments(x):
 )
 def test_gain_is_torchs(name):
     assert init.calculate_gain(name) == nn.init.calculate_gain(name)
+
+
+def test_the_types_name_what_the_functions_take():
+    names = get_args(Nonlinearity)
+    assert len(names) == len(set(names)) and set(names) >= set(ACTIVATIONS)
+    assert all(init.calculate_gain(name) > 0 for name in names)
+    with pytest.raises(ValueError, match="expected one of " + ", ".join(sorted(names)) + "$"):
+        init.calculate_gain("nothing")
+    assert set(get_args(AnyFanMode)) == set(FAN_MODES)
 
 
 def test_gain_of_a_slope():

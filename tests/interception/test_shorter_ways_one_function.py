@@ -27,6 +27,16 @@ NETS = {
         lambda: [nn.Conv2d(4, 4, 1), nn.MaxPool2d(2), nn.Tanh(), nn.AdaptiveAvgPool2d(2)],
         IMAGES,
     ),
+    "activations": (
+        lambda: [
+            nn.Conv2d(4, 4, 1),
+            nn.Hardtanh(-0.5, 0.5, True),
+            nn.Tanh(),
+            nn.GELU("tanh"),
+            nn.Softplus(2.0),
+        ],
+        IMAGES,
+    ),
     "of a linear layer": (lambda: [nn.Linear(8, 8), nn.RMSNorm(8), nn.Linear(8, 8)], IMAGES),
     "of what waits": (lambda: [nn.Linear(8, 8), nn.ReLU(), nn.LayerNorm(8), nn.ReLU()], IMAGES),
     "integers": (lambda: [nn.Embedding(9, 8), nn.LayerNorm(8)], torch.arange(9)),

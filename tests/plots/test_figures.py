@@ -229,3 +229,49 @@ except ImportError as error:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     expected = "plots need matplotlib; install it with: pip install 'initfast[plots]'\n"
     assert done.stdout == expected
+
+
+def of_tanh(gain, depth=3):
+    net = nn.Sequential(*[m for _ in range(depth) for m in (nn.Linear(64, 64), nn.Tanh())])
+    for m in net[::2]:
+        nn.init.normal_(m.weight, 0.0, gain / 8)
+        nn.init.zeros_(m.bias)
+    return profile(net, torch.randn(64, 64), measure="histograms")
+
+
+def test_histograms_show_densities_and_say_what_is_saturated():
+    report = of_tanh(3.0)
+    figure = plots.histograms(report)
+    axes = figure.axes[0]
+    words = labels(axes)
+    assert len(words) == 3 and words[0].startswith("0 (linear + tanh): mean ")
+    for layer_, text, drawn in zip(report.layers, words, axes.patches, strict=True):
+        assert f"std {layer_.std:#.4g}" in text
+        assert f"saturated {100 * layer_.saturated:.4g}%" in text and layer_.saturated > 0.2
+        values, edges, _ = drawn.get_data()
+        assert (values * np.diff(edges)).sum() == pytest.approx(1)
+        assert values[-1] > 3 * values[abs(edges[:-1] - 0.25).argmin()]
+        assert values.argmax() in (0, len(values) - 1)  # few numbers near zero make no peak
+    assert axes.get_yscale() == "linear"
+
+
+def test_histograms_of_other_scales_have_a_log_axis_and_of_many_layers_ten_are_drawn():
+    vanishing = of_tanh(0.1)
+    axes = plots.histograms(vanishing, dark=True).axes[0]
+    assert axes.get_yscale() == "log" and "saturated" not in labels(axes)[-1]
+    axes = plots.histograms(of_tanh(1.0, 31)).axes[0]
+    assert len(axes.patches) == 10 and axes.get_xlabel() == "value, 10 of 31 layers"
+    assert [labels(axes)[i].partition(" ")[0] for i in (0, -1)] == ["0", "60"]
+    figure = Figure()
+    ax = figure.subplots()
+    assert plots.histograms(vanishing.select("0"), ax=ax) is figure and len(ax.patches) == 1
+
+
+def test_histograms_need_to_have_been_asked_for(tmp_path):
+    with pytest.raises(ArgumentError, match=r'profile\(net, x, measure="histograms"\)'):
+        plots.histograms(profile(mlp(2), torch.randn(4, 16)))
+    zeros = profile(nn.ReLU(), -torch.ones(3, 4), measure="histograms")
+    plots.save(plots.histograms(zeros), tmp_path / "zeros.svg")
+    odd = Report([layer("_$a^b$", histogram=of_tanh(1.0)[0].histogram)])
+    plots.save(plots.histograms(odd), tmp_path / "odd.svg")
+    assert "_$a^b$" in (tmp_path / "odd.svg").read_text()

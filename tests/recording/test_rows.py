@@ -1,5 +1,7 @@
 """Rows and masks come back under their addresses, wherever and however they were measured."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -82,8 +84,11 @@ def test_what_lies_elsewhere_is_copied_once():
     second = rows.add(card[2:], 4)
     mask = rows.add_mask(torch.tensor([True, False, True]).as_subclass(OnACard), [1, 2])
     own = rows.add_mask(torch.tensor([False]))
+    for number in (torch.tensor(2.5), torch.tensor(-torch.inf, dtype=torch.bfloat16)):
+        rows.add_number(number)
     copied = rows.read()
     assert OnACard.copies == 1
+    assert copied.numbers == [2.5, -math.inf]
     assert copied.rows[first : first + 2].ravel().tolist() == list(range(24))
     assert copied.rows[second : second + 4].ravel().tolist() == list(range(24, 72))
     assert copied.rows[here, 0] == 4

@@ -224,3 +224,54 @@ def test_one_forward_and_no_more():
     with torch.no_grad():
         ratios = [cpu(lambda: initfast.lsuv_(net, x)) / cpu(lambda: net(x)) for _ in range(6)]
     assert min(ratios) < 2
+
+
+def test_spectral_norms_state_does_not_move():
+    for norm in (parametrizations.spectral_norm, nn.utils.spectral_norm):
+        net = nn.Sequential(norm(nn.Linear(16, 16)), nn.ReLU(), norm(nn.Linear(16, 16)))
+        before = {name: t.clone() for name, t in net.state_dict().items()}
+        done = initfast.lsuv_(net, torch.randn(32, 16))
+        assert net.training and [item.name for item in done.left] == ["0", "2"]
+        after = net.state_dict()
+        assert all(torch.equal(t, after[name]) for name, t in before.items())
+
+
+def test_an_older_weight_norm_is_scaled_for_good():
+    net = nn.Sequential(nn.utils.weight_norm(nn.Linear(16, 16)), nn.ReLU())
+    x = torch.randn(64, 16)
+    done = initfast.lsuv_(net, x)
+    assert [layer.name for layer in done.scaled] == ["0"]
+    assert net[0](x).std().item() == pytest.approx(1, abs=1e-5)
+
+
+class Recorder(nn.Module):
+    """A post-norm block that keeps what its branches add."""
+
+    def __init__(self):
+        super().__init__()
+        self.self_attn = nn.MultiheadAttention(32, 4, batch_first=True)
+        self.norm1, self.norm2 = nn.LayerNorm(32), nn.LayerNorm(32)
+        self.linear1, self.linear2 = nn.Linear(32, 64), nn.Linear(64, 32)
+        self.variances = []
+
+    def forward(self, x):
+        branch = self.self_attn(x, x, x, need_weights=False)[0]
+        x = self.norm1(x + branch)
+        after = self.linear2(self.linear1(x).relu())
+        self.variances = [branch.var().item(), after.var().item()]
+        return self.norm2(x + after)
+
+
+def test_omegas_are_the_root_of_what_the_branches_before_have_added():
+    """Liu et al. 2020, section 4.2, from the branches of a forward after the scaling."""
+    net = nn.Sequential(nn.Linear(8, 32), nn.Sequential(*[Recorder() for _ in range(3)]))
+    for block in net[1][1:]:
+        block.linear2.weight.requires_grad_(False)  # left as it is, with a variance of its own
+    done = initfast.lsuv_(net, torch.randn(64, 6, 8))
+    net(torch.randn(64, 6, 8))
+    variances = [v for block in net[1] for v in block.variances]
+    names = [f"1.{i}.{name}" for i in range(3) for name in ("self_attn", "linear2")]
+    assert list(done.omegas) == names and 0 < variances[3] < 0.5
+    for i, name in enumerate(names):
+        assert done.omegas[name] == pytest.approx((1 + sum(variances[:i])) ** 0.5, rel=0.05)
+    assert initfast.lsuv_(nn.Linear(4, 4), torch.randn(8, 4)).omegas == {}

@@ -8,9 +8,9 @@ from cases.small_nets import Decoder, ResNet
 from torch import nn
 
 import initfast
-from initfast.repair.roles import places
 from initfast.repair.schemes import SCHEMES, DoesNotFit
 from initfast.repair.schemes.law import packed, truncated, uniform
+from initfast.repair.slots import slots
 
 D, FF, N = 64, 96, 3
 CUT3, CUT2 = 0.98657839255810862, 0.87962566103423975
@@ -235,7 +235,7 @@ def test_laws_know_their_std_and_kurtosis():
 
 
 def test_a_scheme_tells_the_std_without_drawing():
-    roles = {name: place.role for name, place in places(Decoder(D, FF, N)).items()}
+    roles = {name: place.role for name, place in slots(Decoder(D, FF, N)).items()}
     role = roles["layers.2.feed_forward.w3.weight"]
     assert SCHEMES["torchtitan"].std(role) == pytest.approx(0.02 / math.sqrt(6), rel=1e-12)
     assert SCHEMES["gpt2"].std(roles["norm.weight"]) == 0.0

@@ -241,7 +241,13 @@ def test_select(filters, found):
     report = nested()
     selected = report.select(**filters)
     assert [one.name for one in selected] == found
-    assert selected.notes == report.notes and selected.root == report.root == "net.module"
+    said = (
+        []
+        if found
+        else [f"No layer fits select({', '.join(f'{k}={v!r}' for k, v in filters.items())}); "]
+    )
+    assert [note.partition("the names")[0] for note in selected.notes] == report.notes + said
+    assert selected.root == report.root == "net.module"
     assert bool(selected.skipped) == (filters in ({}, {"depth": 1}, {"depth": 2}))
 
 

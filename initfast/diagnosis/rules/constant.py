@@ -12,7 +12,6 @@ from initfast.diagnosis.findings import Finding
 from initfast.diagnosis.net import Net, Outcome
 from initfast.diagnosis.norms import is_norm
 from initfast.diagnosis.rules import depth
-from initfast.diagnosis.topology import fingerprint
 from initfast.ops.activations import ACTIVATIONS, RECTIFIERS
 from initfast.stats.layer import Layer
 from initfast.stats.text import number
@@ -68,19 +67,19 @@ def _constant_norms(net: Net) -> Iterator[Finding]:
 
 def _is_all_that_passes(net: Net, i: int) -> bool:
     """Whether a layer with weights, or the caller of the net, takes a layer's output alone."""
-    output, is_pooled = fingerprint(net.layers[i].post), False
+    output, is_pooled = net.layers[i].post.fingerprint, False
     if net.layers[i].is_returned:
         return True
     for layer in net.sound[i + 1 :]:
         if layer.op.startswith("add") or layer.input is None:
             continue
-        if fingerprint(layer.input) == output:
+        if layer.input.fingerprint == output:
             if layer.is_returned or (dense(layer) and not is_pooled):
                 return True
             if dense(layer):
                 return False  # a gate's way, as in squeeze and excite
             is_pooled |= layer.post.count != layer.input.count
-            output = fingerprint(layer.post)
+            output = layer.post.fingerprint
     return False
 
 

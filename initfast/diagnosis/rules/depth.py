@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
-from initfast.diagnosis.advice import activation_of, squared_slope
 from initfast.diagnosis.causes import cause_and_cure
 from initfast.diagnosis.facts import dense
 from initfast.diagnosis.findings import Severity, SkippedCheck
@@ -150,7 +149,7 @@ def overlaps(span: tuple[int, int], taken: Sequence[tuple[int, int]]) -> bool:
 
 def _lost_differences(net: Net, taken: list[tuple[int, int]]) -> Outcome:
     for run in net.passages:
-        logs = [log_slope(net.layers[i]) for i in run[1:]]
+        logs = [net.log_slopes[i] for i in run[1:]]
         log_ratio = sum(logs) / 2
         is_jump = min(logs) < MOST_IN_ONE_STEP * sum(logs)  # a dead layer: no matter of the depth
         if log_ratio > net.log_limit("gradient_vanishing") or is_jump:
@@ -169,16 +168,3 @@ def _lost_differences(net: Net, taken: list[tuple[int, int]]) -> Outcome:
             f"and gradients, by {rate:.3g} a layer; the std that remains comes from the biases",
             *cause_and_cure(net, run, -1),
         )
-
-
-def log_slope(layer: Layer) -> float:
-    """The logarithm of fan_in Var(w) E[act'(z)^2], z normal with the moments measured."""
-    if layer.weight is None or not dense(layer):
-        if layer.input is None or not layer.input.std > 0 or not layer.post.std > 0:
-            return 0.0
-        return 2 * math.log(layer.post.std / layer.input.std)  # as of one slope all over
-    square = 1.0
-    act = activation_of(layer)
-    if act is not None and layer.pre is not None and layer.pre.finite > 1:
-        square = squared_slope(act, layer.pre.mean, layer.pre.std)
-    return math.log(max(layer.weight.scale * square, 1e-300))

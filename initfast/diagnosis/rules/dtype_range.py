@@ -9,7 +9,6 @@ from dataclasses import replace
 
 import torch
 
-from initfast.diagnosis.facts import largest
 from initfast.diagnosis.findings import Finding
 from initfast.diagnosis.net import Net, Outcome
 from initfast.stats.layer import Layer
@@ -17,6 +16,11 @@ from initfast.stats.moments import Moments
 from initfast.stats.text import dtype_name, number, share
 
 RANGES = (torch.float16, torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2)
+
+
+MOST_UNDER_HALF = 0.39
+"""The most of any normal's values that lie under half their rms, where the mean is zero or more
+than the std."""
 
 
 def dtype_range(net: Net) -> Outcome:
@@ -47,16 +51,19 @@ def _as_one(alike: list[Finding], worst: Finding) -> Finding:
 
 def _other_ranges(net: Net, floating: list[tuple[int, Layer]]) -> Iterator[Finding]:
     """One finding on all dtypes that would not hold the values, for those who mean to cast."""
-    lines, bad, part = [], set(), 0.0
+    lines, bad, part, limit = [], set(), 0.0, net.limits["dtype_lost"]
+    tops = {i: x.post.largest for i, x in floating}
     for dtype in RANGES:
         others = [(i, x) for i, x in floating if x.dtype is not dtype]
         finfo = torch.finfo(dtype)
-        over = [i for i, x in others if largest(x.post) > finfo.max]
-        under = {i: _share_under(x.post, finfo.smallest_normal) for i, x in others}
-        lost = [i for i, part in under.items() if part > net.limits["dtype_lost"]]
+        line = finfo.smallest_normal
+        over = [i for i, _ in others if tops[i] > finfo.max]
+        near = ((i, x.post) for i, x in others if not _is_far(x.post, line, limit))
+        under = {i: part for i, m in near if (part := _share_under(m, line)) > limit}
+        lost = list(under)
         if not over and not lost:
             continue
-        worst = max(over + lost, key=lambda i: (i in over, under[i]))
+        worst = max(over + lost, key=lambda i: (i in over, under.get(i, 0.0)))
         bad |= {*over, *lost}
         part = max([part, *(under[i] for i in lost)])
         lines.append(
@@ -84,7 +91,8 @@ def _own_range(net: Net, i: int, layer: Layer) -> Iterator[tuple[str, str, Findi
     for what, moments in (("output", layer.post), ("gradient", layer.grad)):
         if moments is None:
             continue
-        top, part = largest(moments), _share_under(moments, finfo.smallest_normal)
+        top, line, limit = moments.largest, finfo.smallest_normal, net.limits["dtype_lost"]
+        part = 0.0 if _is_far(moments, line, limit) else _share_under(moments, line)
         if top * net.limits["dtype_headroom"] > finfo.max:
             found = net.finding(
                 "dtype_range",
@@ -96,7 +104,7 @@ def _own_range(net: Net, i: int, layer: Layer) -> Iterator[tuple[str, str, Findi
                 advice=f"bring the scale down, or use {wider} here",
             )
             yield what, "dtype_headroom", found
-        if part > net.limits["dtype_lost"]:
+        if part > limit:
             cure = "scale the loss (torch.amp.GradScaler)" if what == "gradient" else "scale it up"
             found = net.finding(
                 "dtype_range",
@@ -109,6 +117,11 @@ def _own_range(net: Net, i: int, layer: Layer) -> Iterator[tuple[str, str, Findi
                 advice=f"{cure}, or use {wider} here",
             )
             yield what, "dtype_lost", found
+
+
+def _is_far(m: Moments, line: float, limit: float) -> bool:
+    """Whether the line is so far under the rms that no normal has such a share of values there."""
+    return 2 * line < m.rms and limit > MOST_UNDER_HALF
 
 
 def _share_under(m: Moments, line: float) -> float:

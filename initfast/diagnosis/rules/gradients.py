@@ -10,7 +10,6 @@ from initfast.diagnosis.findings import Finding, SkippedCheck
 from initfast.diagnosis.net import Net, Outcome
 from initfast.diagnosis.rules.depth import (
     explosion,
-    log_slope,
     overlaps,
     stretches,
     without_trend,
@@ -32,7 +31,8 @@ def gradient_vanishing(net: Net) -> Outcome:
 def _gradients(net: Net, rule: str, sign: int) -> Outcome:
     if all(layer.grad is None for layer in net.layers):
         how = "predicted from the weights only" if sign > 0 else "see vanishing for what weights do"
-        yield SkippedCheck(rule, f"no gradients were measured ({how}): pass loss= to profile")
+        what = 'pass loss= to profile, or backward="random"'
+        yield SkippedCheck(rule, f"no gradients were measured ({how}): {what}")
         if sign > 0:
             yield from _chaos(net)
         return
@@ -137,14 +137,14 @@ def _gradient_norm(layer: Layer) -> float:
 
 
 def _chaos(net: Net) -> Outcome:
-    told = [f for f in explosion(net) if isinstance(f, Finding) and f.severity != "info"]
     for run in net.runs:
-        if overlaps((run[0], run[-1]), [(f.first, f.last) for f in told]):
-            continue  # the signal grows with it: one finding is enough
-        logs = [log_slope(net.layers[i]) for i in run[1:]]
+        logs = [net.log_slopes[i] for i in run[1:]]
         log_ratio = sum(logs) / 2
         if log_ratio <= net.log_limit("gradient_explosion"):
             continue
+        told = [f for f in explosion(net) if isinstance(f, Finding) and f.severity != "info"]
+        if overlaps((run[0], run[-1]), [(f.first, f.last) for f in told]):
+            continue  # the signal grows with it: one finding is enough
         rate = math.exp(log_ratio / len(logs))
         yield net.finding(
             "gradient_explosion",

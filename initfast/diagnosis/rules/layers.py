@@ -8,6 +8,7 @@ from initfast.diagnosis.advice import activation_in, activation_of, needed
 from initfast.diagnosis.facts import dense, is_constant, spans, units_of
 from initfast.diagnosis.findings import SkippedCheck
 from initfast.diagnosis.net import DEVIATIONS, Net, Outcome
+from initfast.diagnosis.norms import is_norm
 from initfast.ops.activations import CLAMPS, GATES, RECTIFIERS
 from initfast.stats.layer import Layer, Weight
 from initfast.stats.moments import Moments
@@ -56,11 +57,19 @@ def _too_wide(net: Net, i: int, span: tuple[int, int]) -> tuple[str, str, str]:
     if layer.weight is None or layer.input is None:
         return wide, "bring the input of the activation to a std of about 1", ""
     scale, rms = layer.weight.scale, layer.input.rms
+    if layer.pre and abs(layer.pre.mean) > layer.pre.std and _is_bias(layer, layer.pre):
+        return (
+            f"{wide} around a mean of {number(layer.pre.mean)}, which is the bias",
+            "start the bias at zero",
+            net.zero_biases(*span),
+        )
     if rms > 3:
+        code = net.refill_for_inputs(*span)
         return (
             f"{wide}: the input's root mean square is {number(rms)}",
-            "normalise the input: x = (x - x.mean()) / x.std()",
-            "",
+            "normalise the input: x = (x - x.mean()) / x.std()"
+            + ("; the code fits the weights to it" if code else ""),
+            code,
         )
     return (
         f"{wide}: fan_in × Var(w) is {scale:.3g} where {act.name if act else 'it'} works at "
@@ -98,7 +107,18 @@ def dead_units(net: Net) -> Outcome:
             _start_anew(net, i),
         )
     if too_few:
-        yield _too_few_samples(net, too_few)
+        said = f"{len(too_few)} layers have most units at zero, but {max(too_few)} samples tell"
+        yield SkippedCheck("dead_units", f"{said} too little: {_enough(net)}")
+    if alone := sum(map(_is_one_sample, net.sound)):
+        said = f"{alone} layers have one value a unit, as of a single sample"
+        yield SkippedCheck("dead_units", f"{said}: {_enough(net)}")
+
+
+def _is_one_sample(layer: Layer) -> bool:
+    """Whether a rectifier has one value of each unit, where a zero tells nothing."""
+    alone = layer.dead_units is None and layer.pre is not None and layer.post.count > 0
+    is_rectifier = activation_in(layer.op) in RECTIFIERS
+    return alone and is_rectifier and layer.post.count == layer.shape[-1]
 
 
 def _may_die(layer: Layer) -> bool:
@@ -110,17 +130,13 @@ def _may_die(layer: Layer) -> bool:
     return act in RECTIFIERS or not layer.pre or layer.pre.zero < layer.post.zero
 
 
-def _too_few_samples(net: Net, samples: list[int]) -> SkippedCheck:
+def _enough(net: Net) -> str:
+    """How many samples would tell that a unit is never active."""
     rare = net.limits["unit_activity"]
-    cure = "no batch tells that a unit is never active"
-    if rare > 0:
-        need = math.ceil(math.log(1 - CONFIDENCE) / math.log(1 - rare))
-        cure = f"pass a batch of {need} or more"
-    return SkippedCheck(
-        "dead_units",
-        f"{len(samples)} layers have most units at zero, but {max(samples)} samples tell too "
-        f"little: {cure}",
-    )
+    if rare <= 0:
+        return "no batch tells that a unit is never active"
+    need = math.ceil(math.log(1 - CONFIDENCE) / math.log(1 - rare))
+    return f"pass a batch of {need} or more"
 
 
 def _least_active(layer: Layer) -> float:
@@ -137,6 +153,8 @@ def _start_anew(net: Net, i: int) -> str:
     """
     layer = net.layers[i]
     code = net.refill(i, i, activation_of(layer))
+    if is_norm(layer):
+        return net.restart_norm(i)
     if not code or not layer.type:
         return code
     bias = f'bias = getattr({net.root}.get_submodule({layer.name!r}), "bias", None)\n'
@@ -238,7 +256,7 @@ def _why_drift(net: Net, i: int, z: Moments, span: tuple[int, int]) -> tuple[str
     return (
         f"the bias: random weights of this variance leave a mean of {number(chance)} at most",
         "start the bias at zero",
-        "",
+        net.zero_biases(*span),
     )
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+
+import torch
 
 from initfast.diagnosis.findings import Finding, SkippedCheck
 from initfast.diagnosis.net import Net, Outcome
 from initfast.stats.layer import Layer
-from initfast.stats.text import number
+from initfast.stats.text import dtype_name, number
 
 GATES = {"RNN": 1, "LSTM": 4, "GRU": 3}
 """How many square matrices a recurrent weight holds."""
@@ -24,6 +26,7 @@ def recurrent(net: Net) -> Outcome:
         seen.add(layer.name)
         yield from _wide(net, i, kind)
         yield from _closed(net, i)
+        yield from _fading(net, i, kind)
         yield SkippedCheck(
             "recurrent",
             f"what happens from step to step inside {layer.name!r} ({kind}) is not measured, nor "
@@ -48,12 +51,6 @@ def _wide(net: Net, i: int, kind: str) -> Iterator[Finding]:
     if not radii:
         return
     most = max(radii.values())
-    path = f"{layer.name}." if layer.name else ""
-    code = "".join(
-        f"for part in {net.root}.get_parameter({path + name!r}).data.chunk({GATES[kind]}):\n"
-        "    initfast.init.orthogonal_(part)\n"
-        for name in radii
-    )
     yield net.finding(
         "recurrent",
         "error" if most > net.limits["spectral_radius"] ** 2 else "warning",
@@ -64,8 +61,62 @@ def _wide(net: Net, i: int, kind: str) -> Iterator[Finding]:
         "at every step it multiplies the state by as much: the state saturates or grows, and so "
         "do gradients",
         "start it orthogonal (Saxe et al. 2014): a spectral radius of 1",
-        code.rstrip() if net.root else "",
+        _orthogonal(net, layer, kind, radii),
     )
+
+
+def _fading(net: Net, i: int, kind: str) -> Iterator[Finding]:
+    """A plain recurrent net's gradient falls by its weight's spectral radius at every step.
+
+    Its activation's slope, at most 1, makes it less (Pascanu, Mikolov & Bengio 2013). The gates of
+    the others have a way around the weight.
+    """
+    layer, steps = net.layers[i], _steps(net, i)
+    least = min(radius(layer).values(), default=1.0)
+    if kind != "RNN" or not 0 < least < net.limits["spectral_radius_lost"]:
+        return
+    log = steps * math.log(least)
+    if log > math.log(torch.finfo(layer.dtype).smallest_normal):
+        return
+    yield net.finding(
+        "recurrent",
+        "warning",
+        (i, i),
+        "spectral_radius_lost",
+        least,
+        f"the recurrent weight of {kind} {layer.name!r} has a spectral radius of about "
+        f"{least:.3g}: over {steps} steps a gradient falls by 1e{log / math.log(10):.0f} or more, "
+        f"beyond what {dtype_name(layer.dtype)} holds",
+        "what the first steps were given has no influence, and they learn nothing",
+        "start it orthogonal (Saxe et al. 2014): a spectral radius of 1",
+        _orthogonal(net, layer, kind, radius(layer)),
+    )
+
+
+def _steps(net: Net, i: int) -> int:
+    """How many steps the module that has made layer i went through; 1 where it is not known.
+
+    Its output has as many, and its last state, another output of it, as many sequences.
+    """
+    layer = net.layers[i]
+    states = [x for x in net.layers[i + 1 :] if x.name == layer.name and x.op != layer.op]
+    if len(layer.shape) < 2 or not states:
+        return 1
+    if len(layer.shape) == 2:
+        return layer.shape[0]
+    sequences = states[0].shape[1]
+    return layer.shape[1] if layer.shape[0] == sequences else layer.shape[0]
+
+
+def _orthogonal(net: Net, layer: Layer, kind: str, names: Iterable[str]) -> str:
+    """Code that draws these recurrent weights anew, each of a gate's matrices orthogonal."""
+    path = f"{layer.name}." if layer.name else ""
+    code = "".join(
+        f"for part in {net.root}.get_parameter({path + name!r}).data.chunk({GATES[kind]}):\n"
+        "    initfast.init.orthogonal_(part)\n"
+        for name in names
+    )
+    return code.rstrip() if net.root else ""
 
 
 def _closed(net: Net, i: int) -> Iterator[Finding]:

@@ -16,6 +16,10 @@ from initfast.stats.text import number
 EPS = 1e-7
 """A hundredth of the eps that torch's norms add to the variance."""
 
+BY_FAN_OUT = 8
+"""So many times more may a weight have that an initialiser has made: one by the fan-out gives much
+to a head of few classes."""
+
 
 def symmetric_units(net: Net) -> Outcome:
     """A constant weight: all units compute the same, and may learn the same for ever."""
@@ -67,14 +71,18 @@ def weight_scale(net: Net) -> Outcome:
     for i, layer in enumerate(net.layers):
         if not dense(layer) or layer.weight is None or not layer.weight.std > 0:
             continue
-        if net.initialiser(i) is not None or i in net.rescaled:
+        known = net.initialiser(i) is not None
+        if i in net.rescaled:
             continue
         scale = layer.weight.scale * (layer.weight.moments.rms / layer.weight.std) ** 2
         off = scale / needed(net.activation(i))
         reach = scale**0.5 * (layer.input.rms if layer.input else 1.0)
         is_wide = reach > net.limits["unit_factor"]  # else its input is scaled down to fit it
-        if off > net.limits["weight_variance"] and is_wide and i not in net.normed:
+        most = net.limits["weight_variance"] * (BY_FAN_OUT if known else 1)
+        if off > most and is_wide and i not in net.normed:
             large[i] = off
+        elif known:
+            continue
         elif off < net.limits["weight_lost"] and _is_on_the_way(net, i):
             lost[i] = off
         else:

@@ -6,7 +6,13 @@ SCHEMES["gpt2"].std(role)       # the std to expect of that parameter
 
 from __future__ import annotations
 
-from initfast.repair.schemes import convnets, libraries, published, transformers
+from initfast.repair.schemes import (
+    convnets,
+    libraries,
+    published,
+    transformers,
+    vision_transformers,
+)
 from initfast.repair.schemes.auto import AUTO
 from initfast.repair.schemes.law import Law
 from initfast.repair.schemes.scheme import DoesNotFit, Scheme
@@ -17,6 +23,7 @@ SCHEMES: dict[str, Scheme] = {
         AUTO,
         *libraries.SCHEMES,
         *transformers.SCHEMES,
+        *vision_transformers.SCHEMES,
         *convnets.SCHEMES,
         *published.SCHEMES,
     )

@@ -10,8 +10,7 @@ import math
 from collections.abc import Callable
 
 from initfast.repair.roles import Role
-from initfast.repair.schemes.law import Law, constant, normal, truncated, truncated_to, uniform
-from initfast.repair.schemes.libraries import torchs
+from initfast.repair.schemes.law import Law, constant, normal, truncated, uniform
 from initfast.repair.schemes.scheme import DoesNotFit, Rule, Scheme, simple, transformer
 
 Std = Callable[[Role], float]
@@ -158,61 +157,19 @@ def _half_width(role: Role) -> Law:
     return uniform(0.5 * of_width(role), "1 / (2 √d)")
 
 
-def _timm(fix: bool = False) -> Rule:
-    out = scaled(0.02, by_depth if fix else one, why="0.02 / √(2 (l + 1))" if fix else "0.02")
-
-    def table(role: Role) -> Law:
-        return normal(1e-6, "a token") if role.use == "token" else normal(0.02, "0.02")
-
-    linear = by_place(table=table, inner=fixed(0.02), out=out, head=fixed(0.02))
-    return lambda role: torchs(role) if role.kind == "conv" else linear(role)
-
-
-def _xavier(role: Role) -> Law:
-    return uniform(math.sqrt(2 / (role.fan_in + role.fan_out)), "Xavier")
-
-
-def _timm_jax(role: Role) -> Law | None:
-    if role.use == "head":
-        return constant(0.0, "a head")
-    if role.part == "bias" and role.use in ("inner", "out") and not role.in_attention:
-        return normal(1e-6, "a bias of the feed-forward part")
-    known = simple(role)
-    if known is not None:
-        return known
-    if role.use in ("position", "embedding", "token"):
-        return normal(1e-6 if role.use == "token" else 0.02, "0.02; 1e-6 of a token")
-    if role.kind == "conv":
-        return truncated_to(of_fan_in(role), "LeCun")
-    if role.kind != "linear":
-        return None
-    whole = role.fan_out * role.parts
-    return uniform(math.sqrt(2 / (role.fan_in + whole)), "Xavier of the packed weight")
-
-
-def _timm_moco(role: Role) -> Law | None:
-    if role.kind == "conv":
-        return torchs(role)
-    known = simple(role)
-    if known is not None:
-        return known
-    if role.use in ("position", "embedding", "token"):
-        return normal(1e-6 if role.use == "token" else 0.02, "0.02; 1e-6 of a token")
-    return _xavier(role) if role.kind == "linear" else None
-
-
-def _scheme(name: str, source: str, rule: Rule) -> Scheme:
+def scheme(name: str, source: str, rule: Rule) -> Scheme:
+    """A scheme for transformers."""
     return Scheme(name, "transformers", source, rule, transformer)
 
 
 SCHEMES = (
-    _scheme("gpt2", "transformers, gpt2 _init_weights; nanoGPT", _plain(two_a_block)),
-    _scheme("hf", "transformers, modeling_utils _init_weights", _plain(one)),
-    _scheme("t5", "transformers, t5 _init_weights (factor 1)", _t5),
-    _scheme("megatron", "Megatron-LM, core/utils.py", _plain(two_a_block)),
-    _scheme("megatron_mup", "Megatron-LM, core/utils.py (base width 256)", _megatron_mup()),
-    _scheme("olmo_normal", "OLMo, model.py", _plain(one)),
-    _scheme(
+    scheme("gpt2", "transformers, gpt2 _init_weights; nanoGPT", _plain(two_a_block)),
+    scheme("hf", "transformers, modeling_utils _init_weights", _plain(one)),
+    scheme("t5", "transformers, t5 _init_weights (factor 1)", _t5),
+    scheme("megatron", "Megatron-LM, core/utils.py", _plain(two_a_block)),
+    scheme("megatron_mup", "Megatron-LM, core/utils.py (base width 256)", _megatron_mup()),
+    scheme("olmo_normal", "OLMo, model.py", _plain(one)),
+    scheme(
         "olmo_mitchell",
         "OLMo, model.py",
         by_place(
@@ -222,18 +179,18 @@ SCHEMES = (
             head=_HEAD,
         ),
     ),
-    _scheme(
+    scheme(
         "llama2",
         "OLMo, model.py full_megatron",
         by_place(table=fixed(0.02, 3), inner=fixed(0.02, 3), out=_OUT, head=_HEAD),
     ),
-    _scheme("olmo_core", "OLMo-core 3.0, nn/transformer/init.py normal", _plain(one, 3)),
-    _scheme(
+    scheme("olmo_core", "OLMo-core 3.0, nn/transformer/init.py normal", _plain(one, 3)),
+    scheme(
         "olmo_core_llama",
         "OLMo-core 3.0, nn/transformer/init.py llama",
         by_place(table=fixed(1.0), inner=fixed(0.02, 3), out=_OUT, up=_OUT, head=_HEAD),
     ),
-    _scheme(
+    scheme(
         "olmo_core_llama_depth",
         "OLMo-core 3.0, nn/transformer/init.py llama_depth",
         by_place(
@@ -244,7 +201,7 @@ SCHEMES = (
             head=_HEAD,
         ),
     ),
-    _scheme(
+    scheme(
         "olmo_core_normalized",
         "OLMo-core 3.0, nn/transformer/init.py normalized (nGPT)",
         by_place(
@@ -254,12 +211,12 @@ SCHEMES = (
             head=_HEAD,
         ),
     ),
-    _scheme(
+    scheme(
         "olmo_core_fan_in",
         "OLMo-core 3.0, nn/transformer/init.py fan_in (embed_scale 1)",
         by_place(table=fixed(1.0), inner=_FAN_IN, out=_FAN_IN, head=_HEAD),
     ),
-    _scheme(
+    scheme(
         "torchtitan",
         "torchtitan, llama3, deepseek_v3 and qwen3",
         by_place(
@@ -270,7 +227,7 @@ SCHEMES = (
             head=_HEAD,
         ),
     ),
-    _scheme(
+    scheme(
         "lingua",
         "lingua, transformer.py (factor √(2 (l + 1)))",
         by_place(
@@ -280,7 +237,7 @@ SCHEMES = (
             head=_HEAD,
         ),
     ),
-    _scheme(
+    scheme(
         "open_lm",
         "open_lm, model.py",
         by_place(
@@ -290,17 +247,17 @@ SCHEMES = (
             head=_HEAD,
         ),
     ),
-    _scheme(
+    scheme(
         "small_init",
         "gpt-neox, init_functions.py; Nguyen & Salazar 2019",
         by_place(table=_SMALL, inner=_SMALL, out=_SMALL, head=_SMALL),
     ),
-    _scheme(
+    scheme(
         "wang",
         "gpt-neox, init_functions.py: small_init_, wang_init_ for outputs",
         by_place(table=_SMALL, inner=_SMALL, out=scaled(1.0, _wang, why="2 / (N √d)"), head=_SMALL),
     ),
-    _scheme(
+    scheme(
         "llm_foundry",
         "llm-foundry, param_init_fns.py neox_init_",
         by_place(
@@ -310,8 +267,8 @@ SCHEMES = (
             head=_SMALL,
         ),
     ),
-    _scheme("nanotron", "nanotron, scaling/parametrization.py", _plain(two_a_block)),
-    _scheme(
+    scheme("nanotron", "nanotron, scaling/parametrization.py", _plain(two_a_block)),
+    scheme(
         "nanochat",
         "nanochat, gpt.py (2026-07)",
         by_place(
@@ -321,7 +278,7 @@ SCHEMES = (
             head=fixed(0.001),
         ),
     ),
-    _scheme(
+    scheme(
         "modded_nanogpt",
         "modded-nanogpt, train_gpt.py",
         by_place(
@@ -331,8 +288,4 @@ SCHEMES = (
             head=fixed(0.005),
         ),
     ),
-    _scheme("timm_vit", "timm, vision_transformer.py", _timm()),
-    _scheme("timm_vit_fixed", "timm, vision_transformer.py fix_init", _timm(fix=True)),
-    _scheme("timm_jax", "timm, vision_transformer.py jax (head 0)", _timm_jax),
-    _scheme("timm_moco", "timm, vision_transformer.py moco", _timm_moco),
 )

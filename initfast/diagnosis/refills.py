@@ -1,0 +1,118 @@
+"""Code that cures: it fills the weights, norms and biases of some of a net's layers anew."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Sequence
+
+from initfast.diagnosis import advice
+from initfast.diagnosis.advice import Act, activation_of
+from initfast.diagnosis.facts import dense
+from initfast.ops.activations import ACTIVATIONS
+from initfast.stats.layer import Layer
+
+
+class Refills:
+    """Code for a net's layers, empty where none would do anything.
+
+    Args:
+        layers: in execution order.
+        root: what the layers' names are paths in, as code; "" where there is nothing that has them.
+    """
+
+    def __init__(self, layers: Sequence[Layer], root: str) -> None:
+        self.layers = layers
+        self.root = root
+
+    def activation(self, i: int) -> Act | None:
+        """The activation that layer i ends in, or that takes its output next."""
+        act = activation_of(self.layers[i])
+        if act is not None or i + 1 >= len(self.layers):
+            return act
+        after = self.layers[i + 1]
+        if after.input is None or after.op not in ACTIVATIONS:
+            return None
+        follows = after.input.fingerprint == self.layers[i].post.fingerprint
+        return activation_of(after) if follows else None
+
+    def refill(self, first: int, last: int, act: Act | None, std: float = 1.0) -> str:
+        """Code that fills the weights of the linear layers and convolutions first to last anew.
+
+        Empty where it would do nothing: the weight of one of them is computed, or no part of the
+        net by its name. Where the pre-activations are to have another std than 1, the first layer
+        gives it to them.
+        """
+        weighted = [x for x in self.layers[first : last + 1] if x.weight is not None]
+        filled = [x for x in weighted if dense(x)]
+        if not (self.root and filled) or not all(x.parameter for x in filled):
+            return ""
+        others = sorted({x.op for x in weighted} - {x.op for x in filled})
+        known = f" and layer.op not in {tuple(others)}" if others else ""
+        by_fan = not all(re.match(r"(?i:linear\b)|Conv\dd", x.op) for x in filled)
+        code = (
+            f"for layer in report.layers[{first}:{last + 1}]:\n"
+            f"    if layer.weight{known}:\n"
+            f"        w = {self.root}.get_parameter(layer.parameter)\n"
+            f"        {advice.call(act, by_fan, std)}"
+        )
+        if std == 1:
+            return code + self._refill_others(first, last, act, by_fan)
+        return f"{code}\n{self.refill_for_input(first, std)}"
+
+    def _refill_others(self, first: int, last: int, act: Act | None, by_fan: bool) -> str:
+        """The same for those of them that another activation follows, by what that needs."""
+        at = [i for i in range(first, last + 1) if dense(self.layers[i])]
+        acts, code = {i: self.activation(i) for i in at}, ""
+        for other in dict.fromkeys(a for a in acts.values() if a != act):
+            places = ", ".join(str(i) for i, a in acts.items() if a == other) + ","
+            pad = "    "
+            code += (
+                "\nfor i in (\n"
+                + textwrap.fill(places, 80, initial_indent=pad, subsequent_indent=pad)
+                + f"\n):\n    layer = report.layers[i]\n"
+                f"    w = {self.root}.get_parameter(layer.parameter)\n"
+                f"    {advice.call(other, by_fan)}"
+            )
+        return code
+
+    def refill_for_input(self, i: int, std: float = 1.0) -> str:
+        """Code that fills layer i's weight so that its pre-activations have that std as it is fed.
+
+        Empty where that cannot be done.
+        """
+        layer = self.layers[i]
+        if not (self.root and layer.parameter):
+            return ""
+        return (
+            f"layer = report.layers[{i}]\n"
+            f"std = {std:g} / (layer.input.rms * layer.weight.fan_in**0.5)\n"
+            f"initfast.init.normal_({self.root}.get_parameter(layer.parameter), 0.0, std)"
+        )
+
+    def restart_norm(self, i: int) -> str:
+        """Code that gives the norm that is layer i a weight of ones and a bias of zeros."""
+        layer = self.layers[i]
+        if not (self.root and layer.type and layer.op.startswith(layer.type)):
+            return ""
+        return (
+            f"norm = {self.root}.get_submodule({layer.name!r})\n"
+            "if norm.weight is not None:\n    initfast.init.ones_(norm.weight)\n"
+            'if getattr(norm, "bias", None) is not None:\n    initfast.init.zeros_(norm.bias)'
+        )
+
+    def zero_biases(self, first: int, last: int) -> str:
+        """Code that makes the biases of the linear layers and convolutions first to last zero."""
+        if not (self.root and all(x.type for x in self.layers[first : last + 1] if dense(x))):
+            return ""  # a function's bias is nobody's by its name
+        return (
+            f"for layer in report.layers[{first}:{last + 1}]:\n"
+            "    if not (layer.weight and layer.type):\n        continue\n"
+            f'    bias = getattr({self.root}.get_submodule(layer.name), "bias", None)\n'
+            "    if bias is not None:\n        initfast.init.zeros_(bias)"
+        )
+
+    def refill_for_inputs(self, first: int, last: int) -> str:
+        """Code that fills the weights of first to last so that each fits what it is given."""
+        codes = [self.refill_for_input(i) for i in range(first, last + 1) if dense(self.layers[i])]
+        return "\n".join(codes) if all(codes) else ""

@@ -1,0 +1,78 @@
+"""Checks of attention: logits that saturate the softmax, or come near the end of their dtype.
+
+Of n logits that are normal with standard deviation s, the entropy of the weights is ln n - s²/2 for
+s up to about 1, and next to nothing where s is several times the root of 2 ln n: then each query
+takes one key, and the softmax passes no gradient to queries and keys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+
+from initfast.diagnosis.facts import spans
+from initfast.diagnosis.findings import Finding
+from initfast.diagnosis.net import Net, Outcome
+from initfast.stats.attention import Attention
+from initfast.stats.text import dtype_name, number
+
+
+def attention_logits(net: Net) -> Outcome:
+    """Attention's logits saturate its softmax, or come near the largest number of their dtype."""
+    found = {i: x.attention for i, x in enumerate(net.layers) if x.attention is not None}
+    yield from _saturated(net, {i: a for i, a in found.items() if a.rows})
+    yield from _near_the_end(net, found)
+
+
+def _saturated(net: Net, found: dict[int, Attention]) -> Iterator[Finding]:
+    bad = [i for i, a in found.items() if a.entropy < net.limits["attention_entropy"]]
+    for first, last in spans(bad):
+        worst = min((i for i in bad if first <= i <= last), key=lambda i: found[i].entropy)
+        attention = found[worst]
+        is_severe = attention.entropy < net.limits["attention_entropy_severe"]
+        yield net.finding(
+            "attention_logits",
+            "error" if is_severe else "warning",
+            (first, last),
+            "attention_entropy_severe" if is_severe else "attention_entropy",
+            attention.entropy,
+            f"each query takes nearly one key: the weights' entropy is {attention.entropy:.3g} of "
+            f"that of equal weights (layer {worst})",
+            f"the logits' std is {number(attention.logit_std)}, their largest "
+            f"{number(attention.largest_logit)}; at a std of 1 the softmax passes gradients on",
+            _cure(attention),
+        )
+
+
+def _cure(attention: Attention) -> str:
+    std = attention.logit_std
+    here = f": {number(std**-0.5)} times what they are gives logits of std 1" if std > 0 else ""
+    return (
+        "scale the logits by 1 / sqrt(head dimension), start the weights of queries and keys at a "
+        f"variance of 1 / fan_in{here}; a norm of queries and keys keeps it so"
+    )
+
+
+def _near_the_end(net: Net, found: dict[int, Attention]) -> Iterator[Finding]:
+    """Logits of 16 bits that overflow, or would where the product is written in its own dtype."""
+    for i, attention in found.items():
+        inputs, dtype = attention.logits, net.layers[i].dtype
+        end, top = torch.finfo(dtype).max, inputs.largest
+        overflows = inputs.nonfinite > 0 or top > end
+        if not overflows and top * net.limits["dtype_headroom"] <= end:
+            continue
+        said = f"the logits reach {number(top)}"
+        if inputs.nonfinite:
+            said = f"{inputs.nonfinite} of the logits are not finite"
+        yield net.finding(
+            "attention_logits",
+            "error" if overflows else "warning",
+            (i, i),
+            "dtype_headroom",
+            end / top if top else 0.0,
+            f"{said}: {dtype_name(dtype)} ends at {number(end)}",
+            f"their std is {number(attention.logit_std)}",
+            "scale the queries before the product, not the logits after it; normalise queries and "
+            "keys, or compute attention in bfloat16 or float32",
+        )

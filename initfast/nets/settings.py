@@ -1,0 +1,74 @@
+"""What of a module decides the scale of its output, beside its weight: settings and vectors."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from torch import Tensor, nn
+
+from initfast.nets.activation_calls import MODULES
+
+_POOLS = ("MaxPool", "AvgPool")
+_OF_TYPE: tuple[tuple[type[nn.Module] | tuple[type[nn.Module], ...], tuple[str, ...]], ...] = (
+    (
+        nn.modules.conv._ConvNd,
+        ("kernel_size", "stride", "padding", "dilation", "groups", "padding_mode"),
+    ),
+    (nn.modules.batchnorm._NormBase, ("eps", "training", "track_running_stats")),
+    (nn.GroupNorm, ("eps", "num_groups")),
+    ((nn.LayerNorm, nn.RMSNorm), ("eps", "normalized_shape")),
+    (nn.modules.dropout._DropoutNd, ("p", "training")),
+    (
+        tuple(getattr(nn, f"{name}{d}d") for name in _POOLS for d in (1, 2, 3)),
+        ("kernel_size", "stride", "padding"),
+    ),
+    (nn.MultiheadAttention, ("num_heads", "batch_first", "dropout", "training")),
+    ((nn.GLU, nn.Softmax), ("dim",)),
+)
+
+
+@cache
+def _attributes(kind: type[nn.Module]) -> tuple[str, ...]:
+    return next((names for base, names in _OF_TYPE if issubclass(kind, base)), ())
+
+
+def settings(module: nn.Module) -> dict[str, Any]:
+    """The module's settings by their names, as numbers, texts and lists.
+
+    Example:
+        >>> settings(nn.Dropout(0.1))
+        {'p': 0.1, 'training': True}
+    """
+    names = _attributes(type(module))  # type: ignore[arg-type]
+    return {name: _plain(getattr(module, name, None)) for name in names} if names else {}
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+WITHOUT_EITHER = frozenset((*MODULES, nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.Identity))
+"""Types of modules that have neither settings nor vectors."""
+
+
+def vectors(module: nn.Module) -> dict[str, Tensor]:
+    """The parameters of one dimension that add to the output or multiply it, by their names.
+
+    A batch norm in evaluation mode has its running statistics among them, and attention the bias
+    of its last projection.
+    """
+    parameters = module._parameters
+    if type(module) is nn.Linear:  # the usual one, in a fraction of the time
+        bias = parameters.get("bias")
+        return {} if bias is None else {"bias": bias}
+    own = parameters.items()
+    found: dict[str, Tensor] = {name: p for name, p in own if p is not None and p.dim() == 1}
+    if isinstance(module, nn.modules.batchnorm._NormBase):
+        if not module.training:
+            buffers = {name: module._buffers.get(name) for name in ("running_mean", "running_var")}
+            found |= {name: t for name, t in buffers.items() if t is not None}
+    elif isinstance(module, nn.MultiheadAttention):
+        bias = getattr(module.out_proj, "bias", None)
+        found |= {} if bias is None else {"out_proj.bias": bias}
+    return found

@@ -1,0 +1,72 @@
+"""A recorder that also keeps what `measure=` asks for: attention, histograms."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from initfast.nets.activation_calls import Call
+from initfast.recording import attention, histograms
+from initfast.recording.events import Source
+from initfast.recording.gradients import Gradients
+from initfast.recording.layers import Recording
+from initfast.recording.recorder import Recorder
+
+
+class ExtendedRecorder(Recorder):
+    """Keeps, of what has a row, what was asked for beside its moments.
+
+    Args:
+        measure: names in :data:`initfast.profiling.arguments.MEASURES`.
+        stop_at_nonfinite, gradients: as of :class:`Recorder`.
+    """
+
+    def __init__(
+        self,
+        measure: Collection[str],
+        stop_at_nonfinite: bool = False,
+        gradients: Gradients | None = None,
+    ) -> None:
+        super().__init__(stop_at_nonfinite, gradients)
+        self.measure = measure
+        # By the addresses of outputs' rows; of modules whose output is not there yet, by name.
+        self._attention: dict[int, Tensor] = {}
+        self._attention_within: dict[str, Tensor] = {}
+        self._histograms: dict[int, Tensor] = {}
+
+    def keep_attention(self, y: Tensor, lines: Tensor) -> None:
+        """The logits of the attention that has made y, as :mod:`initfast.recording.attention`."""
+        if (address := self.find(y)) is not None:
+            self._attention[address] = lines
+
+    def keep_attention_within(self, name: str, lines: Tensor) -> None:
+        """Likewise, of the attention in the named module, whose output is measured next."""
+        self._attention_within[name] = lines
+
+    def _add(
+        self,
+        source: Source,
+        call: Call | None,
+        y: Tensor,
+        pre: int | None,
+        post: int,
+        live: int | None,
+    ) -> None:
+        if source.name in self._attention_within:
+            self._attention[post] = self._attention_within.pop(source.name)
+        if "histograms" in self.measure:
+            with torch._C.DisableTorchFunction():
+                self._histograms[post] = histograms.half_octaves(y)
+        super()._add(source, call, y, pre, post, live)
+
+    def read(self, *args: Any) -> Recording:
+        """Copy everything from the devices."""
+        further: dict[int, dict[str, Any]] = {}
+        for address, lines in self._attention.items():
+            further.setdefault(address, {})["attention"] = attention.read(lines)
+        for address, counts in self._histograms.items():
+            further.setdefault(address, {})["histogram"] = histograms.read(counts)
+        return super().read(*args)._replace(further=further)

@@ -1,0 +1,257 @@
+"""The numbers of the whole net's layers: as rows, from this process and from all, and in layers.
+
+A row is of one tensor of a layer, or of an input of the net, or of a loss; every process has the
+same rows, and fills those of the tensors that it has measured.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import astuple, replace
+from functools import reduce
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from initfast.collectives import add_up, largest
+from initfast.report.listing import (
+    NO,
+    UNKNOWN,
+    YES,
+    Listing,
+    WholeNet,
+    has_units,
+    keys_of,
+    units_of,
+)
+from initfast.stats.layer import Layer
+from initfast.stats.layer_moments import GRAD, WEIGHT_GRAD, tensors_of, with_moments
+from initfast.stats.merge import Key
+from initfast.stats.moments import Moments
+from initfast.stats.parts import LayerParts, NetParts, Part
+
+PART, SHARE = 12, 13
+"""The columns of a row that follow its moments: which part it is of, and a share of one batch."""
+
+COLUMNS = 14
+_OTHERS_COUNT = -1  # in the place of a part that another process counts
+
+
+class GlobalRows:
+    """Which row is whose.
+
+    Args:
+        net: the whole one.
+        inputs: how many inputs of the net itself there are.
+        losses: how many losses: the whole one, and the cross-entropies in it.
+
+    Attributes:
+        of_layers: how many rows are those of layers; of inputs and then losses are the others.
+    """
+
+    def __init__(self, net: WholeNet, inputs: int, losses: int) -> None:
+        self._begin: dict[Key, int] = {}
+        self.of_layers = 0
+        for key, (measured, _) in zip(net.keys, net.tensors, strict=True):
+            self._begin[key] = self.of_layers
+            self.of_layers += len(measured)
+        self._count = self.of_layers + inputs + losses
+        self._losses = self.of_layers + inputs
+
+    def filled(
+        self, report: Any, mine: Listing, first: Listing, last: Listing, rank: int
+    ) -> Tensor:
+        """The rows as this process knows them; zeros where it knows nothing.
+
+        Args:
+            report: of this process.
+            mine, first, last: what it has run, and who has the net's inputs and the losses.
+            rank: of this process.
+        """
+        rows = torch.zeros(self._count, COLUMNS, dtype=torch.float64)
+        net = NetParts()
+        for key, layer in zip(keys_of(report.layers), report.layers, strict=True):
+            net = net if layer.parts is None else layer.parts.net
+            for i, each in enumerate(tensors_of(layer), start=self._begin[key]):
+                part = _offset(each.part) if each.is_of_weight else _whose(each.part, rank)
+                _put(rows[i], each.moments, part, net)
+        if mine.stage == first.stage:
+            parts = dict(enumerate(net.inputs))
+            own = report.inputs[: first.inputs]
+            for i, moments in enumerate(own):
+                _put(rows[self.of_layers + i], moments, _whose(parts.get(i, Part()), rank), net)
+        if mine.has_loss and mine.classes == last.classes:
+            values = [report.outcome.loss, *(x.value for x in report.outcome.cross_entropies)]
+            for i, value in enumerate(values, start=self._losses):
+                number = Moments.of(torch.tensor(value, dtype=torch.float64))
+                _put(rows[i], number, rank if net.counts else _OTHERS_COUNT, net)
+        return rows
+
+
+def _put(row: Tensor, moments: Moments, part: int, net: NetParts) -> None:
+    row.copy_(torch.tensor([*astuple(moments), part, 1 / net.processes], dtype=torch.float64))
+
+
+def _whose(part: Part, rank: int) -> int:
+    """Which part of an output it is: every process has one of its own, or another counts it."""
+    return rank if part.counts else _OTHERS_COUNT
+
+
+def _offset(part: Part) -> int:
+    """Which part of a weight it is, the same on processes that hold the same."""
+    if part.start is None or part.whole is None:
+        return 0
+    strides = (math.prod(part.whole[d + 1 :]) for d in range(len(part.whole)))
+    return sum(i * stride for i, stride in zip(part.start, strides, strict=True))
+
+
+def merged_row(place: Tensor) -> Tensor:
+    """One row of those that all ranks have in one place.
+
+    Its last columns: whether all that hold the same part have the same, and how many batches
+    there are.
+    """
+    firsts: dict[float, Tensor] = {}
+    agree = True
+    for row in place[(place[:, SHARE] > 0) & (place[:, PART] != _OTHERS_COUNT)]:
+        first = firsts.setdefault(row[PART].item(), row)
+        agree = agree and _are_one(moments_of_row(first), moments_of_row(row))
+    merged = reduce(Moments.merge, map(moments_of_row, firsts.values()), Moments())
+    batches = place[:, SHARE].sum().item()
+    return torch.tensor([*astuple(merged), agree, batches], dtype=torch.float64)
+
+
+def _are_one(a: Moments, b: Moments) -> bool:
+    """Whether two processes have measured the same tensor, each as it computed it."""
+    if (a.count, a.nonfinite) != (b.count, b.nonfinite):
+        return False
+    if not a.finite:
+        return True
+    same_mean = abs(a.mean - b.mean) <= _ROUNDING * (a.rms + b.rms)
+    return same_mean and abs(a.m2 - b.m2) <= _ROUNDING * (a.m2 + b.m2)
+
+
+_ROUNDING = 1e-6
+"""By so much a sum may differ that is made in another order."""
+
+
+def moments_of_row(row: Tensor) -> Moments:
+    """The moments that a row holds."""
+    return Moments.from_row(row[:PART].tolist())
+
+
+# ---- sums and maxima ----
+
+
+def reduced_by_unit(net: WholeNet, layers: Sequence[Layer], group: Any) -> tuple[Tensor, Tensor]:
+    """What is reduced over all processes: sums, and maxima of bytes.
+
+    Sums, two of each layer: the lengths of its output and of its input along the batch. Maxima:
+    whether it has a NaN, and which of its units are not dead. Sums by unit would follow the
+    lengths, and stand in the whole layer's order as the units here do.
+
+    Returns:
+        (sums, maxima).
+    """
+    sums = torch.zeros(len(net.keys), 2, dtype=torch.int64)
+    begins = unit_begins(net)
+    maxima = torch.zeros(begins[-1], dtype=torch.uint8)
+    index = {key: i for i, key in enumerate(net.keys)}
+    for key, layer in zip(keys_of(layers), layers, strict=True):
+        i, parts = index[key], layer.parts or LayerParts()
+        of_input = parts.inputs[0] if parts.inputs and layer.input is not None else Part()
+        for column, (part, shape) in enumerate(
+            ((parts.output, layer.shape), (of_input, layer.input_shape))
+        ):
+            if shape and part.begins_the_batch:
+                sums[i, column] = shape[0]
+        maxima[i] = UNKNOWN if layer.has_nan is None else YES if layer.has_nan else NO
+        if layer.live is not None and has_units(layer):
+            begin = begins[i] + units_of(layer)[0]
+            maxima[begin : begin + layer.live.size] = torch.from_numpy(layer.live.copy())
+    return add_up(sums, group), largest(maxima, group)
+
+
+def unit_begins(net: WholeNet) -> list[int]:
+    """Where each layer's units begin among the maxima, and where all end."""
+    begins = [len(net.keys)]
+    for tensors in net.tensors:
+        begins.append(begins[-1] + (tensors.units or 0))
+    return begins
+
+
+# ---- layers ----
+
+
+class GlobalLayers:
+    """Puts the numbers of the whole net into its layers.
+
+    Args:
+        net: the layers, without numbers.
+        rows: merged, in their order.
+        sums, maxima: of :func:`reduced_by_unit`.
+    """
+
+    def __init__(self, net: WholeNet, rows: Tensor, sums: Tensor, maxima: Tensor) -> None:
+        self._net = net
+        self._rows = iter(rows)
+        self._sums: list[list[int]] = sums.tolist()
+        self._maxima: np.ndarray = maxima.numpy()
+        self._begins = unit_begins(net)
+
+    def layers(self) -> list[Layer]:
+        """Of the whole net."""
+        tensors = zip(self._net.layers, self._net.tensors, strict=True)
+        return [self._layer(i, layer, kinds) for i, (layer, (kinds, _)) in enumerate(tensors)]
+
+    def _layer(self, i: int, layer: Layer, kinds: Sequence[tuple[str, str]]) -> Layer:
+        parts = layer.parts or LayerParts()
+        found = {each: self._tensor(each[0], next(self._rows)) for each in kinds}
+        new = replace(with_moments(layer, found), parts=None)
+        of_input = parts.inputs[0] if parts.inputs and layer.input is not None else Part()
+        output, given = self._sums[i]
+        shape = _whole_shape(layer.shape, parts.output, output, new.post)
+        input_shape = layer.input_shape
+        if input_shape is not None:
+            input_shape = _whole_shape(input_shape, of_input, given, new.input)
+        live = self._live(i)
+        return replace(
+            new,
+            shape=shape,
+            input_shape=input_shape,
+            has_nan=(None, False, True)[int(self._maxima[i])],
+            live=live,
+            units=None if live is None else live.size,
+            dead_units=None if live is None or 0 in shape else int(np.count_nonzero(~live)),
+        )
+
+    def _tensor(self, kind: str, row: Tensor) -> Moments | None:
+        moments, (agree, batches) = moments_of_row(row), row[PART:].tolist()
+        if kind == GRAD:
+            return moments.scaled(1 / batches)
+        is_known = agree or batches < 2 or kind != WEIGHT_GRAD  # of one loss, not of each its own
+        return moments if is_known else None
+
+    def _live(self, i: int) -> np.ndarray | None:
+        begin, end = self._begins[i], self._begins[i + 1]
+        return self._maxima[begin:end].astype(bool) if self._net.tensors[i].units else None
+
+
+def _whole_shape(
+    shape: tuple[int, ...], part: Part, batch: int, moments: Moments | None
+) -> tuple[int, ...]:
+    """The shape of a whole tensor on the batch of all processes; a part's where it is unknown.
+
+    Args:
+        shape: of the part.
+        part: which it is.
+        batch: the length of the whole along the batch.
+        moments: of the whole, which say how many numbers it has; None where unknown.
+    """
+    if not shape:
+        return shape
+    whole = (batch, *(part.whole or shape)[1:])
+    return whole if moments is None or math.prod(whole) == moments.count else shape
