@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 
 import torch
 
@@ -152,9 +153,15 @@ def _is_plain(layer: Layer) -> bool:
 
     One that is not, as a sigmoid, gives all samples something in common by itself.
     """
-    act, zero = activation_of(layer), torch.zeros((), dtype=torch.float64)
-    has_offset = act is not None and ACTIVATIONS[act.name].value(zero, act.alpha, act.beta) != 0
+    act = activation_of(layer)
+    has_offset = act is not None and _at_zero(act.name, act.alpha, act.beta) != 0
     return layer.op.lower().startswith(("linear", "conv")) and not has_offset
+
+
+@lru_cache
+def _at_zero(name: str, alpha: float, beta: float) -> float:
+    zero = torch.zeros((), dtype=torch.float64)
+    return float(ACTIVATIONS[name].value(zero, alpha, beta))
 
 
 def _is_vanishing(net: Net) -> bool:
@@ -167,6 +174,9 @@ def one_direction(net: Net) -> Outcome:
     """All samples end up pointing in one direction, in a net without residual sums."""
     if any(x.op.startswith("add") for x in net.layers) or net.idle_norm is not None:
         return
+    line = net.limits["correlation"]
+    if not any(x.correlation is not None and x.correlation > line for x in net.sound):
+        return  # most nets: what follows looks at every layer's activation
     known = [
         (i, x.correlation, _rows(x))
         for i, x in enumerate(net.sound)
@@ -177,7 +187,7 @@ def one_direction(net: Net) -> Outcome:
     if len(known) < STACK:
         return
     (first, begin, _), (last, end, _) = known[0], known[-1]
-    if not (end > net.limits["correlation"] and begin < net.limits["correlation_before"]):
+    if not (end > line and begin < net.limits["correlation_before"]):
         return
     if _is_vanishing(net):
         return
