@@ -23,8 +23,10 @@ from initfast.ops.checks import (
     check_act_backward,
     check_dtype,
     check_linear,
+    check_units,
 )
 from initfast.ops.reference_moments import row_of
+from initfast.ops.reference_units import units_of
 from initfast.torch_state import torchs_linear
 
 
@@ -44,6 +46,13 @@ def moments(x: Tensor) -> Tensor:
     """The moments of x as one row of float64 columns."""
     check_dtype(x, "moments", "x")
     return row_of(x)
+
+
+def unit_moments(x: Tensor, unit_dim: int, with_moments: bool) -> tuple[Tensor, Tensor]:
+    """The moments of x, empty where they are not wanted, and those of each of its units."""
+    check_units(x, unit_dim)
+    row = row_of(x) if with_moments else x.new_empty(0, dtype=torch.float64)
+    return row, units_of(x, unit_dim)
 
 
 def act(
@@ -110,14 +119,18 @@ def linear_act_chain(
     acts: Sequence[str],
     alphas: Sequence[float],
     betas: Sequence[float],
-) -> tuple[Tensor, Tensor, Tensor]:
-    """linear_act after linear_act: the last y, the moments of each, the live units of all."""
-    moments, live = [], []
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """linear_act after linear_act: the last y, the moments of each, the live units of all.
+
+    And the moments of each layer's units, one layer's four rows after the other's.
+    """
+    moments, live, units = [], [], []
     for layer in chain_layers(weights, biases, acts, alphas, betas):
-        x, _, rows, units = linear_act(x, *layer, False)
+        x, _, rows, is_live = linear_act(x, *layer, False)
         moments.append(rows)
-        live.append(units)
-    return x, torch.stack(moments), torch.cat(live)
+        live.append(is_live)
+        units.append(units_of(x, -1).flatten())
+    return x, torch.stack(moments), torch.cat(live), torch.cat(units)
 
 
 def linear_gradients(
