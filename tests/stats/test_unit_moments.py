@@ -11,7 +11,7 @@ from torch import nn
 import initfast
 from initfast.report.report import Report
 from initfast.stats.layer import Layer
-from initfast.stats.unit_moments import UnitMoments
+from initfast.stats.unit_moments import UnitMoments, units_of_layers
 
 NAMES = ("correlation", "batch_std", "unit_spread", "outlier_ratio")
 
@@ -217,3 +217,13 @@ def test_an_older_file_has_none_of_them():
         for name in NAMES:
             del layer[name]
     assert [getattr(Report.from_dict(old)[0], name) for name in NAMES] == [None] * 4
+
+
+def test_layers_are_told_together_as_they_are_alone():
+    """Of several widths, in an order of their own, with units without a number among them."""
+    torch.manual_seed(0)
+    tensors = [torch.randn(9, width) * scale for width in (5, 300, 5, 1) for scale in (1.0, 1e-30)]
+    tensors[2][:, 7] = torch.nan
+    columns = {-i: units_of(x).columns for i, x in enumerate(tensors)}
+    for i, together in units_of_layers(columns).items():
+        assert together == units_of(tensors[-i]) and together.columns is columns[i]
