@@ -106,6 +106,8 @@ def test_statistics_over_samples_tell_a_constant_output_and_one_direction():
     assert not said(*net(0.4, 0.3), rule="constant_output")
     (finding,) = said(*net(1e-4, 0.3), rule="constant_output")
     assert (finding.first, finding.last) == (9, 9) and "same for every input" in finding.measured
+    assert said(*net(0.02, 0.3), rule="constant_output", thresholds={"constant_output": 1e9})
+    assert not said(*net(1e-4, 0.995), rule="one_direction")  # one cause, one finding
     assert not said(*net(0.4, 0.9), rule="one_direction")
     (finding,) = said(*net(0.4, 0.995), rule="one_direction")
     assert finding.value == 0.995

@@ -116,6 +116,30 @@ def _eps_prevails(net: Net, layer: Layer) -> bool:
 
 
 def _same_for_every_input(net: Net) -> Iterator[Finding]:
+    found = _where_samples_meet(net)
+    if found is None or _is_vanishing(net):
+        return
+    first, last, share = found
+    layer = net.layers[last]
+    yield net.finding(
+        "constant_output",
+        "error",
+        (first, last),
+        "constant_output",
+        share,
+        f"the output is the same for every input: over the samples its std is "
+        f"{number(layer.batch_std or 0.0)}, over all values {number(layer.std)}",
+        "what depends on the input has faded on the way; what is left comes from the biases",
+        "draw the weights of these layers larger, or put norms between",
+        net.refill(first, last, net.activation(first)),
+    )
+
+
+def _where_samples_meet(net: Net) -> tuple[int, int, float] | None:
+    """The output that is the same for every input, after the layer from which on samples are close.
+
+    And its std over the samples, in parts of the first layer's.
+    """
     known = {i: x.batch_std for i, x in enumerate(net.sound) if x.batch_std is not None}
     start = next((s for s in known.values() if s > 0), 0.0)
     line = net.limits["constant_output"]
@@ -123,24 +147,10 @@ def _same_for_every_input(net: Net) -> Iterator[Finding]:
         layer = net.layers[i]
         if not layer.is_returned or is_constant(layer) or not s < line * start:
             continue
-        if not layer.std > 0 or s > layer.std / 20:
-            continue  # small, and not beside what is constant: vanishing speaks of it
-        first = next(j for j in known if j <= i and known[j] < line**0.5 * start)
-        if _is_vanishing(net):
-            return
-        yield net.finding(
-            "constant_output",
-            "error",
-            (first, i),
-            "constant_output",
-            s / start,
-            f"the output is the same for every input: over the samples its std is {number(s)}, "
-            f"over all values {number(layer.std)}",
-            "what depends on the input has faded on the way; what is left comes from the biases",
-            "draw the weights of these layers larger, or put norms between",
-            net.refill(first, i, net.activation(first)),
-        )
-        return
+        if layer.std > 0 and s <= layer.std / 20:  # else small as a whole: vanishing speaks of it
+            first = next((j for j in known if j <= i and known[j] < line**0.5 * start), i)
+            return first, i, s / start
+    return None
 
 
 def _rows(layer: Layer) -> int:
@@ -189,7 +199,7 @@ def one_direction(net: Net) -> Outcome:
     (first, begin, _), (last, end, _) = known[0], known[-1]
     if not (end > line and begin < net.limits["correlation_before"]):
         return
-    if _is_vanishing(net) or any(_same_for_every_input(net)):
+    if _where_samples_meet(net) is not None or _is_vanishing(net):
         return  # which says more
     yield net.finding(
         "one_direction",
