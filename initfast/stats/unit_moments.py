@@ -89,20 +89,16 @@ class UnitMoments:
         """
         if self.columns.shape != other.columns.shape:
             return None
-        (n, mean, m2, largest), (other_n, other_mean, other_m2, others_largest) = (
-            self.columns,
-            other.columns,
-        )
-        total = n + other_n
-        share = other_n / np.maximum(total, 1)
-        delta = np.where((n > 0) & (other_n > 0), other_mean - mean, 0.0)
-        merged = (
-            total,
-            np.where(n > 0, mean + delta * share, other_mean),
-            m2 + other_m2 + delta * delta * n * share,
-            np.maximum(largest, others_largest),
-        )
-        return UnitMoments(np.stack(merged))
+        merged = self.columns + other.columns  # counts and m2 so far
+        n, mean, _, largest = self.columns
+        delta = other.columns[1] - mean
+        step = delta * (other.columns[0] / np.maximum(merged[0], 1))
+        merged[1] = (
+            mean + step
+        )  # of a unit without values in one of them, the other's: its own is 0
+        merged[2] += step * n * delta
+        np.maximum(largest, other.columns[3], out=merged[3])
+        return UnitMoments(merged)
 
 
 def units_of_layers(columns: Mapping[int, np.ndarray]) -> dict[int, UnitMoments]:

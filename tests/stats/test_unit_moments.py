@@ -191,6 +191,15 @@ def test_batches_merge_to_the_whole(sizes):
         )
 
 
+def test_units_without_values_in_one_batch_merge_to_those_of_the_other():
+    x = torch.randn(9, 3)
+    x[:4, 0] = torch.nan
+    x[4:, 1] = torch.inf
+    a, b = units_of(x[:4]), units_of(x[4:])
+    for merged in (a.merge(b), b.merge(a)):
+        assert merged.columns == pytest.approx(units_of(x).columns, rel=1e-5)
+
+
 def test_a_kept_report_has_the_numbers_and_not_the_units():
     report = initfast.profile(he_relu(2, 16), torch.randn(9, 16))
     kept = Report.from_dict(json.loads(report.to_json()))
