@@ -16,6 +16,7 @@ from torch import Tensor
 from initfast import ops
 
 _LINEAR_SHAPES = ((16, 256, 256), (1, 1024, 1024), (256, 1024, 1024), (2048, 4096, 4096))
+_UNIT_SHAPES = ((4096, 4096), (64, 256))  # from memory, and in the cache
 _ACT_SHAPES = ((16, 256), (256, 1024), (2048, 4096))
 _ACTIVATIONS = ("tanh", "relu", "gelu")
 _CACHE = 2**27  # bytes, more than any card's second-level cache
@@ -27,6 +28,9 @@ def cases(machine: Machine) -> Iterator[Case]:
     for power in (24, 14):  # from memory, and in the cache
         build = functools.partial(_moments, machine, 2**power)
         yield Case("moments", f"moments of 2^{power} f32", build)
+    for shape in _UNIT_SHAPES:
+        build = functools.partial(_unit_moments, machine, shape)
+        yield Case("moments", "moments of {} x {} f32 and its units".format(*shape), build)
     for act in _ACTIVATIONS:
         for shape in _LINEAR_SHAPES if act == "tanh" else _LINEAR_SHAPES[:1]:
             yield linear_case(machine, act, shape, "f32")
@@ -44,6 +48,18 @@ def _moments(machine: Machine, count: int) -> Work:
         references=[
             Reference("torch.sum", lambda: torch.sum(x), target=1.3),
             Reference("torch.std", lambda: torch.std(x)),
+        ],
+        limit=machine.limit(read=x.nbytes),
+    )
+
+
+def _unit_moments(machine: Machine, shape: tuple[int, int]) -> Work:
+    x = torch.randn(shape, device=machine.device)
+    return Work(
+        run=lambda: ops.unit_moments(x),
+        references=[
+            Reference("torch.sum", lambda: torch.sum(x), target=1.5),
+            Reference("torch.var_mean of each unit", lambda: torch.var_mean(x, 0)),
         ],
         limit=machine.limit(read=x.nbytes),
     )

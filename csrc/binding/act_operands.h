@@ -25,11 +25,8 @@ inline ActOperands act_operands(const Tensor& z, const std::string& name, double
                                 int64_t unit_dim, const char* op) {
   const Activation activation = parse_activation(name, alpha, beta);
   const Dtype dtype = dtype_of(z, op, "z");
-  const int64_t dims = z.dim();
-  STD_TORCH_CHECK(dims == 0 || (-dims <= unit_dim && unit_dim < dims), "initfast::", op,
-                  ": unit_dim is ", unit_dim, " but z has shape ", shape_of(z));
-  const int64_t dim = unit_dim < 0 ? unit_dim + dims : unit_dim;
-  return {dtype, activation, dim, dims == 0 ? 1 : z.size(dim)};
+  const UnitDim found = unit_dim_of(z, unit_dim, op, "z");
+  return {dtype, activation, found.dim, found.units};
 }
 
 struct ActBackwardOperands {

@@ -14,6 +14,7 @@
 #include "binding/linear_operands.h"
 #include "binding/moment_rows.h"
 #include "binding/tile_chain.h"
+#include "binding/unit_moments.h"
 
 namespace initfast {
 namespace {
@@ -30,6 +31,23 @@ Tensor no_units_live(int64_t units, const Tensor& like) {
 
 Tensor moments(Tensor x) {
   return moment_rows<1>({measure(x, dtype_of(x, "moments", "x"))}, x);
+}
+
+// The moments of x, empty where they are not wanted, and those of its units.
+std::tuple<Tensor, Tensor> unit_moments(Tensor x, int64_t unit_dim, bool with_moments) {
+  const Dtype dtype = dtype_of(x, "unit_moments", "x");
+  const UnitDim dim = unit_dim_of(x, unit_dim, "unit_moments", "x");
+  const Tensor dense = as_dense(x);
+  Tensor row = new_tensor({with_moments ? kColumns : 0}, ScalarType::Double, x);
+  Tensor units = new_tensor({kUnitColumns, dim.units}, ScalarType::Double, x);
+  UnitMeasure of_units(dense.const_data_ptr(), dense.numel(), dtype, dim.units, dim.inner(dense));
+  double* out = static_cast<double*>(units.mutable_data_ptr());
+  if (with_moments) {
+    generic::write_row(of_units.run_with_moments(out), static_cast<double*>(row.mutable_data_ptr()));
+  } else {
+    of_units.run(out);
+  }
+  return {row, units};
 }
 
 // The dense z activated into y, laid out like it or z itself: moments of both, and the live units.
@@ -123,11 +141,9 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> linear_act(Tensor x, Tensor weight,
 
 // A chain of them, each the next one's input, in one call: between small layers, the way through
 // Python and the dispatcher costs as much as the layer.
-std::tuple<Tensor, Tensor, Tensor> linear_act_chain(Tensor x, std::vector<Tensor> weights,
-                                                    std::vector<std::optional<Tensor>> biases,
-                                                    std::vector<std::string> names,
-                                                    std::vector<double> alphas,
-                                                    std::vector<double> betas) {
+std::tuple<Tensor, Tensor, Tensor, Tensor> linear_act_chain(
+    Tensor x, std::vector<Tensor> weights, std::vector<std::optional<Tensor>> biases,
+    std::vector<std::string> names, std::vector<double> alphas, std::vector<double> betas) {
   const Dtype dtype = dtype_of(x, "linear_act_chain", "x");
   const size_t n = weights.size();
   const int64_t units = units_of_chain(weights, biases.size(), names.size(), alphas.size(), betas.size());
@@ -135,6 +151,8 @@ std::tuple<Tensor, Tensor, Tensor> linear_act_chain(Tensor x, std::vector<Tensor
   Tensor live = no_units_live(units, x);
   double* row = static_cast<double*>(moments.mutable_data_ptr());
   uint8_t* flags = static_cast<uint8_t*>(live.mutable_data_ptr());
+  Tensor of_units = new_tensor({kUnitColumns * units}, ScalarType::Double, x);
+  double* unit_rows = static_cast<double*>(of_units.mutable_data_ptr());
   const auto write = [&](const LinearMoments& layer) {
     for (const Moments& m : layer) generic::write_row(m, std::exchange(row, row + kColumns));
   };
@@ -150,17 +168,19 @@ std::tuple<Tensor, Tensor, Tensor> linear_act_chain(Tensor x, std::vector<Tensor
     x = reuse ? results[i - 2] : new_tensor(sizes, x.scalar_type(), x);
     Tensor y = in.as_rows(x);
     if (runs_in_tiles(in, dtype)) {
-      tiles.add(in.work<float>(activation, y, nullptr, flags));
+      tiles.add(in.work<float>(activation, y, nullptr, flags), unit_rows);
     } else {
       for (const LinearMoments& layer : tiles.run()) write(layer);
       write(linear_act_panels(in, activation, y, nullptr, flags, dtype));
+      UnitMeasure(y.const_data_ptr(), y.numel(), dtype, in.cols, 1).run(unit_rows);
     }
     flags += in.cols;
+    unit_rows += kUnitColumns * in.cols;
     operands.push_back(in);
     results.push_back(x);
   }
   for (const LinearMoments& layer : tiles.run()) write(layer);
-  return {x, moments, live};
+  return {x, moments, live, of_units};
 }
 
 }  // namespace
@@ -168,6 +188,7 @@ std::tuple<Tensor, Tensor, Tensor> linear_act_chain(Tensor x, std::vector<Tensor
 
 STABLE_TORCH_LIBRARY_IMPL(initfast, CPU, m) {
   m.impl("moments", TORCH_BOX(&initfast::moments));
+  m.impl("unit_moments", TORCH_BOX(&initfast::unit_moments));
   m.impl("act", TORCH_BOX(&initfast::act));
   m.impl("act_", TORCH_BOX(&initfast::act_));
   m.impl("linear_act", TORCH_BOX(&initfast::linear_act));

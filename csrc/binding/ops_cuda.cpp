@@ -70,6 +70,36 @@ Tensor moments(Tensor x) {
   return statistics.moments();
 }
 
+// The moments of the units of a dense tensor to `out`: [kUnitColumns, units].
+void launch_unit_moments(const Device& device, const Tensor& x, Dtype dtype, int64_t units,
+                         int64_t inner, double* out) {
+  if (x.numel() == 0) return device.zero(out, size_t(kUnitColumns * units) * sizeof(double));
+  const int64_t together = units == 1 ? x.numel() : inner;
+  cuda::UnitMomentsArgs args{
+      dtype, x.const_data_ptr(), x.numel() / (units * together), units, together, 1, nullptr, out};
+  args.plan();
+  const Tensor partial = new_tensor({args.partial_size()}, ScalarType::Double, x);
+  args.partial = static_cast<double*>(partial.mutable_data_ptr());
+  device.check(cuda::unit_moments(args, device.stream()), "the launch of unit_moments");
+}
+
+std::tuple<Tensor, Tensor> unit_moments(Tensor x, int64_t unit_dim, bool with_moments) {
+  const Dtype dtype = dtype_of(x, "unit_moments", "x");
+  const UnitDim dim = unit_dim_of(x, unit_dim, "unit_moments", "x");
+  const Device device(x, "unit_moments", "x");
+  const Tensor dense = as_dense(x);
+  Tensor row = new_tensor({0}, ScalarType::Double, x);
+  if (with_moments) {
+    Statistics statistics(device, x, 0, {kColumns});
+    launch_moments(device, dense, dtype, statistics.reduction(1));
+    row = statistics.moments();
+  }
+  Tensor units = new_tensor({kUnitColumns, dim.units}, ScalarType::Double, x);
+  launch_unit_moments(device, dense, dtype, dim.units, dim.inner(dense),
+                      static_cast<double*>(units.mutable_data_ptr()));
+  return {row, units};
+}
+
 // z, read as the layout says, activated into the dense y, which may be z.
 std::tuple<Tensor, Tensor> act_into(const Device& device, const ActOperands& in, const Tensor& z,
                                     const cuda::Layout& layout, const Tensor& y) {
@@ -187,17 +217,17 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> linear_act(Tensor x, Tensor weight,
   return {y, z, statistics.moments(), statistics.live()};
 }
 
-// A chain of them, each the next one's input: one memset, and no more kernels than layers where
-// batches are small.
-std::tuple<Tensor, Tensor, Tensor> linear_act_chain(Tensor x, std::vector<Tensor> weights,
-                                                    std::vector<std::optional<Tensor>> biases,
-                                                    std::vector<std::string> names,
-                                                    std::vector<double> alphas,
-                                                    std::vector<double> betas) {
+// A chain of them, each the next one's input: one memset, and two kernels a layer where batches are
+// small, the second of which measures the units.
+std::tuple<Tensor, Tensor, Tensor, Tensor> linear_act_chain(
+    Tensor x, std::vector<Tensor> weights, std::vector<std::optional<Tensor>> biases,
+    std::vector<std::string> names, std::vector<double> alphas, std::vector<double> betas) {
   const Dtype dtype = dtype_of(x, "linear_act_chain", "x");
   const int64_t units = units_of_chain(weights, biases.size(), names.size(), alphas.size(), betas.size());
   const Device device(x, "linear_act_chain", "x");
   Statistics statistics(device, x, units, {int64_t(weights.size()), 3, kColumns});
+  const Tensor of_units = new_tensor({kUnitColumns * units}, ScalarType::Double, x);
+  double* unit_rows = static_cast<double*>(of_units.mutable_data_ptr());
   int64_t unit = 0;
   for (size_t i = 0; i < weights.size(); ++i) {
     const Activation activation = parse_activation(names[i], alphas[i], betas[i]);
@@ -205,10 +235,11 @@ std::tuple<Tensor, Tensor, Tensor> linear_act_chain(Tensor x, std::vector<Tensor
     const Tensor y = new_tensor(in.output_sizes(x), x.scalar_type(), x);
     linear_act_rows(device, in, dtype, activation, in.as_rows(y), nullptr,
                     {statistics, unit, 3 * int64_t(i)});
+    launch_unit_moments(device, y, dtype, in.cols, 1, unit_rows + kUnitColumns * unit);
     unit += in.cols;
     x = y;
   }
-  return {x, statistics.moments(), statistics.live()};
+  return {x, statistics.moments(), statistics.live(), of_units};
 }
 
 }  // namespace
@@ -216,6 +247,7 @@ std::tuple<Tensor, Tensor, Tensor> linear_act_chain(Tensor x, std::vector<Tensor
 
 STABLE_TORCH_LIBRARY_IMPL(initfast, CUDA, m) {
   m.impl("moments", TORCH_BOX(&initfast::moments));
+  m.impl("unit_moments", TORCH_BOX(&initfast::unit_moments));
   m.impl("act", TORCH_BOX(&initfast::act));
   m.impl("act_", TORCH_BOX(&initfast::act_));
   m.impl("linear_act", TORCH_BOX(&initfast::linear_act));

@@ -96,6 +96,22 @@ inline void check_same(const Tensor& a, const Tensor& b, const char* op, const c
   check_memory(b, op, b_name);
 }
 
+// Which dimension of x counts its units, from 0, and how many they are.
+struct UnitDim {
+  int64_t dim, units;
+
+  // How far apart in memory units of a dense x lie.
+  int64_t inner(const Tensor& x) const { return units <= 1 ? x.numel() : x.stride(dim); }
+};
+
+inline UnitDim unit_dim_of(const Tensor& x, int64_t unit_dim, const char* op, const char* argument) {
+  const int64_t dims = x.dim();
+  STD_TORCH_CHECK(dims == 0 || (-dims <= unit_dim && unit_dim < dims), "initfast::", op,
+                  ": unit_dim is ", unit_dim, " but ", argument, " has shape ", shape_of(x));
+  const int64_t dim = unit_dim < 0 ? unit_dim + dims : unit_dim;
+  return {dim, dims == 0 ? 1 : x.size(dim)};
+}
+
 // ---- memory ----
 
 // A tensor of its own memory, on the device of `like`.

@@ -5,6 +5,7 @@
 #pragma once
 
 #include "math/moments.h"
+#include "math/unit_moments.h"
 #include "math/work.h"
 
 namespace initfast::cpu {
@@ -21,6 +22,51 @@ struct MomentsArgs : MomentsWork {
   INITFAST_INLINE int64_t tiles() const { return ceil_div(numel, kRun); }
 };
 
+// What is summed of each unit over a span of rows: arrays of doubles, one after the other.
+constexpr int64_t kUnitSums = 5;
+struct UnitSlot {
+  double* at;
+  int64_t units;
+  INITFAST_INLINE double* count() const { return at; }
+  INITFAST_INLINE double* first() const { return at + units; }
+  INITFAST_INLINE double* sum() const { return at + 2 * units; }
+  INITFAST_INLINE double* square() const { return at + 3 * units; }
+  INITFAST_INLINE double* largest() const { return at + 4 * units; }
+  INITFAST_INLINE UnitSlot from(int64_t unit) const { return {at + unit, units}; }
+};
+
+// x [outer, units, inner], one after the other: `inner` numbers of a unit lie together. Spans of
+// outers_per_span are cut by shape alone, each with a slot of its own.
+struct UnitMomentsArgs {
+  Dtype dtype;
+  const void* x;
+  int64_t outer, units, inner;
+  int64_t outers_per_span;
+  double* slots;
+
+  // Where few rows are, spans are as linear_act's tiles. Else they are large enough for their slots
+  // to be small beside x, and enough for threads.
+  void plan() {
+    constexpr int64_t kNumbers = 1 << 16, kRows = 256, kMost = 64;
+    const int64_t rows = outer * inner, by_size = rows * units / kNumbers, by_rows = rows / kRows;
+    const int64_t wanted = by_size < by_rows ? by_size : by_rows;
+    const int64_t spans = wanted < 1 ? 1 : wanted > kMost ? kMost : wanted;
+    outers_per_span = inner == 1 && outer <= 8 * kTileRows ? kTileRows : ceil_div(outer, spans);
+  }
+  INITFAST_INLINE int64_t spans() const { return outer == 0 ? 0 : ceil_div(outer, outers_per_span); }
+  INITFAST_INLINE int64_t outers(int64_t span) const {
+    const int64_t left = outer - span * outers_per_span;
+    return left < outers_per_span ? left : outers_per_span;
+  }
+  INITFAST_INLINE int64_t slots_size() const { return spans() * kUnitSums * units; }
+  INITFAST_INLINE UnitSlot slot(int64_t span) const { return {slots + span * kUnitSums * units, units}; }
+};
+
+// Some units in some outers of one span; of a span's outers the first come first.
+struct UnitRange {
+  int64_t span, first_outer, last_outer, first_unit, last_unit;
+};
+
 // z and y contiguous; partial[2 tile] of z, partial[2 tile + 1] of y.
 struct ActArgs : ActWork {
   Moments* partial;
@@ -34,10 +80,11 @@ struct ActBackwardArgs : ActBackwardWork {
 };
 
 // partial[2 tile] of z, partial[2 tile + 1] of y, weight_partial[col / kTileCols] of the weight's rows
-// in that column of tiles.
+// in that column of tiles. unit_slots: one for each row of tiles, of y's units; or null.
 struct LinearActArgs : LinearActWork<float> {
   Moments* partial;
   Moments* weight_partial;
+  double* unit_slots;
   INITFAST_INLINE int64_t tiles_across() const { return ceil_div(cols, kTileCols); }
   INITFAST_INLINE int64_t tiles() const { return ceil_div(rows, kTileRows) * tiles_across(); }
 };
@@ -129,6 +176,8 @@ struct HouseholderArgs {
 struct Kernels {
   const char* name;
   void (*moments)(const MomentsArgs&, int64_t begin, int64_t end);
+  void (*unit_sums)(const UnitMomentsArgs&, const UnitRange&);
+  void (*unit_merge)(const UnitMomentsArgs&, double* out);  // [kUnitColumns, units]
   void (*act)(const ActArgs&, int64_t begin, int64_t end);
   void (*act_backward)(const ActBackwardArgs&, int64_t begin, int64_t end);
   void (*linear_act)(const LinearActArgs&, int64_t begin, int64_t end);

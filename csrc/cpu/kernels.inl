@@ -9,6 +9,7 @@
 #include "math/half.h"
 #include "math/moments.h"
 #include "math/philox.h"
+#include "math/unit_moments.h"
 #include "kernels.h"
 
 namespace initfast::cpu::INITFAST_ISA {
@@ -19,6 +20,7 @@ namespace {
 
 #include "run.inl"
 #include "storage.inl"
+#include "unit_moments.inl"
 
 #include "householder.inl"
 #include "matrix_product.inl"
@@ -31,9 +33,9 @@ namespace {
 }  // namespace
 
 const Kernels& kernels() {
-  static const Kernels table = {INITFAST_STRING(INITFAST_ISA), moments, act, act_backward, linear_act,
-                                linear_act_backward, sample, zero_rows, householder_blocks,
-                                householder_strips};
+  static const Kernels table = {INITFAST_STRING(INITFAST_ISA), moments, unit_sums, unit_merge, act,
+                                act_backward, linear_act, linear_act_backward, sample, zero_rows,
+                                householder_blocks, householder_strips};
   return table;
 }
 

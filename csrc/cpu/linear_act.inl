@@ -85,6 +85,11 @@ void linear_act(const LinearActArgs& a, int64_t begin, int64_t end) {
       result = y;
     }
     mark_columns(result, rows, cols, post.zero > 0, a.live + col);
+    if (a.unit_slots) {
+      const UnitSlot slot{a.unit_slots + tile / across * kUnitSums * a.cols + col, a.cols};
+      begin_slot(result, rows, cols, 1, cols, slot);
+      add_columns(result, rows, cols, cols, slot);
+    }
     copy_tile(result, a.y + row * a.cols + col, rows, cols, a.cols);
     if (a.z) copy_tile(z, a.z + row * a.cols + col, rows, cols, a.cols);
   }

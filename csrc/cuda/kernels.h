@@ -12,6 +12,7 @@
 #endif
 
 #include "math/moments.h"
+#include "math/unit_moments.h"
 #include "math/work.h"
 
 namespace initfast::cuda {
@@ -42,6 +43,28 @@ struct MomentsArgs : MomentsWork {
 cudaError_t moments(const MomentsArgs&, cudaStream_t);
 // How many blocks one of these kernels will launch for so many elements; act's and its backward's, too.
 int64_t blocks_of(Dtype dtype, int64_t numel);
+
+// x [outer, units, inner], dense and not empty; out [kUnitColumns, units]; partial: room of
+// partial_size() numbers. One launch where there is one span, else two.
+struct UnitMomentsArgs {
+  Dtype dtype;
+  const void* x;
+  int64_t outer, units, inner, spans;
+  double* partial;
+  double* out;
+
+  // A block has 32 units that lie one beside the other, or one. Spans are long beside what merging
+  // them costs, and no more than make kMaxBlocks blocks.
+  INITFAST_INLINE int64_t groups() const { return inner == 1 ? (units + 31) / 32 : units; }
+  void plan() {
+    const int64_t numbers = outer * inner, by_length = numbers / (inner == 1 ? 512 : 8192);
+    const int64_t by_blocks = kMaxBlocks / groups(), most = by_length < by_blocks ? by_length : by_blocks;
+    spans = most < 1 ? 1 : most;
+  }
+  INITFAST_INLINE int64_t numbers_per_span() const { return (outer * inner + spans - 1) / spans; }
+  int64_t partial_size() const { return spans == 1 ? 0 : spans * kUnitColumns * units; }
+};
+cudaError_t unit_moments(const UnitMomentsArgs&, cudaStream_t);
 
 // y = act(z + bias), y contiguous; layout: of z, none where y is z. The first row of moments is of
 // z + bias, rounded to the dtype, which goes to z_out where that is not null. bias[unit] may be null.

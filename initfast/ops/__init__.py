@@ -9,6 +9,7 @@ from initfast.ops.functions import (
     linear_act,
     moments,
     sample_,
+    unit_moments,
     zero_rows_,
 )
 
@@ -19,5 +20,6 @@ __all__ = [
     "linear_act",
     "moments",
     "sample_",
+    "unit_moments",
     "zero_rows_",
 ]

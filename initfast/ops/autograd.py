@@ -1,4 +1,4 @@
-"""The operators' gradients: through y, and of `moments`; other moments and live carry none."""
+"""The operators' gradients: through y, and of `moments`; the others carry none."""
 
 from __future__ import annotations
 
@@ -64,6 +64,14 @@ def _moments_gradient(ctx: Any, grad: Tensor) -> Tensor:
     return torch.where(torch.isfinite(x), slope, 0.0).to(x.dtype)
 
 
+def _keep_nothing(ctx: Any, inputs: Any, output: Any) -> None:
+    ctx.mark_non_differentiable(*output)
+
+
+def _no_unit_gradient(ctx: Any, *_: Any) -> None:
+    raise NotImplementedError("initfast::unit_moments has no gradient: use torch's mean and var")
+
+
 def _no_double_backward(ctx: Any, *_: Any) -> None:
     raise NotImplementedError(
         "initfast::act_backward has no gradient of its own: second derivatives through "
@@ -92,6 +100,9 @@ torch.library.register_autograd(
 )
 torch.library.register_autograd(
     "initfast::moments", _moments_gradient, setup_context=_keep_moments, lib=definitions
+)
+torch.library.register_autograd(
+    "initfast::unit_moments", _no_unit_gradient, setup_context=_keep_nothing, lib=definitions
 )
 torch.library.register_autograd("initfast::act_backward", _no_double_backward, lib=definitions)
 torch.library.register_autograd("initfast::linear_act_chain", _no_chain_gradient, lib=definitions)

@@ -104,10 +104,15 @@ def check_same(a: Tensor, b: Tensor, op: str, a_name: str, b_name: str) -> None:
 
 def check_act(z: Tensor, unit_dim: int, op: str = "act") -> None:
     """Raise RuntimeError unless z can be activated and has that dimension."""
-    check_dtype(z, op, "z")
-    if z.dim() > 0 and not -z.dim() <= unit_dim < z.dim():
+    check_units(z, unit_dim, op, "z")
+
+
+def check_units(t: Tensor, unit_dim: int, op: str = "unit_moments", argument: str = "x") -> None:
+    """Raise RuntimeError unless the operators take t and it has that dimension."""
+    check_dtype(t, op, argument)
+    if t.dim() > 0 and not -t.dim() <= unit_dim < t.dim():
         raise RuntimeError(
-            f"initfast::{op}: unit_dim is {unit_dim} but z has shape {list(z.shape)}"
+            f"initfast::{op}: unit_dim is {unit_dim} but {argument} has shape {list(t.shape)}"
         )
 
 

@@ -19,8 +19,9 @@ CHAIN_BACKWARD = torch.ops.initfast.linear_act_chain_backward.default.redispatch
 ACT = torch.ops.initfast.act.default.redispatch
 ACT_IN_PLACE = torch.ops.initfast.act_.default.redispatch
 MOMENTS = torch.ops.initfast.moments.default.redispatch
+UNIT_MOMENTS = torch.ops.initfast.unit_moments.default.redispatch
 MEASURE = measure_function()
-"""Writes the row of numbers in the CPU's memory past the dispatcher; None on the reference."""
+"""Writes moments of numbers in the CPU's memory past the dispatcher; None on the reference."""
 
 _keys_of = torch._C._dispatch_keys
 _OF_THE_CPU = torch._C.DispatchKeySet(torch._C.DispatchKey.CPU)

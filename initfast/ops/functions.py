@@ -180,6 +180,36 @@ def moments(x: Tensor) -> Tensor:
     return torch.ops.initfast.moments(x)
 
 
+def unit_moments(x: Tensor, unit_dim: int = -1) -> tuple[Tensor, Tensor]:
+    """The moments of a tensor and those of each of its units, in one read.
+
+    Args:
+        x: any shape and strides; float32, float64, bfloat16 or float16.
+        unit_dim: the dimension of x that counts units: -1 after a linear layer, 1 after a
+            convolution.
+
+    Returns:
+        ``(moments, units)``: moments ``[12]`` float64, as of :func:`moments`; units
+        ``[4, x.shape[unit_dim]]`` float64: how many of a unit's values are finite, and of those the
+        mean, the sum of the squared deviations from it, and the largest magnitude; all 0 where
+        nothing is finite. The sum is exactly 0 for a unit that is the same throughout, and else
+        within 4e-6 of itself, about 1e-7 as a rule, whatever the scale (of float64: 1e-12, for
+        magnitudes from 1e-150 to 1e150). Where a few outliers of more than three standard
+        deviations make up a unit's first, middle and last value, digits are lost. No gradient
+        flows through either.
+
+    Raises:
+        RuntimeError: an unsupported dtype, or no such dimension.
+
+    Example:
+        >>> rows, units = unit_moments(torch.tensor([[1.0, 5.0], [3.0, 5.0]]))
+        >>> units.tolist()
+        [[2.0, 2.0], [2.0, 5.0], [2.0, 0.0], [3.0, 5.0]]
+    """
+    moments, units = torch.ops.initfast.unit_moments(x, unit_dim, True)
+    return moments, units
+
+
 # ---- the sampler ----
 
 

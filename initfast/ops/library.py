@@ -89,19 +89,25 @@ def load() -> LibraryInfo:
     return _reference(facts["reason"])
 
 
-def measure_function() -> Callable[[int, int, int, int], None] | None:
+Measure = Callable[[int, int, int, int | None, int, int, int | None], None]
+
+
+def measure_function() -> Measure | None:
     """The function of csrc/binding/measure.cpp; None where the reference runs.
 
     It takes where numbers lie one after the other, how many, their dtype's place in
-    :data:`initfast.ops.checks.DTYPES`, and where to write their row of moments.
+    :data:`initfast.ops.checks.DTYPES`, and where to write their row of moments, or None; then how
+    many units they have, or 0, how many numbers of a unit lie together, and where to write the
+    units' moments.
     """
     if load().backend == "reference":
         return None
     package, _ = _find_build()
     measure = ctypes.CDLL(str(package / LIBRARY_FILE)).initfast_measure
-    measure.argtypes = (ctypes.c_void_p, ctypes.c_int64, ctypes.c_int, ctypes.c_void_p)
+    place, number = ctypes.c_void_p, ctypes.c_int64
+    measure.argtypes = (place, number, ctypes.c_int, place, number, number, place)
     measure.restype = None
-    found: Callable[[int, int, int, int], None] = measure
+    found: Measure = measure
     return found
 
 

@@ -28,7 +28,9 @@ from initfast.ops.checks import (
     check_act_backward,
     check_dtype,
     check_linear,
+    check_units,
 )
+from initfast.ops.reference_units import units_of
 from initfast.torch_state import torchs_linear
 
 
@@ -49,6 +51,15 @@ def moments(x: Tensor, by: ModuleType = reference_moments) -> Tensor:
     check_dtype(x, "moments", "x")
     row: Tensor = by.row_of(x)
     return row
+
+
+def unit_moments(
+    x: Tensor, unit_dim: int, with_moments: bool, by: ModuleType = reference_moments
+) -> tuple[Tensor, Tensor]:
+    """The moments of x, empty where they are not wanted, and those of each of its units."""
+    check_units(x, unit_dim)
+    row = by.row_of(x) if with_moments else x.new_empty(0, dtype=torch.float64)
+    return row, units_of(x, unit_dim)
 
 
 def act(
@@ -135,14 +146,18 @@ def linear_act_chain(
     alphas: Sequence[float],
     betas: Sequence[float],
     by: ModuleType = reference_moments,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """linear_act after linear_act: the last y, the moments of each, the live units of all."""
-    moments, live = [], []
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """linear_act after linear_act: the last y, the moments of each, the live units of all.
+
+    And the moments of each layer's units, one layer's four rows after the other's.
+    """
+    moments, live, units = [], [], []
     for layer in chain_layers(weights, biases, acts, alphas, betas):
-        x, _, rows, units = linear_act(x, *layer, False, by)
+        x, _, rows, is_live = linear_act(x, *layer, False, by)
         moments.append(rows)
-        live.append(units)
-    return x, torch.stack(moments), torch.cat(live)
+        live.append(is_live)
+        units.append(units_of(x, -1).flatten())
+    return x, torch.stack(moments), torch.cat(live), torch.cat(units)
 
 
 def linear_gradients(
@@ -193,6 +208,7 @@ def linear_act_chain_backward(
 
 MEASURING = (
     "moments",
+    "unit_moments",
     "act",
     "act_",
     "act_backward",

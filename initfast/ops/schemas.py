@@ -24,9 +24,11 @@ from initfast.ops.checks import (
     check_act_backward,
     check_dtype,
     check_linear,
+    check_units,
 )
 from initfast.ops.library import load
 from initfast.ops.reference_moments import COLUMNS
+from initfast.ops.reference_units import UNIT_COLUMNS
 
 LIBRARY = load()
 """What is loaded; see :func:`initfast.build_info`."""
@@ -36,7 +38,7 @@ SCHEMAS = {
     "linear_act": f"(Tensor x, Tensor weight, Tensor? bias, {_ACT}, bool save_z)"
     " -> (Tensor y, Tensor z, Tensor moments, Tensor live)",
     "linear_act_chain": "(Tensor x, Tensor[] weights, Tensor?[] biases, str[] acts, "
-    "float[] alphas, float[] betas) -> (Tensor y, Tensor moments, Tensor live)",
+    "float[] alphas, float[] betas) -> (Tensor y, Tensor moments, Tensor live, Tensor units)",
     "act": f"(Tensor z, {_ACT}, int unit_dim) -> (Tensor y, Tensor moments, Tensor live)",
     "act_": f"(Tensor(a!) z, {_ACT}, int unit_dim) -> (Tensor moments, Tensor live)",
     "act_backward": f"(Tensor grad_y, Tensor z, {_ACT}) -> (Tensor grad_z, Tensor moments)",
@@ -45,6 +47,7 @@ SCHEMAS = {
     "int[] weights_wanted, bool[] biases_wanted) -> (Tensor grad_x, Tensor[] grad_weights, "
     "Tensor[] grad_biases, Tensor moments)",
     "moments": "(Tensor x) -> Tensor",
+    "unit_moments": "(Tensor x, int unit_dim, bool with_moments) -> (Tensor moments, Tensor units)",
     "sample_": "(Tensor(a!) out, str shape, Tensor? table, float scale, float location, float low, "
     "float high, int key, int offset, int[] strides) -> ()",
     "zero_rows_": "(Tensor(a!) out, int count, int key, int rows, int first_row, int first_col)"
@@ -101,14 +104,15 @@ def _(
     acts: Sequence[str],
     alphas: Sequence[float],
     betas: Sequence[float],
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     layers = chain_layers(weights, biases, acts, alphas, betas)
     for weight, bias, act, alpha, beta in layers:
         check_activation(act, alpha, beta)
         check_linear(x, weight, bias)
         x = x.new_empty((*x.shape[:-1], weight.shape[0]))
     rows = x.new_empty((len(weights), 3, COLUMNS), dtype=torch.float64)
-    return x, rows, _live(x, sum(weight.shape[0] for weight in weights))
+    count = sum(weight.shape[0] for weight in weights)
+    return x, rows, _live(x, count), x.new_empty(UNIT_COLUMNS * count, dtype=torch.float64)
 
 
 @torch.library.register_fake("initfast::act", lib=definitions)
@@ -156,6 +160,14 @@ def _(*arguments: Any) -> tuple[Tensor, list[Tensor], list[Tensor], Tensor]:
 def _(x: Tensor) -> Tensor:
     check_dtype(x, "moments", "x")
     return x.new_empty(COLUMNS, dtype=torch.float64)
+
+
+@torch.library.register_fake("initfast::unit_moments", lib=definitions)
+def _(x: Tensor, unit_dim: int, with_moments: bool) -> tuple[Tensor, Tensor]:
+    check_units(x, unit_dim)
+    units = x.shape[unit_dim] if x.dim() else 1
+    row = x.new_empty(COLUMNS if with_moments else 0, dtype=torch.float64)
+    return row, x.new_empty((UNIT_COLUMNS, units), dtype=torch.float64)
 
 
 @torch.library.register_fake("initfast::sample_", lib=definitions)

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from initfast.prediction.signal import Signal, measured, new_parts
-from initfast.stats.layer import Layer, Weight
+from initfast.stats.layer import Layer
 from initfast.stats.moments import Moments
+from initfast.stats.weight import Weight
 
 NO_BIAS = Moments(1, mean=0.0)
 

@@ -100,17 +100,23 @@ class KnownTensors:
             self._inputs.add(address)
         return address
 
-    def _measure(self, t: Tensor, kernels: Any) -> int | None:
+    def _measure(self, t: Tensor, kernels: Any, unit_dim: int | None = None) -> int | None:
         """The address of its new row, measured with these kernels; None where it cannot be."""
         if kernels is None:
             return None
         if not modes_enabled():
-            return self._measure_plain(t, kernels)
+            return self._measure_plain(t, kernels, unit_dim)
         with torch._C.DisableTorchFunction():  # another profile would take this for the net's doing
-            return self._measure_plain(t, kernels)
+            return self._measure_plain(t, kernels, unit_dim)
 
-    def _measure_plain(self, t: Tensor, kernels: Any) -> int | None:
-        return self.keep(t, self._rows.measure(t, kernels)) if has_memory(t) else None
+    def _measure_plain(self, t: Tensor, kernels: Any, unit_dim: int | None) -> int | None:
+        return self.keep(t, self._rows.measure(t, kernels, unit_dim)) if has_memory(t) else None
+
+    def _measure_units(self, address: int, t: Tensor, kernels: Any, unit_dim: int) -> None:
+        """Measure the units of t too, whose row has this address, as far as that can be done."""
+        if kernels is not None and has_memory(t):
+            with torch._C.DisableTorchFunction():
+                self._rows.measure_units(address, t, kernels, unit_dim)
 
     def net_input(self, x: Tensor) -> None:
         """Measure an input of the net itself."""

@@ -18,8 +18,10 @@ from initfast.recording.parts import parts_of
 from initfast.recording.rows import Copies
 from initfast.recording.shared_tensors import SharedTensors
 from initfast.stats.dead_units import count_units
-from initfast.stats.layer import Layer, Weight
+from initfast.stats.layer import Layer
 from initfast.stats.moments import Moments
+from initfast.stats.unit_moments import units_of_layers
+from initfast.stats.weight import Weight
 
 
 class Facts(NamedTuple):
@@ -81,7 +83,8 @@ class _Reader:
     """Makes the layers of one recording; each method tells a part of what an event says."""
 
     def __init__(self, recording: Recording) -> None:
-        self._rows, self._masks, _ = recording.copies
+        self._rows, self._masks, _, units = recording.copies
+        self._units = units_of_layers(units)
         self._marks = recording.marks
         self._types = dict(zip(recording.names, recording.types, strict=True))
         self._owners = frozenset(compress(recording.names, recording.own_weight))
@@ -164,6 +167,7 @@ class _Reader:
             "units": units,
             "dead_units": dead_units,
             "branch": self._branch(source),
+            "unit_moments": self._units.get(event.post),
         }
 
     def _branch(self, source: Source) -> int | None:

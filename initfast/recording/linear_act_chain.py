@@ -35,6 +35,14 @@ class ChainLayer(NamedTuple):
     pre_also: Sequence[str] = ()
 
 
+class Measured(NamedTuple):
+    """What one layer has made: its result, the moments, and the mask of its units."""
+
+    y: Tensor
+    rows: Tensor
+    live: Tensor
+
+
 def frozen(layers: Sequence[ChainLayer]) -> int:
     """How many layers there are before the first that requires a gradient."""
     for i, layer in enumerate(layers):
@@ -50,7 +58,7 @@ def run_chain(
     kernels: Any,
     layers: Sequence[ChainLayer],
     addresses: Sequence[int],
-) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
+) -> tuple[Tensor, list[Measured]]:
     """Run linear layers and their activations as one operator whose backward measures.
 
     Args:
@@ -61,10 +69,10 @@ def run_chain(
         addresses: of each layer's result; its weight's is the next.
 
     Returns:
-        The last result; the moments and the mask of each layer.
+        The last result; what each layer has made.
     """
     weights, biases, _, calls, *_ = zip(*layers, strict=True)
-    measured: list[tuple[Tensor, Tensor]] = []
+    measured: list[Measured] = []
     others = (gradients, kernels, calls, addresses, measured)
     return LinearActChain.apply(*others, x, *weights, *biases), measured
 
@@ -88,7 +96,7 @@ class LinearActChain(torch.autograd.Function):
         kernels: Any,
         calls: Sequence[Call],
         addresses: Sequence[int],
-        measured: list[tuple[Tensor, Tensor]],
+        measured: list[Measured],
         x: Tensor,
         *operands: Tensor | None,
     ) -> Tensor:
@@ -100,7 +108,7 @@ class LinearActChain(torch.autograd.Function):
             kernels: the kernels' dispatch key.
             calls: the activations.
             addresses: of each layer's result; its weight's is the next.
-            measured: each layer's moments and mask are appended.
+            measured: what each layer has made is appended.
             x: the first one's input.
             operands: the weights, then the biases.
         """
@@ -112,7 +120,7 @@ class LinearActChain(torch.autograd.Function):
             x, z, rows, live = LINEAR_ACT(kernels, x, weight, bias, act, alpha, beta, not keeps_y)
             zs.append(x if keeps_y else z)
             at_result.append(keeps_y)
-            measured.append((rows, live))
+            measured.append(Measured(x, rows, live))
         ctx.save_for_backward(*inputs, *zs, *operands)
         ctx.gradients, ctx.kernels, ctx.calls, ctx.addresses = gradients, kernels, calls, addresses
         ctx.at_result = at_result

@@ -55,6 +55,7 @@ class Recorder(KnownTensors):
         x_row = self.row(x, kernels)
         y, _, rows, live = LINEAR_ACT(kernels, x, weight, bias, act, alpha, beta, False)
         pre, mask = self._rows.add(rows, 3), self._rows.add_mask(live)
+        self._rows.measure_units(pre + 1, y, kernels, -1)
         return self._add_linears([layer], x, x_row, pre, (mask,), y)
 
     def linear_act_chain(self, x: Tensor, kernels: Any, layers: Sequence[ChainLayer]) -> Tensor:
@@ -72,9 +73,12 @@ class Recorder(KnownTensors):
         weights, biases, _, calls, *_ = zip(*layers, strict=True)
         acts, alphas, betas, _ = zip(*calls, strict=True)
         x_row = self.row(x, kernels)
-        y, rows, live = LINEAR_ACT_CHAIN(kernels, x, weights, biases, acts, alphas, betas)
+        y, rows, live, units = LINEAR_ACT_CHAIN(kernels, x, weights, biases, acts, alphas, betas)
         first = self._rows.add(rows.flatten(0, 1), 3 * len(layers))
-        mask = self._rows.add_mask(live, [weight.shape[0] for weight in weights])
+        widths = [weight.shape[0] for weight in weights]
+        if y.dim() > 1:
+            self._rows.add_units(range(first + 1, first + 3 * len(layers), 3), units, widths)
+        mask = self._rows.add_mask(live, widths)
         return self._add_linears(layers, x, x_row, first, range(mask, mask + len(layers)), y)
 
     def linear_act_with_graph(
@@ -95,10 +99,11 @@ class Recorder(KnownTensors):
         x_row, first = self.row(x, kernels), self._rows.reserve(3 * len(layers))
         addresses = range(first + 1, first + 3 * len(layers), 3)
         y, measured = run_chain(gradients, x, kernels, layers, addresses)
-        for layer, address, (rows, _) in zip(layers, addresses, measured, strict=True):
-            self._rows.put(address - 1, rows, 3)
+        for layer, address, found in zip(layers, addresses, measured, strict=True):
+            self._rows.put(address - 1, found.rows, 3)
+            self._rows.measure_units(address, found.y, kernels, -1)
             gradients.weight(address + 1, layer.weight)
-        masks = [self._rows.add_mask(live) for _, live in measured]
+        masks = [self._rows.add_mask(found.live) for found in measured]
         return self._add_linears(layers, x, x_row, first, masks, y)
 
     def _add_linears(
@@ -148,13 +153,13 @@ class Recorder(KnownTensors):
 
         z is the output of the modules in `pre_also`.
         """
-        act, alpha, beta, in_place = call
+        (act, alpha, beta, in_place), unit_dim = call, source.unit_dim
         if in_place and function is None:
-            rows, live = ACT_IN_PLACE(kernels, z, act, alpha, beta, source.unit_dim)
+            rows, live = ACT_IN_PLACE(kernels, z, act, alpha, beta, unit_dim)
             count_write(z)
             y = z
         else:
-            y, rows, live = ACT(kernels, z, act, alpha, beta, source.unit_dim)
+            y, rows, live = ACT(kernels, z, act, alpha, beta, unit_dim)
             if function is not None:
                 del y  # so that there are not two at a time
                 y = function()
@@ -166,6 +171,7 @@ class Recorder(KnownTensors):
         self.keep(y, pre + 1)
         if source.kind == "act":
             source = Source("act", source.name, z.shape, (pre,))
+        self._rows.measure_units(pre + 1, y, kernels, unit_dim)
         self._add(source, call, y, pre, pre + 1, self._rows.add_mask(live))
         return y
 
@@ -181,11 +187,13 @@ class Recorder(KnownTensors):
         """
         address = self.find(y)
         if address is None:
-            if (address := self._measure(y, kernels or kernels_of(y))) is None:
+            kernels = kernels or kernels_of(y)
+            if (address := self._measure(y, kernels, source.unit_dim)) is None:
                 return
         elif address in self._inputs:
             self._inputs.remove(address)
             self._glimpsed.discard(address)
+            self._measure_units(address, y, kernels or kernels_of(y), source.unit_dim)
         else:
             self._marks.add(address, source.name)
             return

@@ -1,9 +1,10 @@
-"""Rows of moments until all are read, with the masks and the loss beside them.
+"""Rows of moments until all are read, with the masks, the loss and the units' moments beside them.
 
 A row is one of :mod:`initfast.ops.reference_moments`. A mask tells which units of a layer are not
-zero over the whole batch. What the CPU measures is written to one piece of the host's memory: small
-tensors that lie between large ones would keep the memory of these from being used again. What a
-card measures stays there until all is read, in one copy from each card, whatever the depth.
+zero over the whole batch; the units' moments are those of :mod:`initfast.ops.reference_units`. What
+the CPU measures is written to few pieces of the host's memory: small tensors that lie between large
+ones would keep the memory of these from being used again. What a card measures stays there until
+all is read, in one copy from each card, whatever the depth.
 """
 
 from __future__ import annotations
@@ -19,9 +20,10 @@ import torch
 from torch import Tensor
 
 from initfast.ops.checks import DTYPES
-from initfast.ops.dispatch import MEASURE, MOMENTS
+from initfast.ops.dispatch import MEASURE, MOMENTS, UNIT_MOMENTS
 from initfast.ops.reference_moments import COLUMNS
 from initfast.recording.streams import stream_of, wait_for
+from initfast.recording.unit_room import UnitRoom, split_units, units_to_keep
 
 _BYTES = 8 * COLUMNS
 _FIRST = 1 << 10  # rows that there is room for at first
@@ -43,24 +45,71 @@ class Rows:
         self._make_room(_FIRST)
         # The rows that are on other devices, by the address of each tensor's first.
         self._elsewhere: dict[int, Tensor] = {}
+        self._unit_room = UnitRoom()
+        self._units_elsewhere: list[tuple[Sequence[int], Tensor, Sequence[int]]] = []
         # The masks, what each is made of where that is several, the first one's number.
         self._masks: list[tuple[bytes | Tensor, Sequence[int] | None, int]] = []
         self._mask_count = 0
         self._numbers: list[float | Tensor] = []
         self._streams: set[tuple[torch.device, int]] = set()  # that rows were measured on
 
-    def measure(self, t: Tensor, kernels: Any) -> int:
-        """Measure a tensor that these kernels take and that has its memory; its row's address."""
+    def measure(self, t: Tensor, kernels: Any, unit_dim: int | None = None) -> int:
+        """Measure a tensor that these kernels take and that has its memory.
+
+        Args:
+            t: the tensor.
+            kernels: its kernels' dispatch key.
+            unit_dim: the dimension that counts the units, whose moments are kept too; or None.
+
+        Returns:
+            The address of its row.
+        """
+        units = 0 if unit_dim is None else units_to_keep(t.shape, unit_dim)
         if MEASURE is None or not t.is_cpu or not t.is_contiguous():
-            return self.add(MOMENTS(kernels, t), 1)
+            if not units:
+                return self.add(MOMENTS(kernels, t), 1)
+            row, found = UNIT_MOMENTS(kernels, t, unit_dim, True)
+            address = self.add(row, 1)
+            self.add_units([address], found, [units])
+            return address
         with self._lock:
             address = self.count
             if address == self._room:
                 self._make_room(2 * address)
-            row = self._begin + _BYTES * address
-            MEASURE(t.data_ptr(), t.numel(), _DTYPES[t.dtype], row)
+            row, count = self._begin + _BYTES * address, t.numel()
+            if unit_dim is not None and units:
+                inner, place = t.stride(unit_dim), self._unit_room.make(address, units)
+                MEASURE(t.data_ptr(), count, _DTYPES[t.dtype], row, units, inner, place)
+            else:
+                MEASURE(t.data_ptr(), count, _DTYPES[t.dtype], row, 0, 0, None)
             self.count = address + 1
             return address
+
+    def measure_units(self, address: int, t: Tensor, kernels: Any, unit_dim: int) -> None:
+        """Measure the units of a tensor whose row has this address."""
+        if not (units := units_to_keep(t.shape, unit_dim)):
+            return
+        if MEASURE is None or not t.is_cpu or not t.is_contiguous():
+            self.add_units([address], UNIT_MOMENTS(kernels, t, unit_dim, False)[1], [units])
+            return
+        with self._lock:
+            place = self._unit_room.make(address, units)
+            inner = t.stride(unit_dim)
+            MEASURE(t.data_ptr(), t.numel(), _DTYPES[t.dtype], None, units, inner, place)
+
+    def add_units(self, addresses: Sequence[int], found: Tensor, lengths: Sequence[int]) -> None:
+        """Keep the units' moments of several tensors, one's after the other's.
+
+        Args:
+            addresses: of the tensors' rows.
+            found: the moments.
+            lengths: how many units each has.
+        """
+        if not found.is_cpu:
+            self._units_elsewhere.append((addresses, found, lengths))
+            return
+        with self._lock:
+            self._unit_room.put(addresses, found.numpy().reshape(-1), lengths)
 
     def add(self, rows: Tensor, count: int) -> int:
         """Keep a tensor of that many rows; the address of its first."""
@@ -128,7 +177,8 @@ class Rows:
         """All that was kept; what is on other devices is copied, once from each."""
         numbers = [math.nan if isinstance(x, Tensor) else x for x in self._numbers]
         masks = [np.empty(0, bool)] * self._mask_count
-        copies = Copies(self._host[: self.count].copy(), masks, numbers)
+        units = self._unit_room.read()
+        copies = Copies(self._host[: self.count].copy(), masks, numbers, units)
         for mask, lengths, first in self._masks:
             if isinstance(mask, bytes):
                 _cut(masks, lengths, first, np.frombuffer(mask, np.uint8))
@@ -150,6 +200,8 @@ class Rows:
         for i, x in enumerate(self._numbers):
             if isinstance(x, Tensor):
                 yield x, partial(_put_number, copies.numbers, i)
+        for addresses, found, widths in self._units_elsewhere:
+            yield found.reshape(-1), partial(_put_units, copies.units, addresses, widths)
         for mask, lengths, first in self._masks:
             if isinstance(mask, Tensor):
                 yield mask, partial(_cut, copies.masks, lengths, first)
@@ -164,6 +216,16 @@ def _put_number(numbers: list[float], i: int, data: np.ndarray) -> None:
     numbers[i] = data.view(np.float64).item()
 
 
+def _put_units(
+    units: dict[int, np.ndarray],
+    addresses: Sequence[int],
+    widths: Sequence[int],
+    data: np.ndarray,
+) -> None:
+    found = split_units(data.view(np.float64), widths)
+    units.update(zip(addresses, found, strict=True))
+
+
 def _cut(
     masks: list[np.ndarray], lengths: Sequence[int] | None, first: int, data: np.ndarray
 ) -> None:
@@ -175,11 +237,18 @@ def _cut(
 
 
 class Copies(NamedTuple):
-    """What was measured, on the host: the rows by address, the masks and numbers by theirs."""
+    """What was measured, on the host.
+
+    Attributes:
+        rows: by address.
+        masks, numbers: by theirs.
+        units: by the address of a tensor's row, the moments of its units.
+    """
 
     rows: np.ndarray
     masks: list[np.ndarray]
     numbers: list[float]
+    units: dict[int, np.ndarray]
 
     def nonfinite(self) -> bool:
         """Whether any row counts a non-finite value."""

@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 
 from initfast.report.report import Report
 from initfast.report.weight_family import weight_family
-from initfast.stats.layer import Layer, Weight
+from initfast.stats.layer import Layer
 from initfast.stats.text import number, shown
+from initfast.stats.weight import Weight
 
 TOLERANCE = 0.05
 """By what share a scale may differ and still be the same."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from initfast.stats.layer import Layer, Weight
+from initfast.stats.layer import Layer
 from initfast.stats.moments import Moments
 from initfast.stats.text import dtype_name
+from initfast.stats.weight import Weight
 
 if TYPE_CHECKING:
     import pandas
@@ -42,6 +43,7 @@ _OWN = ("name", "op", "type", "input_shape", "shape", "dtype")
 _OUTPUT = (
     *("mean", "std", "rms", "min", "max", "zeros", "saturated", "nonfinite", "nan", "inf"),
     *("skew", "kurtosis", "smallest", "dynamic_range", "crest"),
+    *("correlation", "batch_std", "unit_spread", "outlier_ratio"),
 )
 _DERIVED = ("dead_units", "gain", "grad_to_weight")
 _COLUMNS = (

@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterator
 from torch import Tensor
 
 from initfast.ops.activations import ACTIVATIONS
-from initfast.stats.layer import Layer, Weight
+from initfast.stats.layer import Layer
 from initfast.stats.moments import Moments
 from initfast.stats.text import number
+from initfast.stats.weight import Weight
 from initfast.theory.derivation import activation_steps, bullets, scale_steps
 from initfast.theory.mean_field import chi, variance_map
 

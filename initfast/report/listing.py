@@ -84,7 +84,7 @@ def listed(layers: Sequence[Layer]) -> tuple[tuple[Layer, ...], dict[Key, Tensor
         found[key] = Tensors(measured, units_of(layer)[1] if has_units(layer) else None)
         known = with_moments(layer, dict.fromkeys(measured, _NONE))
         # Of what is not merged, a process's own would pass for that of all.
-        bare.append(replace(known, live=None, attention=None, histogram=None))
+        bare.append(replace(known, live=None, attention=None, histogram=None, unit_moments=None))
     return tuple(bare), found
 
 

@@ -13,8 +13,11 @@ from initfast.stats.as_dict import as_plain, moments_from_dict
 from initfast.stats.layer import Layer, Skipped
 from initfast.stats.outcome import RunOutcome
 
-SCHEMA = 1
-"""The version of what :func:`as_dict` writes: raised where an older initfast would misread it."""
+SCHEMA = 2
+"""The version of what :func:`as_dict` writes: raised where an older initfast would lose a part.
+
+1: without what layers have of their units (correlation and so on).
+"""
 
 _NO_REPORT = "is no report as to_json or to_html writes it"
 

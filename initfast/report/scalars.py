@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from initfast.stats.layer import Layer
 from initfast.stats.moments import Moments
 from initfast.stats.outcome import NO_OUTCOME, Update
+from initfast.stats.unit_moments import OF_UNITS
 
 PREFIX = "initfast"
 """What every tag begins with."""
@@ -62,9 +63,7 @@ def _names(layers: Sequence[Layer]) -> Iterator[str]:
 def _numbers(layer: Layer, name: str) -> Iterator[tuple[str, float]]:
     for statistic in ("mean", "std", "rms", "min", "max", "zeros", "saturated", "nonfinite"):
         yield f"activations/{name}/{statistic}", getattr(layer, statistic)
-    if layer.dead_units is not None:
-        yield f"activations/{name}/dead_units", layer.dead_units
-    for statistic in ("branch_ratio", "branch_cosine"):
+    for statistic in ("dead_units", *OF_UNITS, "branch_ratio", "branch_cosine"):
         if (value := getattr(layer, statistic)) is not None:
             yield f"activations/{name}/{statistic}", value
     for statistic in ("largest_logit", "logit_std", "entropy") if layer.attention else ():

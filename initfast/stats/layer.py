@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 
-from initfast.stats.as_dict import as_plain, moments_from_dict
+from initfast.stats.as_dict import as_plain
+from initfast.stats.layer_dict import ALWAYS_KEPT, KEPT, read, read_units
 from initfast.stats.moments import Moments
+from initfast.stats.output_statistics import OutputStatistics
 from initfast.stats.parts import LayerParts
 from initfast.stats.text import escape, number, printable, share
+from initfast.stats.unit_moments import UnitMoments, UnitStatistics
+from initfast.stats.weight import Weight
 
 if TYPE_CHECKING:
     from initfast.stats.attention import Attention
@@ -21,32 +25,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Weight:
-    """The weight of a layer.
-
-    Attributes:
-        fan_in: how many inputs each output sums.
-        fan_out: how many outputs each input feeds.
-        moments: of the weight's elements.
-    """
-
-    fan_in: int
-    fan_out: int
-    moments: Moments
-
-    @property
-    def std(self) -> float:
-        """The standard deviation of the weight's elements."""
-        return self.moments.std
-
-    @property
-    def scale(self) -> float:
-        """The fan-in times the variance: by so much a linear layer multiplies the mean square."""
-        return self.fan_in * self.moments.var
-
-
-@dataclass(frozen=True)
-class Layer:
+class Layer(OutputStatistics):
     """One operator of the net, as it ran once.
 
     Attributes:
@@ -96,6 +75,8 @@ class Layer:
         settings: what else of its module decides the scale of its output: padding, eps, dropout's
             p, whether it was in training mode.
         live: which units are not dead, for a merge with other batches; not kept by to_dict.
+        unit_moments: of the output's units (as of dead_units), for a merge with other batches; of
+            a layer that was read from a file, what they told.
         parts: which parts of its tensors this process holds; None where they are whole; likewise.
     """
 
@@ -132,6 +113,7 @@ class Layer:
     vectors: Mapping[str, Moments] | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     live: np.ndarray | None = field(default=None, repr=False, compare=False)
+    unit_moments: UnitMoments | UnitStatistics | None = field(default=None, repr=False)
     parts: LayerParts | None = field(default=None, repr=False, compare=False)
 
     def __repr__(self) -> str:
@@ -190,81 +172,6 @@ class Layer:
         return branch_cosine(self.inputs, self.branch, self.post)
 
     @property
-    def mean(self) -> float:
-        """The mean of the output."""
-        return self.post.mean
-
-    @property
-    def std(self) -> float:
-        """The standard deviation of the output."""
-        return self.post.std
-
-    @property
-    def rms(self) -> float:
-        """The root mean square of the output."""
-        return self.post.rms
-
-    @property
-    def min(self) -> float:
-        """The smallest finite value of the output."""
-        return self.post.min
-
-    @property
-    def max(self) -> float:
-        """The largest finite value of the output."""
-        return self.post.max
-
-    @property
-    def zeros(self) -> float:
-        """The share of zeros in the output."""
-        return self.post.zeros
-
-    @property
-    def saturated(self) -> float:
-        """The share of the output where the activation is saturated."""
-        return self.post.saturation
-
-    @property
-    def nonfinite(self) -> float:
-        """The share of NaN and infinity in the output."""
-        return self.post.nonfinite_share
-
-    @property
-    def nan(self) -> int | None:
-        """How many NaN are in the output; None in a report of an older version."""
-        return self.post.nan
-
-    @property
-    def inf(self) -> int | None:
-        """How many infinities are in the output; None likewise."""
-        return self.post.inf
-
-    @property
-    def skew(self) -> float | None:
-        """The skewness of the output; see :attr:`initfast.Moments.skew`."""
-        return self.post.skew
-
-    @property
-    def kurtosis(self) -> float | None:
-        """The kurtosis of the output, 3 of a normal; see :attr:`initfast.Moments.kurtosis`."""
-        return self.post.kurtosis
-
-    @property
-    def smallest(self) -> float | None:
-        """The least magnitude but zero in the output; infinity where there is none."""
-        return self.post.smallest
-
-    @property
-    def dynamic_range(self) -> float | None:
-        """By how many powers of two the output's magnitudes, but zero, differ."""
-        return self.post.dynamic_range
-
-    @property
-    def crest(self) -> float:
-        """The largest magnitude of the output over its rms."""
-        return self.post.crest
-
-    @property
     def has_nonfinite(self) -> bool:
         """Whether a NaN or an infinity is in the output or the pre-activation."""
         return self.post.nonfinite > 0 or (self.pre is not None and self.pre.nonfinite > 0)
@@ -276,7 +183,7 @@ class Layer:
             The attributes by name, moments with what follows from them, and `gain` and
             `grad_to_weight`.
         """
-        return {name: as_plain(getattr(self, name)) for name in _KEPT}
+        return {name: as_plain(getattr(self, name)) for name in KEPT}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Layer:
@@ -293,8 +200,9 @@ class Layer:
             >>> Layer.from_dict(layer.to_dict()) == layer
             True
         """
-        names = {f.name for f in fields(cls)} & data.keys() | _ALWAYS_KEPT
-        return cls(**{name: _read(name, data[name]) for name in names})
+        names = {f.name for f in fields(cls)} & data.keys() | ALWAYS_KEPT
+        known = {name: read(name, data[name]) for name in names}
+        return cls(**known, unit_moments=read_units(data))
 
 
 def _in_html(value: Any) -> str:
@@ -327,62 +235,3 @@ def _ratio(std: float, base: float) -> float:
     if base == 0:
         return math.inf if std > 0 else math.nan
     return std / base
-
-
-_KEPT = (
-    *("name", "op", "input_shape", "shape", "dtype", "post", "pre", "input", "weight"),
-    *("units", "dead_units", "gain", "grad", "weight_grad", "grad_to_weight"),
-    *("type", "also", "also_types", "is_output", "is_returned", "has_nan"),
-    *("further_inputs", "nonfinite_parameters", "weights", "weight_grads"),
-    *("alpha", "beta", "parameter"),
-    *("branch", "branch_ratio", "branch_cosine", "attention", "histogram"),
-    *("bases", "vectors", "settings"),
-)
-"""What :meth:`Layer.to_dict` writes, in this order."""
-
-
-_ALWAYS_KEPT = frozenset(_KEPT[:9]) | {"dead_units"}
-"""What every dict of a layer has, also one that was written before there was more."""
-
-
-def _read(name: str, value: Any) -> Any:
-    """An attribute of a layer from what :meth:`Layer.to_dict` made of it."""
-    if value is None or name not in _READERS:
-        return value
-    return _READERS[name](value)
-
-
-def _weight(data: Mapping[str, Any]) -> Weight:
-    return Weight(data["fan_in"], data["fan_out"], moments_from_dict(data["moments"]))
-
-
-def _attention(data: Mapping[str, Any]) -> Attention:
-    from initfast.stats.attention import Attention  # few reports have it
-
-    return Attention.from_dict(data)
-
-
-def _histogram(data: Mapping[str, Any]) -> Histogram:
-    from initfast.stats.histogram import Histogram  # likewise
-
-    return Histogram.from_dict(data)
-
-
-_READERS: dict[str, Callable[[Any], Any]] = {
-    **dict.fromkeys(
-        ("input_shape", "shape", "also", "also_types", "bases", "nonfinite_parameters"), tuple
-    ),
-    **dict.fromkeys(("post", "pre", "input", "grad", "weight_grad"), moments_from_dict),
-    **dict.fromkeys(("alpha", "beta"), float),  # through JSON an infinity is a string
-    "dtype": lambda name: getattr(torch, name),
-    "weight": _weight,
-    "attention": _attention,
-    "histogram": _histogram,
-    "further_inputs": lambda items: tuple(map(moments_from_dict, items)),
-    "weights": lambda items: {name: _weight(item) for name, item in items.items()},
-    **dict.fromkeys(
-        ("weight_grads", "vectors"),
-        lambda items: {name: moments_from_dict(m) for name, m in items.items()},
-    ),
-}
-"""How each attribute is read that is not kept as it is."""

@@ -1,8 +1,8 @@
 """The layers of several batches, or of several ranks, made one.
 
-Merged are the statistics, exactly (Chan, Golub & LeVeque 1979), and the masks that tell dead units:
-the merged layers are those of one batch which holds all the others. A layer's counterpart is the
-one of the same name, operator and call, in the same stage of a pipeline.
+Merged are the statistics, those of units too, exactly (Chan, Golub & LeVeque 1979), and the masks
+that tell dead units: the merged layers are those of one batch which holds all the others. A layer's
+counterpart is the one of the same name, operator and call, in the same stage of a pipeline.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 from initfast.stats.dead_units import count_units
 from initfast.stats.layer import Layer
 from initfast.stats.moments import Moments
+from initfast.stats.unit_moments import UnitMoments, UnitStatistics
 
 if TYPE_CHECKING:
     from initfast.stats.attention import Attention
@@ -25,6 +26,7 @@ Key = tuple[int, str, str, int]
 
 T = TypeVar("T")
 M = TypeVar("M", "Moments", "Attention", "Histogram")
+Units = UnitMoments | UnitStatistics | None
 
 
 def merge_layers(first: Sequence[Layer], second: Sequence[Layer]) -> list[Layer]:
@@ -73,6 +75,7 @@ def merge_layer(a: Layer, b: Layer) -> Layer:
         input_shape=_together(a.input_shape, b.input_shape),
         shape=_together(a.shape, b.shape) or (),
         post=post,
+        unit_moments=_of_units(a.unit_moments, b.unit_moments),
         pre=_both(a.pre, b.pre),
         input=_both(a.input, b.input),
         weight=b.weight or a.weight,
@@ -98,6 +101,11 @@ def merge_layer(a: Layer, b: Layer) -> Layer:
             if (found := _both(a.weight_grads.get(name), b.weight_grads.get(name))) is not None
         },
     )
+
+
+def _of_units(a: Units, b: Units) -> UnitMoments | None:
+    """The moments of the units of both; None where a file kept only what they told."""
+    return a.merge(b) if isinstance(a, UnitMoments) and isinstance(b, UnitMoments) else None
 
 
 def _also_types(a: Layer, b: Layer) -> tuple[str, ...]:

@@ -142,12 +142,15 @@ def test_linear_act_chain(chain, dtype):
     biases = [numbers(m, dtype=dtype).cuda() if i % 2 else None for i, (_, m) in enumerate(shapes)]
     acts = [["tanh"] * len(shapes), [0.0] * len(shapes), [0.0] * len(shapes)]
     x = numbers(rows, widths[0], dtype=dtype).cuda()
-    y, moments, live = quietly(torch.ops.initfast.linear_act_chain, x, weights, biases, *acts)
+    results = quietly(torch.ops.initfast.linear_act_chain, x, weights, biases, *acts)
+    y, moments, live, of_units = results
     units = 0
     for i, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
         x, one, flags = ops.linear_act(x, weight, bias, "tanh")
         assert torch.equal(moments[i], one)
         assert torch.equal(live[units : units + len(flags)], flags)
+        found = of_units[4 * units : 4 * (units + len(flags))].view(4, -1)
+        assert torch.equal(found, ops.unit_moments(x)[1])
         units += len(flags)
     assert torch.equal(y, x) and len(live) == units
 

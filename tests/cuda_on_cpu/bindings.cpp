@@ -99,6 +99,17 @@ py::bytes run_moments(int dtype, py::bytes x, int64_t numel, std::vector<int64_t
   return work.rows();
 }
 
+py::bytes run_unit_moments(int dtype, py::bytes x, int64_t outer, int64_t units, int64_t inner,
+                           size_t misalignment) {
+  Memory data(x, misalignment), out(size_t(kUnitColumns * units) * sizeof(double));
+  UnitMomentsArgs args{Dtype(dtype), data.as(), outer, units, inner, 1, nullptr, out.as<double>()};
+  args.plan();
+  Memory partial(size_t(args.partial_size()) * sizeof(double));
+  args.partial = partial.as<double>();
+  cuda::unit_moments(args, nullptr);
+  return out.bytes();
+}
+
 py::tuple run_act(int dtype, std::string act, double alpha, double beta, py::bytes z, int64_t numel,
                   std::vector<int64_t> sizes, std::vector<int64_t> strides,
                   std::optional<py::bytes> bias, bool keep_z, int64_t units, int64_t inner,
@@ -199,6 +210,7 @@ PYBIND11_MODULE(INITFAST_MODULE, m) {
   });
   m.def("take_out", [](int number) { cuda_on_cpu::taken_out = number; });
   m.def("moments", run_moments);
+  m.def("unit_moments", run_unit_moments);
   m.def("act", run_act);
   m.def("act_backward", run_act_backward);
   m.def("linear_act", run_linear_act);

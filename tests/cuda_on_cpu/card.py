@@ -20,6 +20,7 @@ from torch._C import DispatchKey, DispatchKeySet
 KEYS = DispatchKeySet(DispatchKey.PrivateUse1)  # see card.h
 OPERATORS = (
     "moments",
+    "unit_moments",
     "act",
     "act_",
     "act_backward",

@@ -60,6 +60,23 @@ def check_moments(device: Device, x: np.ndarray, dtype: str, **how: object) -> n
     return row
 
 
+def check_unit_moments(device: Device, shape: tuple[int, int, int], dtype: str) -> None:
+    """The units of x [outer, units, inner], with and without non-finite values."""
+    x = rounded(numbers(int(np.prod(shape)), 3, 2.0, 1.0).reshape(shape), dtype)
+    holed = x.copy()
+    holed.reshape(-1)[::5] = np.inf
+    holed[0, 0, 0] = np.nan
+    for values in (x, holed):
+        units = device.unit_moments(values, dtype)
+        for unit, (count, mean, m2, largest) in enumerate(units.T):
+            finite = values[:, unit][np.isfinite(values[:, unit])]
+            assert (count, largest) == (finite.size, np.abs(finite).max(initial=0))
+            exact = finite.mean() if finite.size else 0.0
+            spread = np.square(finite - exact).sum()
+            assert abs(mean - exact) <= 1e-12 * largest
+            assert abs(m2 - spread) <= 1e-10 * (spread + 1e-300)
+
+
 def check_act(
     device: Device,
     act: str,

@@ -106,6 +106,12 @@ class Device:
         arguments = (memory, x.size, sizes, strides, misalign * ELEMENT_BYTES[dtype])
         return _rows(self.call("moments", DTYPES.index(dtype), *arguments))[0]
 
+    def unit_moments(self, x: np.ndarray, dtype: str, misalign: int = 0) -> np.ndarray:
+        """The four rows of the units of x [outer, units, inner]."""
+        shift = misalign * ELEMENT_BYTES[dtype]
+        data = self.call("unit_moments", DTYPES.index(dtype), store(x, dtype), *x.shape, shift)
+        return np.frombuffer(data, np.float64).reshape(4, -1)
+
     def act(
         self,
         z: np.ndarray,

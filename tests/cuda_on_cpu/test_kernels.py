@@ -95,6 +95,27 @@ def test_moments_of_any_tensor(device, n, dtype, scale, shift, seed):
     checks.check_moments(device, checks.numbers(n, seed, scale, shift), dtype, misalign=seed % 3)
 
 
+# ---- unit_moments ----
+
+UNITS = ((1, 1, 2), (1, 5, 1), (3, 33, 1), (700, 31, 1), (1100, 64, 1), (2, 3, 5), (40, 2, 49))
+UNITS += ((1, 2, 9000), (300, 1, 64))  # of several spans
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", UNITS, ids=str)
+def test_unit_moments(device, shape, dtype):
+    checks.check_unit_moments(device, shape, dtype)
+
+
+@pytest.mark.parametrize("shape", [(1500, 7, 1), (3, 2, 6000)], ids=str)
+def test_units_that_are_the_same_throughout_have_no_m2(device, shape):
+    x = np.broadcast_to(np.array([0.1, -3e37, 0, 7, 1e-42, 2, 3])[: shape[1], None], shape)
+    units = device.unit_moments(x, "float32")
+    first = harness.rounded(x[0, :, 0], "float32")
+    assert not units[2].any() and np.array_equal(units[1], first)
+    assert np.array_equal(units[3], np.abs(first)) and (units[0] == shape[0] * shape[2]).all()
+
+
 # ---- act ----
 
 

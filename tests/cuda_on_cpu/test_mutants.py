@@ -46,6 +46,8 @@ def exercise(device: harness.Device, taken_out: int) -> None:
         device.schedule(seed, 2)
         for n in (700, 2500, 9000):
             checks.check_moments(device, checks.numbers(n, seed), "float32")
+        checks.check_unit_moments(device, (90, 33, 1), "float32")
+        checks.check_unit_moments(device, (3, 2, 300), "float32")
         checks.check_act(device, "relu", "float32", (33, 61))
         for dtype in ("float32", "bfloat16"):
             checks.check_linear_act(device, 32, 4, 1100, dtype)

@@ -37,6 +37,7 @@ def calls(dtype=torch.float32):
     x, weight = torch.ones(4, 6, dtype=dtype), torch.ones(5, 6, dtype=dtype)
     return {
         "moments": (x,),
+        "unit_moments": (x, -1, False),
         "act": (x, *ACT, -1),
         "act_": (x.clone(), *ACT, -1),
         "act_backward": (x, x, *ACT),
@@ -52,8 +53,9 @@ def calls(dtype=torch.float32):
 
 @pytest.mark.parametrize("name", calls())
 def test_an_operator_is_one_launch(card, name):
+    """But a chain has another for each layer's units."""
     card.call(name, *calls()[name])
-    assert card.launches == 1
+    assert card.launches == (2 if name == "linear_act_chain" else 1)
 
 
 @pytest.mark.parametrize("name", calls())
@@ -110,18 +112,19 @@ def test_small_batches_have_a_kernel_of_their_own(card, dtype, rows, small):
 
 def chained(x, weights, biases, act):
     """linear_act after linear_act, and what a chain returns of all."""
-    rows, live = [], []
+    rows, live, units = [], [], []
     for weight, bias in zip(weights, biases, strict=True):
-        x, _, moments, units = torch.ops.initfast.linear_act(x, weight, bias, *act, False)
+        x, _, moments, is_live = torch.ops.initfast.linear_act(x, weight, bias, *act, False)
         rows.append(moments)
-        live.append(units)
-    return x, torch.stack(rows), torch.cat(live)
+        live.append(is_live)
+        units.append(torch.ops.initfast.unit_moments(x, -1, False)[1].flatten())
+    return x, torch.stack(rows), torch.cat(live), torch.cat(units)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 @pytest.mark.parametrize("rows", [0, 3, 70])
 def test_a_chain_is_one_layer_after_another(card, rows, dtype):
-    """In one call: of small batches as many launches as layers."""
+    """In one call: of small batches two launches a layer, one of which is of the units."""
     widths = [5, 7, 16, 1, 8, 12]  # the flags of a layer's units lie anywhere
     weights = [torch.randn(m, n).to(dtype) for n, m in itertools.pairwise(widths)]
     biases = [torch.randn(len(w)).to(dtype) if i % 2 else None for i, w in enumerate(weights)]
@@ -129,7 +132,7 @@ def test_a_chain_is_one_layer_after_another(card, rows, dtype):
     acts = [[each] * len(weights) for each in ("relu", 0.0, 0.0)]
     results = card.call("linear_act_chain", x, weights, biases, *acts)
     small = 0 < rows <= 32 and dtype != torch.float64
-    assert card.launches == len(weights) * (1 if small else 2)
+    assert card.launches == len(weights) * ((1 if small else 2) + (rows > 0))
     for got, expected in zip(results, chained(x, weights, biases, ("relu", 0.0, 0.0)), strict=True):
         assert torch.equal(got, expected)
 

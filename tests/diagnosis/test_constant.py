@@ -101,14 +101,64 @@ def test_statistics_over_samples_tell_a_constant_output_and_one_direction():
     def net(spread, correlation):
         first = Measured({"batch_std": 1.0, "correlation": 0.1}, name="0")
         last = {"batch_std": spread, "correlation": correlation}
-        return first, Measured(last, name="1", is_returned=True, post=moments(std=0.5))
+        return *[first] * 9, Measured(last, name="1", is_returned=True, post=moments(std=0.5))
 
     assert not said(*net(0.4, 0.3), rule="constant_output")
     (finding,) = said(*net(1e-4, 0.3), rule="constant_output")
-    assert (finding.first, finding.last) == (1, 1) and "same for every input" in finding.measured
+    assert (finding.first, finding.last) == (9, 9) and "same for every input" in finding.measured
+    assert said(*net(0.02, 0.3), rule="constant_output", thresholds={"constant_output": 1e9})
+    assert not said(*net(1e-4, 0.995), rule="one_direction")  # one cause, one finding
     assert not said(*net(0.4, 0.9), rule="one_direction")
     (finding,) = said(*net(0.4, 0.995), rule="one_direction")
     assert finding.value == 0.995
     residual = layer(op="add", name="2")
     assert not said(*net(0.4, 0.995), residual, rule="one_direction")
     assert Report([layer()]).findings == []  # where they are not known
+
+
+def he_relu(depth, width, *more):
+    linears = [nn.Linear(width, width) for _ in range(depth)]
+    for linear in linears:
+        nn.init.kaiming_normal_(linear.weight, nonlinearity="relu")
+        nn.init.zeros_(linear.bias)
+    return nn.Sequential(*[m for linear in linears for m in (linear, nn.ReLU())], *more)
+
+
+def test_a_deep_plain_stack_brings_samples_to_one_direction():
+    torch.manual_seed(0)
+    report = profile(he_relu(60, 256), torch.randn(64, 256))
+    (finding,) = said(*report.layers, rule="one_direction")
+    assert finding.severity == "warning" and finding.value == report[-1].correlation > 0.95
+    shallow = he_relu(6, 64, nn.Linear(64, 8), nn.Sigmoid())  # whose outputs have 0.5 in common
+    assert not said(*profile(shallow, torch.randn(64, 64)).layers, rule="one_direction")
+
+
+def test_pooled_noise_is_no_collapse():
+    """The mean of many positions is nearly the same for every image of noise."""
+    torch.manual_seed(0)
+    conv = [nn.Conv2d(3, 16, 3), nn.BatchNorm2d(16), nn.ReLU(), nn.AdaptiveAvgPool2d(1)]
+    net = nn.Sequential(*conv, nn.Flatten(), nn.Linear(16, 10))
+    report = profile(net, torch.randn(8, 3, 16, 16))
+    assert report[-1].correlation > 0.95 and not serious(report)
+
+
+class Mish(nn.Module):
+    """By hand, so that no check knows its slope."""
+
+    def forward(self, x):
+        return x * torch.tanh(nn.functional.softplus(x))
+
+
+def test_an_output_that_depends_on_the_biases_alone():
+    """Where the check of vanishing speaks, this one does not repeat it."""
+    torch.manual_seed(0)
+    x = torch.randn(128, 64)
+    for act, spoken in ((Mish, "constant_output"), (nn.SiLU, "vanishing")):
+        linears = [nn.Linear(64, 64) for _ in range(12)]
+        for linear in linears:
+            nn.init.normal_(linear.weight, std=(2 / 3 / 64) ** 0.5)
+        net = nn.Sequential(*[m for linear in linears for m in (linear, act())], nn.Linear(64, 4))
+        report = profile(net, x)
+        rules = {f.rule for f in serious(report)}
+        assert rules & {"constant_output", "vanishing", "one_direction"} == {spoken}
+        assert report[-1].batch_std < 1e-2 * report[0].batch_std

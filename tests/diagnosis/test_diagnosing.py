@@ -13,7 +13,7 @@ import initfast
 from initfast import profile
 from initfast.diagnosis.diagnosing import diagnose
 from initfast.report.report import Report
-from initfast.stats.layer import Weight
+from initfast.stats.weight import Weight
 
 # ---- advice ----
 

@@ -90,8 +90,9 @@ def test_each_line_changes_what_is_said(unsound):
     numbers = [{"batch_std": 1.0, "correlation": 0.5}, {"batch_std": 0.01, "correlation": 0.97}]
     measured = [Measured(n, is_returned=True, name=str(i)) for i, n in enumerate(numbers)]
     more += [Report(measured)]
-    alike = [Measured({"batch_std": 1.0, "correlation": c}, name=str(c)) for c in (0.95, 0.99)]
-    more += [Report(alike)]
+    for begin in (0.5, 0.95):  # one direction needs a stack of layers
+        rises = [{"batch_std": 1.0, "correlation": c} for c in (*[begin] * 9, 0.99)]
+        more += [Report([Measured(n, name=str(i)) for i, n in enumerate(rises)])]
     flat = Attention(Moments(64, mean=0.0, m2=6400.0, min=-30.0, max=30.0), 8, 0.1)
     more += [Report([layer("0", "softmax", attention=flat)])]
     follows = nn.Linear(32, 32, bias=False)

@@ -18,6 +18,49 @@ void fuzz_moments(const Kernels& kernels) {
 }
 
 template <class T>
+void fuzz_unit_moments(const Kernels& kernels) {
+  const int64_t outer = 1 + random_size(700), units = 1 + random_size(80);
+  const int64_t inner = below(2) ? 1 : 1 + random_size(40);
+  describe("unit_moments, dtype %d, %lld x %lld x %lld", int(Type<T>::kDtype), (long long)outer,
+           (long long)units, (long long)inner);
+  Array<T> x(outer * units * inner, Numbers::any());
+  UnitMomentsArgs args{Type<T>::kDtype, x.data(), outer, units, inner, 1, nullptr};
+  args.plan();
+  Array<double> slots(args.slots_size()), out(kUnitColumns * units);
+  args.slots = slots.data();
+  for (int64_t span = 0; span < args.spans(); ++span) {
+    const int64_t first = span * args.outers_per_span, most = first + args.outers_per_span;
+    const int64_t last = most < outer ? most : outer, middle = below(units + 1);
+    kernels.unit_sums(args, {span, first, last, 0, middle});
+    kernels.unit_sums(args, {span, first, last, middle, units});
+  }
+  kernels.unit_merge(args, out.data());
+  for (int64_t u = 0; u < units; ++u) {
+    double count = 0, sum = 0, largest = 0, square = 0;
+    const auto each = [&](auto f) {
+      for (int64_t i = 0; i < outer * inner; ++i) {
+        const double value = widened(x[(i / inner * units + u) * inner + i % inner]);
+        if (std::isfinite(value)) f(value);
+      }
+    };
+    each([&](double v) { ++count, sum += v, largest = std::max(largest, std::fabs(v)); });
+    const double mean = count > 0 ? sum / count : 0;
+    each([&](double v) { square += (v - mean) * (v - mean); });
+    double far = 0;  // the sums are about numbers that lie so far from the mean
+    for (int64_t span = 0; span < args.spans(); ++span) {
+      far = std::max(far, std::fabs(args.slot(span).first()[u] - mean));
+    }
+    expect(out[u] == count, "count of a unit", out[u], count);
+    expect(out[3 * units + u] == largest, "largest of a unit", out[3 * units + u], largest);
+    const double rel = std::is_same_v<T, double> ? 1e-9 : 4e-6;
+    const double about = square + count * far * far, off = rel * std::sqrt(about / std::max(1.0, count));
+    expect(std::fabs(out[units + u] - mean) <= off + 1e-14 * largest, "mean of a unit", out[units + u], mean);
+    const double m2 = out[2 * units + u];
+    expect(std::fabs(m2 - square) <= rel * about + 1e-25 * count * largest * largest, "m2 of a unit", m2, square);
+  }
+}
+
+template <class T>
 void fuzz_act(const Kernels& kernels) {
   const int64_t outer = random_size(60), units = random_size(200), inner = 1 + random_size(30);
   const int64_t n = outer * units * inner;
@@ -132,6 +175,7 @@ void fuzz_householder(const Kernels& kernels) {
 template <class T>
 void fuzz_dtype(const Kernels& kernels) {
   fuzz_moments<T>(kernels);
+  fuzz_unit_moments<T>(kernels);
   fuzz_act<T>(kernels);
   fuzz_act_backward<T>(kernels);
   fuzz_zero_rows<T>(kernels);

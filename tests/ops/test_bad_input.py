@@ -25,6 +25,14 @@ def bad_moments():
     }
 
 
+def bad_unit_moments():
+    return {
+        "units of integers": ((INTEGERS, -1, True), "unit_moments: x has an unsupported dtype"),
+        "no such units": ((X, 2, False), r"unit_dim is 2 but x has shape \[4, 3\]"),
+        "nor such": ((X, -3, True), "unit_moments: unit_dim is -3 but"),
+    }
+
+
 def bad_act():
     return {
         "act of integers": ((INTEGERS, *TANH, -1), "act: z has an unsupported dtype"),
@@ -81,6 +89,7 @@ BAD = {
     what: (operator, *case)
     for operator, cases in (
         ("moments", bad_moments()),
+        ("unit_moments", bad_unit_moments()),
         ("act", bad_act()),
         ("act_backward", bad_act_backward()),
         ("linear_act", bad_dtypes_and_devices()),

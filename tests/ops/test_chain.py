@@ -14,16 +14,17 @@ OPS = torch.ops.initfast
 
 
 def one_by_one(x, weights, biases, acts, alphas, betas):
-    rows, live = [], []
+    rows, live, units = [], [], []
     for layer in zip(weights, biases, acts, alphas, betas, strict=True):
-        x, _, moments, units = OPS.linear_act(x, *layer, False)
+        x, _, moments, is_live = OPS.linear_act(x, *layer, False)
         rows.append(moments)
-        live.append(units)
-    return x, torch.stack(rows), torch.cat(live)
+        live.append(is_live)
+        units.append(OPS.unit_moments(x, -1, False)[1].flatten())
+    return x, torch.stack(rows), torch.cat(live), torch.cat(units)
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("leading", [(), (1,), (3, 5), (0,), (600,)], ids=str)
+@pytest.mark.parametrize("leading", [(), (1,), (3, 5), (0,), (65,), (512,), (600,)], ids=str)
 def test_same_bits_as_one_by_one(leading, dtype):
     widths = [33, 64, 1, 65, 130, 7] * 4
     chain = layers(widths, dtype)

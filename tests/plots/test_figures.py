@@ -18,8 +18,8 @@ from initfast.errors import ArgumentError
 from initfast.experiments import product
 from initfast.profiling.profile import profile
 from initfast.report.report import Report
-from initfast.stats.layer import Weight
 from initfast.stats.moments import Moments
+from initfast.stats.weight import Weight
 from initfast.theory.random_products import growth_rate
 
 NAN = Moments(4, 4)

@@ -23,7 +23,7 @@ class Seen:
     """The recording of one profile, and where the rows and masks of its tensors lie."""
 
     def __init__(self, recording: Recording) -> None:
-        rows, self._masks, _ = recording.copies
+        rows, self._masks, *_ = recording.copies
         self._rows = [Moments.from_row(row.tolist()) for row in rows]
         self.events = recording.events
 

@@ -18,9 +18,10 @@ from initfast.report.page_chart import chart
 from initfast.report.page_json import embedded_json
 from initfast.report.page_tree import layer_tree
 from initfast.report.report import Report
-from initfast.stats.layer import Skipped, Weight
+from initfast.stats.layer import Skipped
 from initfast.stats.moments import Moments
 from initfast.stats.text import number
+from initfast.stats.weight import Weight
 
 NAN = Moments(4, 4)
 """Of four numbers, none of them finite."""

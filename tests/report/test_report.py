@@ -12,8 +12,9 @@ from torch import nn
 
 from initfast.profiling.profile import profile
 from initfast.report.report import Report
-from initfast.stats.layer import Layer, Weight
+from initfast.stats.layer import Layer
 from initfast.stats.moments import Moments
+from initfast.stats.weight import Weight
 
 
 @pytest.fixture(scope="module")

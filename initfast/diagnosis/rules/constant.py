@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 
-from initfast.diagnosis.advice import activation_in
-from initfast.diagnosis.facts import dense, is_constant
+import torch
+
+from initfast.diagnosis.advice import activation_in, activation_of
+from initfast.diagnosis.facts import dense, is_constant, units_of
 from initfast.diagnosis.findings import Finding
 from initfast.diagnosis.net import Net, Outcome
 from initfast.diagnosis.norms import is_norm
-from initfast.ops.activations import RECTIFIERS
+from initfast.diagnosis.rules import depth
+from initfast.ops.activations import ACTIVATIONS, RECTIFIERS
 from initfast.stats.layer import Layer
 from initfast.stats.text import number
+
+STACK = 10
+"""How many layers of as many rows make a stack that the depth tells of, and no single layer."""
 
 
 def constant_output(net: Net) -> Outcome:
@@ -19,9 +26,8 @@ def constant_output(net: Net) -> Outcome:
     if net.idle_norm is not None:
         yield net.idle("constant_output")
         return
-    yield from _constant_norms(net)
-    yield from _under_eps(net)
-    yield from _same_for_every_input(net)
+    found = [*_constant_norms(net), *_under_eps(net)]
+    yield from found or _same_for_every_input(net)
 
 
 def _constant_norms(net: Net) -> Iterator[Finding]:
@@ -109,53 +115,92 @@ def _eps_prevails(net: Net, layer: Layer) -> bool:
     return z.std < 0.5 and 0 < x.std < net.limits["eps"]
 
 
-def spread(layer: Layer) -> float | None:
-    """The std over the samples, None where it was not measured."""
-    return getattr(layer, "batch_std", None)
-
-
-def correlation(layer: Layer) -> float | None:
-    """The mean inner product of two samples, over their mean square; None where not measured."""
-    return getattr(layer, "correlation", None)
-
-
 def _same_for_every_input(net: Net) -> Iterator[Finding]:
-    known = {i: s for i, x in enumerate(net.sound) if (s := spread(x)) is not None}
+    found = _where_samples_meet(net)
+    if found is None or _is_vanishing(net):
+        return
+    first, last, share = found
+    layer = net.layers[last]
+    yield net.finding(
+        "constant_output",
+        "error",
+        (first, last),
+        "constant_output",
+        share,
+        f"the output is the same for every input: over the samples its std is "
+        f"{number(layer.batch_std or 0.0)}, over all values {number(layer.std)}",
+        "what depends on the input has faded on the way; what is left comes from the biases",
+        "draw the weights of these layers larger, or put norms between",
+        net.refill(first, last, net.activation(first)),
+    )
+
+
+def _where_samples_meet(net: Net) -> tuple[int, int, float] | None:
+    """The output that is the same for every input, after the layer from which on samples are close.
+
+    And its std over the samples, in parts of the first layer's.
+    """
+    known = {i: x.batch_std for i, x in enumerate(net.sound) if x.batch_std is not None}
     start = next((s for s in known.values() if s > 0), 0.0)
     line = net.limits["constant_output"]
     for i, s in known.items():
         layer = net.layers[i]
         if not layer.is_returned or is_constant(layer) or not s < line * start:
             continue
-        if not layer.std > 0 or s > layer.std / 20:
-            continue  # small, and not beside what is constant: vanishing speaks of it
-        first = next(j for j in known if j <= i and known[j] < line**0.5 * start)
-        yield net.finding(
-            "constant_output",
-            "error",
-            (first, i),
-            "constant_output",
-            s / start,
-            f"the output is the same for every input: over the samples its std is {number(s)}, "
-            f"over all values {number(layer.std)}",
-            "what depends on the input has faded on the way; what is left comes from the biases",
-            "draw the weights of these layers larger, or put norms between",
-            net.refill(first, i, net.activation(first)),
-        )
-        return
+        if layer.std > 0 and s <= layer.std / 20:  # else small as a whole: vanishing speaks of it
+            first = next((j for j in known if j <= i and known[j] < line**0.5 * start), i)
+            return first, i, s / start
+    return None
+
+
+def _rows(layer: Layer) -> int:
+    """How many rows its output has: samples, or samples times tokens or positions."""
+    return layer.post.count // max(units_of(layer), 1)
+
+
+def _is_plain(layer: Layer) -> bool:
+    """Whether it is a product whose activation is zero at zero.
+
+    One that is not, as a sigmoid, gives all samples something in common by itself.
+    """
+    act = activation_of(layer)
+    has_offset = act is not None and _at_zero(act.name, act.alpha, act.beta) != 0
+    return layer.op.lower().startswith(("linear", "conv")) and not has_offset
+
+
+@lru_cache
+def _at_zero(name: str, alpha: float, beta: float) -> float:
+    zero = torch.zeros((), dtype=torch.float64)
+    return float(ACTIVATIONS[name].value(zero, alpha, beta))
+
+
+def _is_vanishing(net: Net) -> bool:
+    """Whether another check says already that what depends on the input fades."""
+    found = (f for f in depth.vanishing(net) if isinstance(f, Finding))
+    return any(f.severity != "info" for f in found)
 
 
 def one_direction(net: Net) -> Outcome:
     """All samples end up pointing in one direction, in a net without residual sums."""
     if any(x.op.startswith("add") for x in net.layers) or net.idle_norm is not None:
         return
-    known = [(i, c) for i, x in enumerate(net.sound) if (c := correlation(x)) is not None]
-    known = [(i, c) for i, c in known if net.layers[i].is_output]
-    if len(known) < 2:
+    line = net.limits["correlation"]
+    if not any(x.correlation is not None and x.correlation > line for x in net.sound):
+        return  # most nets: what follows looks at every layer's activation
+    known = [
+        (i, x.correlation, _rows(x))
+        for i, x in enumerate(net.sound)
+        if x.correlation is not None and x.is_output and _is_plain(x)
+    ]
+    # Pooling makes other rows, which are alike where images are noise.
+    known = [k for k in known if k[2] == known[-1][2]]
+    if len(known) < STACK:
         return
-    (first, begin), (last, end) = known[0], known[-1]
-    if not (end > net.limits["correlation"] and begin < net.limits["correlation_before"]):
+    (first, begin, _), (last, end, _) = known[0], known[-1]
+    if not (end > line and begin < net.limits["correlation_before"]):
         return
+    if _where_samples_meet(net) is not None or _is_vanishing(net):
+        return  # which says more
     yield net.finding(
         "one_direction",
         "warning",

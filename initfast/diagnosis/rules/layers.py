@@ -10,9 +10,10 @@ from initfast.diagnosis.findings import SkippedCheck
 from initfast.diagnosis.net import DEVIATIONS, Net, Outcome
 from initfast.diagnosis.norms import is_norm
 from initfast.ops.activations import CLAMPS, GATES, RECTIFIERS
-from initfast.stats.layer import Layer, Weight
+from initfast.stats.layer import Layer
 from initfast.stats.moments import Moments
 from initfast.stats.text import number, share
+from initfast.stats.weight import Weight
 
 CONFIDENCE = 0.95
 

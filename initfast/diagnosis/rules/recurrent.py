@@ -14,8 +14,9 @@ import torch
 from initfast.diagnosis.findings import Finding, SkippedCheck
 from initfast.diagnosis.net import Net, Outcome
 from initfast.diagnosis.rules import gates
-from initfast.stats.layer import Layer, Weight
+from initfast.stats.layer import Layer
 from initfast.stats.text import dtype_name, number
+from initfast.stats.weight import Weight
 
 FIRST = "weight_ih_l0"
 """Takes the input of the module itself."""
