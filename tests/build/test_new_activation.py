@@ -120,7 +120,7 @@ def copy(tmp_path_factory):
     insert(cpp / "activation.h", '  X(Hardswish, "hardswish")', LINE_IN_CPP, "\n\n}  // namespace")
     classes = cpp / "piecewise_activations.h"
     insert(classes, "", CLASS_IN_CPP, "template <class V>\nstruct Identity")
-    insert(python, "module=nn.Hardswish\n    ),\n", IN_PYTHON, "}\n")
+    insert(python, "module=nn.Hardswish,\n    ),\n", IN_PYTHON, "}\n")
     environment = {**os.environ, "INITFAST_NATIVE": "1", "INITFAST_CUDA": "0"}
     build = [sys.executable, "setup.py", "-q", "build", "--build-lib", "built"]
     run = subprocess.run(build, cwd=copy, env=environment, capture_output=True, text=True)
