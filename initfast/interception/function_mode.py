@@ -221,14 +221,14 @@ class Fusion(TorchFunctionMode):
         self, call: Call, z: Tensor, kernels: Any, function: Callable[[], Tensor] | None = None
     ) -> Tensor:
         """The activation of a plain tensor, run with these kernels, or made by a function."""
-        source = self.queue.take(z)
+        source, pre_also = self.queue.take(z)
         self.queue.record()
         follows = source is not None
         if source is None:
             source = Source("act", self.running.name(), unit_dim=self.queue.unit_dim(z))
         if call.in_place:
             self.queue.settle()
-        y = self.recorder.act(source, kernels, z, call, function, self.queue.names_of(z))
+        y = self.recorder.act(source, kernels, z, call, function, pre_also)
         if follows:
             self._name_activation(y)
         return y

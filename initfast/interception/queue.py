@@ -54,10 +54,9 @@ class Queue:
         # What nothing has used yet, by id, kept alive by its entry: the results of linear layers
         # that have not run; what has its values and is not measured.
         self._linears: dict[int, tuple[DeferredTensor, Link]] = {}
-        self._made: dict[int, tuple[Tensor, Source, Any, int | None]] = {}
+        self._made: dict[int, tuple[Tensor, Source, Any, int | None, list[str]]] = {}
         # Linear layers and their activations that have not run, in order.
         self._chain_links: list[Link] = []
-        self._also: dict[int, list[str]] = {}  # whose output a waiting result is too
         self._unit_dims: dict[int, int] = {}  # of the last layer, by its count of dimensions
         # Pre-activations without a value whose activation has run; then those with a value.
         self._consumed: list[weakref.ref[DeferredTensor]] = []
@@ -83,7 +82,7 @@ class Queue:
 
         What waited before it was made has been recorded. The kernels are those that take it.
         """
-        self._made[id(y)] = (y, source, kernels, stream_of(y.device))
+        self._made[id(y)] = (y, source, kernels, stream_of(y.device), [])
         self._unit_dims[y.dim()] = source.unit_dim
 
     def activated(
@@ -113,7 +112,7 @@ class Queue:
                     return self._chain(z, link.linear, call)
             self.record()
             x, kernels = self._input(link), link.linear.kernels
-            layer = link.layer()._replace(call=call, pre_also=self.names_of(z))
+            layer = link.layer()._replace(call=call, also=(), pre_also=link.also)
             if link.linear.has_graph:
                 y = self._recorder.linear_act_with_graph(x, kernels, [layer])
             else:
@@ -128,44 +127,35 @@ class Queue:
             self.record()
         pair = Link(linear, call)
         pair.pre = z.link.tensor
-        pair.pre_also = tuple(self.names_of(z))
+        pair.pre_also = z.link.also
         self._chain_links.append(pair)
         return pair.stand_in(self)
 
     # ---- what is known of it ----
 
-    def take(self, z: Tensor) -> Source | None:
-        """What made a result that waits with its values; it does not wait any longer."""
+    def take(self, z: Tensor) -> tuple[Source | None, Sequence[str]]:
+        """What made a result that waited with its values, if it did, and whose output it is too."""
         entry = self._made.pop(id(z), None)
-        return None if entry is None else entry[1]
+        return (None, ()) if entry is None else (entry[1], entry[4])
 
     def awaits(self, t: Tensor, name: str | None = None) -> bool:
         """Whether t will be measured when it is used; it then is the named module's output too."""
         if type(t) is not DeferredTensor and id(t) not in self._made:
             return False
         with self.lock:
-            if type(t) is DeferredTensor and t.is_in_chain():
-                if name is not None:
-                    t.link.also += (name,)
-            elif id(t) in self._made or id(t) in self._linears:
-                if name is not None:
-                    self._also.setdefault(id(t), []).append(name)
-            else:
+            if type(t) is DeferredTensor:
+                if not (t.is_in_chain() or id(t) in self._linears):
+                    return False
+                t.link.also += () if name is None else (name,)
+            elif (entry := self._made.get(id(t))) is None:
                 return False
+            elif name is not None:
+                entry[4].append(name)
             return True
 
     def unit_dim(self, t: Tensor) -> int:
         """Which dimension of t counts the units: as in the last layer of as many dimensions."""
         return self._unit_dims.get(t.dim(), -1)
-
-    def named(self, z: Tensor, y: Tensor) -> None:
-        """The modules whose output z is too have the layer that y is the output of."""
-        for name in self.names_of(z):
-            self._recorder.also(name, y)
-
-    def names_of(self, z: Tensor) -> Sequence[str]:
-        """The modules whose output z is too, which its layer takes over."""
-        return self._also.pop(id(z), ())
 
     # ---- running and recording ----
 
@@ -185,11 +175,11 @@ class Queue:
         elif self._made:
             with self.lock:
                 made, self._made = self._made, {}
-                for z, source, kernels, stream in made.values():
+                for z, source, kernels, stream, also in made.values():
                     with HERE if stream is None else on_stream(z.device, stream):
                         self._recorder.output(source, z, kernels)
-                    if self._also:
-                        self.named(z, z)
+                    for name in also:
+                        self._recorder.also(name, z)
 
     def run(self) -> None:
         """Run the linear layers whose activations have been asked for."""
@@ -218,7 +208,7 @@ class Queue:
         held += [z for ref in refs if (z := ref()) is not None]
         held += [z for link in self._chain_links if (z := link.tensor()) is not None]
         refs.clear()
-        self._linears, self._made, self._also = {}, {}, {}
+        self._linears, self._made = {}, {}
         self._consumed, self.settled = [], []
         for z in held:
             z.has_graph = False
@@ -244,10 +234,11 @@ class Queue:
             if link.linear.has_graph:
                 y = self._value(link)
                 self._recorder.output(self._source(link), y)
+                for name in link.also:
+                    self._recorder.also(name, y)
             else:
                 x, kernels = self._input(link), link.linear.kernels
                 y = self._recorder.linear_act(x, kernels, link.layer())
-        self.named(z, y)
         return y
 
     def _input(self, link: Link) -> Tensor:
