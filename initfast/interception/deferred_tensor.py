@@ -22,7 +22,7 @@ from initfast.interception.undisturbed import run_undisturbed
 from initfast.nets.activation_calls import NO_ACTIVATION, Call
 from initfast.ops.dispatch import fits
 from initfast.recording.linear_act_chain import ChainLayer
-from initfast.recording.streams import on_stream, stream_of
+from initfast.recording.streams import on_stream, stream_of, wait_for
 from initfast.torch_state import grad_enabled
 
 _make_wrapper = Tensor._make_wrapper_subclass
@@ -184,9 +184,11 @@ class DeferredTensor(Tensor):
 
     value: the result, once something needed it. link: what to compute it from, until then.
     has_graph: whether the value has a graph, which whoever takes this for a tensor would not see.
+    stream: the CUDA stream that made the value, perhaps after others had waited for it.
     """
 
     has_graph = False
+    stream: int | None = None
     value: Tensor | None = None
     link: Link
     owner: Owner
@@ -211,13 +213,15 @@ class DeferredTensor(Tensor):
                         self.settle(run_undisturbed(owner.evaluate, self))
         value = self.value
         assert value is not None
+        if self.stream is not None:
+            wait_for(value.device, (self.stream,))
         return value
 
     def settle(self, value: Tensor) -> None:
         """Be this value from now on, unless there is one."""
         if self.value is not None:
             return
-        self.value = value
+        self.value, self.stream = value, self.link.linear.stream
         self.owner.settled.append(weakref.ref(self))
         del self.link, self.owner
 

@@ -11,7 +11,7 @@ Three things wait, each for as long as nobody can tell:
 
 What waits is computed before anything that might change the memory it depends on. A pre-activation
 that is used again is computed again, and not recorded again. On a card it runs on the stream that
-it was asked for on, and the stream that uses it first waits for it. Where gradients flow a pair
+it was asked for on, and each stream that uses it waits for it. Where gradients flow a pair
 that runs while somebody has its pre-activation runs by torch's functions: it is in the graph
 between them.
 """

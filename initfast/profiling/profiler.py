@@ -48,8 +48,9 @@ class Profiler:
     that of all; the gradients at weights are then the ranks' own, before they are averaged.
 
     A net that `torch.compile` or `net.compile()` has changed runs eagerly in the calls that are
-    measured; so do compiled functions that the net calls, unsaid. Torch's fast path through
-    attention in evaluation mode, which rounds otherwise, is not taken. The report says both.
+    measured; so do compiled functions that the net calls, unsaid. What torch runs by its fast path
+    through attention in evaluation mode runs once more without it, for what is inside to be
+    measured; the net goes on with the fast path's result. The report says both.
 
     A NaN is not traced to the function that made it: :func:`initfast.profile` does, on that batch.
 

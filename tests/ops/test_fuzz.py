@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from cases.operators import ACTIVATIONS, DTYPES, assert_row
+from cases.switches import times
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -15,7 +16,7 @@ OPS = torch.ops.initfast
 SPECIALS = [math.nan, math.inf, -math.inf, 0.0, -0.0, 1e-45, -1e-40, 3.0, -3.0, 6.0, 1e30, -3e38]
 
 fuzz = settings(
-    max_examples=120,
+    max_examples=times(120),
     deadline=None,
     derandomize=True,  # the same examples everywhere: a failure can be repeated
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],

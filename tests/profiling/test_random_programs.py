@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from cases.profiles import batch, output_of
+from cases.switches import times
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -65,7 +66,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=times(150), deadline=None)
 @given(STEPS, st.integers(1, 9), st.integers(1, 5), st.integers(0, 99))
 def test_random_programs_compute_the_same(steps, width, rows, seed):
     x = batch(rows, width)
@@ -88,7 +89,7 @@ def test_random_programs_compute_the_same(steps, width, rows, seed):
 NOT_ACTS = ["linear", "add", "add_scaled", "Program", *(f"Program[{i}]" for i in range(3))]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=times(60), deadline=None)
 @given(
     st.lists(st.tuples(st.integers(1, 20), st.sampled_from(sorted(ACTS))), min_size=1, max_size=8),
     st.lists(st.integers(1, 4), min_size=1, max_size=3),

@@ -28,6 +28,9 @@ class Streams:
         self.current = before
         self.seen.append(f"{before} waits for {handle}")
 
+    def wait_for(self, device, handles):
+        self.seen += [f"{self.current} waits for {h}" for h in handles if h != self.current]
+
 
 @pytest.fixture
 def cards(monkeypatch):
@@ -35,6 +38,7 @@ def cards(monkeypatch):
     for module in (streams, queue, deferred_tensor, rows):
         monkeypatch.setattr(module, "stream_of", fake.of)
     monkeypatch.setattr(streams, "_on_other", fake.on)
+    monkeypatch.setattr(deferred_tensor, "wait_for", fake.wait_for)
 
     def seen_output(self, source, *rest):
         fake.seen.append(f"{source.name} on {fake.current}")
@@ -69,6 +73,27 @@ def test_what_waits_runs_on_its_own_stream(cards, inner):
     after = cards.seen[cards.seen.index("inner on 2") + 1]
     assert after == "1 waits for 2"
     assert report["inner"].post.count == 32
+
+
+def test_each_stream_that_uses_a_late_result_waits_for_it(cards):
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.Linear(4, 4)
+
+        def forward(self, x):
+            cards.current = 2
+            z = self.linear(x)
+            found = []
+            for cards.current in (2, 3, 4):
+                found.append(z + 1)
+            cards.current = 1
+            return torch.stack(found)
+
+    with torch.no_grad():
+        profile(Net(), torch.randn(8, 4))
+    assert cards.seen.index("linear on 2") < cards.seen.index("3 waits for 2")
+    assert "4 waits for 2" in cards.seen and "2 waits for 2" not in cards.seen
 
 
 def test_an_activation_on_another_stream_is_not_fused(cards):
