@@ -10,7 +10,7 @@ from initfast.diagnosis.function_calls import OVERFLOWS
 
 
 def led_by_causes(findings: Sequence[Finding]) -> list[Finding]:
-    """The findings, each after the one it follows from, which is as severe as it at least.
+    """The findings, each after the one it follows from, which takes over its severity.
 
     Args:
         findings: worst first.
@@ -23,6 +23,10 @@ def led_by_causes(findings: Sequence[Finding]) -> list[Finding]:
     for i in cause:
         for c in _way(i, cause):
             worst[c] = min(worst[c], findings[i].severity, key=SEVERITIES.index)
+    for i, c in cause.items():  # one cause is one error; a NaN is one wherever it comes from
+        was_raised = SEVERITIES.index(findings[c].severity) > SEVERITIES.index(findings[i].severity)
+        if was_raised and findings[i].rule != "non_finite" and i not in cause.values():
+            worst[i] = findings[c].severity
     made: list[Finding] = []
     for i, f in enumerate(findings):
         way = _way(i, cause)
