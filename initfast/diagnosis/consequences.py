@@ -8,9 +8,12 @@ from dataclasses import replace
 from initfast.diagnosis.findings import SEVERITIES, Finding
 from initfast.diagnosis.function_calls import OVERFLOWS
 
+BY_THEMSELVES = frozenset(("non_finite", "attention_logits"))
+"""A NaN, or a softmax that passes nothing, is an error wherever it comes from."""
+
 
 def led_by_causes(findings: Sequence[Finding]) -> list[Finding]:
-    """The findings, each after the one it follows from, which is as severe as it at least.
+    """The findings, each after the one it follows from, which takes over its severity.
 
     Args:
         findings: worst first.
@@ -23,6 +26,10 @@ def led_by_causes(findings: Sequence[Finding]) -> list[Finding]:
     for i in cause:
         for c in _way(i, cause):
             worst[c] = min(worst[c], findings[i].severity, key=SEVERITIES.index)
+    for i, c in cause.items():  # one cause is one error
+        was_raised = SEVERITIES.index(findings[c].severity) > SEVERITIES.index(findings[i].severity)
+        if was_raised and findings[i].rule not in BY_THEMSELVES and i not in cause.values():
+            worst[i] = findings[c].severity
     made: list[Finding] = []
     for i, f in enumerate(findings):
         way = _way(i, cause)

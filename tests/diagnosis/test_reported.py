@@ -6,9 +6,11 @@ from dataclasses import replace
 import pytest
 import torch
 from nets.labelled import rules_of
-from nets.reported import REPORTED, Coupling, data
+from nets.reported import REPORTED
+from nets.reported_modules import Coupling, data
 from torch import nn
 
+import initfast
 from initfast import profile
 from initfast.diagnosis.findings import summary
 
@@ -28,7 +30,7 @@ def test_the_cause_leads_and_its_code_cures(case):
     assert not [f for f in report.findings if f.severity == "error" and not f.follows][1:]
     if first.code:
         other = copy.deepcopy(net)
-        exec(first.code, {"net": other, "report": report, "initfast": __import__("initfast")})
+        exec(first.code, {"net": other, "report": report, "initfast": initfast})
         assert case.rule not in rules_of(profile(other, x, loss=case.loss))
     else:
         assert not case.cured or case.rule == "non_finite"
