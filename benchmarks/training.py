@@ -102,7 +102,7 @@ NETS: dict[str, Callable[[], nn.Module]] = {
 
 
 STEPS = {"MLP": 400, "CNN": 300, "transformer": 40}
-"""Of training, by a word in the net's name: so many that the best of its rows trains."""
+"""Of training, by a word in the net's name: more where signals fade, so that all run in minutes."""
 
 
 # ---- the initialisations ----
