@@ -20,7 +20,6 @@ assert torch.ops.initfast.moments(x)[0] == 20  # the CPU kernels are there as we
 calls = {
     "moments": (x,),
     "unit_moments": (x, -1, True),
-    "unit_moments": (x, -1, True),
     "act": (x, "relu", 0.0, 0.0, -1),
     "act_": (x, "relu", 0.0, 0.0, -1),
     "act_backward": (x, x, "relu", 0.0, 0.0),

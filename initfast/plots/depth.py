@@ -43,7 +43,7 @@ def by_depth(report: Drawn, *, ax: Axes | None = None, dark: bool = False) -> Fi
     Example:
         >>> report = initfast.profile(nn.Sequential(nn.Linear(4, 4), nn.Tanh()), torch.ones(2, 4))
         >>> [axes.get_ylabel() for axes in initfast.plots.by_depth(report).axes]
-        ['rms']
+        ['rms', 'correlation']
     """
     figure = _drawn(panels(report), len(report.layers), ax, dark)
     with theme(dark):

@@ -28,6 +28,9 @@ from initfast.report.report import Report
 from initfast.stats.text import shown
 from initfast.undo_log import UndoLog, with_undo_log
 
+_OF_THE_ARCHITECTURE = {"one_direction"}
+"""The rules of what no weights cure, but by the luck of a draw."""
+
 
 class Step(NamedTuple):
     """What was done, in words, for which finding, and the parameters that it changed."""
@@ -164,7 +167,8 @@ def _improve(
     net: nn.Module, x: Any, report: Report, measure: Callable[[], Report], seed: int
 ) -> tuple[Report, Step] | None:
     """The first thing that makes the net better, done; None: nothing does, and nothing is."""
-    findings = _cause_first(report.findings)
+    if not (findings := _cause_first(report.findings)):
+        return None
     for what, rule, act in _ways(net, x, report, findings, seed):
         log = UndoLog()
         kept = _keep_parameters(net, log)
@@ -185,7 +189,7 @@ def _improve(
 
 def _cause_first(findings: Sequence[Finding]) -> list[Finding]:
     """Errors before warnings, and of these the earliest first: what follows may come of it."""
-    serious = [f for f in findings if f.severity != "info"]
+    serious = [f for f in findings if f.severity != "info" and f.rule not in _OF_THE_ARCHITECTURE]
     return sorted(serious, key=lambda f: (f.severity != "error", f.first))
 
 

@@ -34,7 +34,7 @@ def scalars_of(
     Example:
         >>> report = initfast.profile(torch.nn.Linear(4, 2), torch.ones(3, 4))
         >>> sorted(scalars_of(report.layers))[0]
-        'initfast/activations/net/max'
+        'initfast/activations/net/batch_std'
     """
     found: dict[str, float] = {}
     for layer, name in zip(layers, _names(layers), strict=True):

@@ -26,7 +26,7 @@ void fuzz_unit_moments(const Kernels& kernels) {
   Array<T> x(outer * units * inner, Numbers::any());
   UnitMomentsArgs args{Type<T>::kDtype, x.data(), outer, units, inner, 1, nullptr};
   args.plan();
-  Array<double> slots(args.slots_size()), out(kUnitColumns * units);
+  Array<double> slots(args.slots_size()), out(initfast::kUnitColumns * units);
   args.slots = slots.data();
   for (int64_t span = 0; span < args.spans(); ++span) {
     const int64_t first = span * args.outers_per_span, most = first + args.outers_per_span;
