@@ -8,10 +8,9 @@ from initfast.ops.functions import (
     activation_defaults,
     linear_act,
     moments,
-    sample_,
     unit_moments,
-    zero_rows_,
 )
+from initfast.ops.sampler import sample_, zero_rows_
 
 __all__ = [
     "act",
