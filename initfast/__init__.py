@@ -111,7 +111,7 @@ def build_info() -> LibraryInfo:
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("experiments", "plots", "theory", "thresholds"):
+    if name in ("experiments", "integrations", "plots", "theory", "thresholds"):
         return importlib.import_module(f"initfast.{name}")
     if name not in _LATER:
         raise AttributeError(f"module 'initfast' has no attribute {name!r}")
