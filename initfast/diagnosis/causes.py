@@ -120,14 +120,14 @@ def _never(act: Act) -> Cause | None:
     if act.name in GATES:
         return Cause(
             f"{act.name}'s slope is at most 1/4, and its mean of 1/2 is passed on as a constant",
-            "use tanh, ReLU or a norm before each activation",
+            "use tanh or ReLU, or put a norm before each activation",
         )
     found = behaviour(act)
     if found.passes < LEAST_PASSED:
         return Cause(
             f"where {act.name} holds its scale it passes on {found.passes:.2g} of the square of a "
             "difference, and of a gradient: what it passes on is its mean, a constant",
-            "use tanh, ReLU or a norm before each activation",
+            "use tanh or ReLU, or put a norm before each activation",
         )
     return None
 

@@ -95,6 +95,9 @@ def _explains(cause: Finding, follower: Finding) -> bool:
     return not follower.code and not follower.cause and _before(cause, follower)
 
 
+_CUT = ("saturation", "symmetric_units")
+"""What may leave the layers before it no gradient at all."""
+
 _Leads = Callable[[Finding, Finding], bool]
 
 _LEADS: dict[str, dict[str, _Leads]] = {
@@ -113,6 +116,6 @@ _LEADS: dict[str, dict[str, _Leads]] = {
     "gradient_vanishing": dict.fromkeys(("vanishing", "dead_units"), _beside),
     "gradient_explosion": {"explosion": _beside},
     "constant_output": dict.fromkeys(("dead_units", "vanishing"), _beside),
-    "no_gradient": dict.fromkeys(("constant_output", "dead_units"), _behind),
+    "no_gradient": dict.fromkeys((*_CUT, "constant_output", "dead_units"), _behind),
 }
 """Of each rule the rules whose findings may be its cause, and when one is."""

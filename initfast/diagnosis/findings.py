@@ -152,7 +152,10 @@ def _broken(code: str, width: int) -> str:
             return line
         head, name, tail = line.partition(max(names, key=len))
         pad = " " * (len(line) - len(line.lstrip()) + 4)
-        pieces = textwrap.wrap(name[1:-1], width - len(pad + tail) - 2)
+        room = width - len(pad + tail) - 2
+        if room < 1:  # a list of many names: no break of one makes it short
+            return line
+        pieces = textwrap.wrap(name[1:-1], room)
         return "\n".join([head, *(f"{pad}{piece!r}" for piece in pieces)]) + tail
 
     return "\n".join(map(broken, code.splitlines()))

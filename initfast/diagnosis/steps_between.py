@@ -40,7 +40,8 @@ def between(net: Net, weighted: Sequence[int], sign: int, rate: float | None) ->
     if not gaps or sum(gaps.values()) < LEAST_SHARE * whole or not whole > least:
         return "", ""
     a, b = max(gaps, key=gaps.__getitem__)
-    makers = [x for x in net.layers[a + 1 : b] if x.gain is not None]
+    share = LEAST_SHARE * gaps[a, b]
+    makers = [x for x in net.layers[a + 1 : b] if x.gain and sign * math.log(x.gain) >= share]
     factor = math.exp(sign * gaps[a, b])
     names = f"{net.layers[a].name!r} and {net.layers[b].name!r}"
     what = f"between {names} multiplies the root mean square by {number(factor)}"

@@ -194,8 +194,8 @@ class ModuleOutputs:
         return self._queue.awaits(output) or self._recorder.has_measured(output)
 
     def _output(self, source: Source, module: nn.Module, y: Tensor, kernels: Any) -> None:
-        if (dim := unit_dim(module)) is None or self._recorder.find_layer(y) is not None:
-            self._recorder.output(source, y, kernels)
+        if (dim := unit_dim(module, y.shape)) is None or self._recorder.find_layer(y) is not None:
+            self._recorder.output(source._replace(unit_dim=self._queue.unit_dim(y)), y, kernels)
         else:
             self._queue.keep(source._replace(unit_dim=dim), y, kernels)
 

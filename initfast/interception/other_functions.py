@@ -92,7 +92,8 @@ class OtherFunctions:
         source = self._source(kind, args, kwargs, self._recorder.row)
         y = func(*args, **kwargs)
         if isinstance(y, Tensor):
-            self._recorder.output(source, self._recorder.part(y))
+            part = self._recorder.part(y)
+            self._recorder.output(source._replace(unit_dim=self._queue.unit_dim(part)), part)
         return y
 
     def _sum(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -124,8 +124,9 @@ class ShorterWays:
         return y
 
     def _record(self, own: ModuleCall, x: Tensor, y: Tensor, kernels: Any) -> None:
-        recorder, shape, dim = self._recorder, x.shape, unit_dim(own.module)
-        source = new_source(own.kind, own.name, shape, (recorder.row(x),), dim or -1)
+        recorder, shape, dim = self._recorder, x.shape, unit_dim(own.module, y.shape)
+        like = self._queue.unit_dim(y) if dim is None else dim
+        source = new_source(own.kind, own.name, shape, (recorder.row(x),), like)
         if found := weights(own.module, shape, y.shape, {}):
             source = recorder.with_weights(source, found)
         if dim is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -40,8 +40,23 @@ def is_seen(module: nn.Module) -> bool:
     return kind in SEEN_INSIDE and (kind not in MODULES or activation_call(module) is not None)
 
 
-def unit_dim(module: nn.Module) -> int | None:
-    """Which dimension of its output counts the units; None but for convolutions and norms."""
+def unit_dim(module: nn.Module, shape: Sequence[int]) -> int | None:
+    """Which dimension of an output of this shape counts the units.
+
+    None but for convolutions and norms; -1 where a subclass or a hook has made it otherwise.
+    """
+    dim = _unit_dim(module)
+    if dim is None or dim == -1:
+        return dim
+    if not -len(shape) <= dim < len(shape):
+        return -1
+    if type(module) in OF_ONE_FUNCTION:
+        return dim
+    names = ("out_channels", "num_features", "num_channels")
+    return dim if shape[dim] in [getattr(module, name, None) for name in names] else -1
+
+
+def _unit_dim(module: nn.Module) -> int | None:
     if type(module) in _NORMS:
         return -1
     if not isinstance(module, _WITH_UNITS):

@@ -80,4 +80,8 @@ def vectors(module: nn.Module) -> dict[str, Tensor]:
 def _keeping(module: nn.LSTM | nn.GRU, biases: dict[str, Tensor]) -> dict[str, Tensor]:
     """The second part of each bias, which torch lays out by gates."""
     gates = 4 if isinstance(module, nn.LSTM) else 3
-    return {f"{name}.keep": bias.chunk(gates)[1] for name, bias in biases.items()}
+    return {
+        f"{name}.keep": bias.chunk(gates)[1]
+        for name, bias in biases.items()
+        if name.startswith("bias_")
+    }

@@ -33,8 +33,8 @@ def kernels_of(t: Tensor) -> Any:
     """The dispatch key of the kernels for t; None where they do not take it."""
     if t.dtype not in DTYPES:
         return None
-    if type(t) is Parameter and t.is_cpu:  # its type and layout tell as much as keys
-        return _OF_THE_CPU if t.layout is torch.strided else None
+    if type(t) is Parameter and t.is_cpu:
+        return _OF_THE_CPU if _is_dense(t) else None
     return plain_kernels(t)
 
 
@@ -94,8 +94,13 @@ def fits(weight: Tensor, bias: Tensor | None, x: Tensor, width: int, kernels: An
     return bias.dtype is dtype and bias.shape == fans[:1] and _matches(bias, x, kernels)
 
 
+def _is_dense(parameter: Tensor) -> bool:
+    """Whether a parameter on the CPU is a plain dense tensor: this tells as much as its keys."""
+    return parameter.layout is torch.strided and not parameter.is_neg()
+
+
 def _matches(t: Tensor, x: Tensor, kernels: Any) -> bool:
     """Whether t is on x's device and as plain as x; for a parameter this takes no dispatch keys."""
     if type(t) is Parameter and t.is_cpu and x.is_cpu:
-        return t.layout is torch.strided
+        return _is_dense(t)
     return plain_kernels(t) is kernels and t.device == x.device

@@ -204,6 +204,7 @@ def unit_moments(x: Tensor, unit_dim: int = -1) -> tuple[Tensor, Tensor]:
         >>> units.tolist()
         [[2.0, 2.0], [2.0, 5.0], [2.0, 0.0], [3.0, 5.0]]
     """
+    check_tensors("unit_moments", x=x)
     moments, units = torch.ops.initfast.unit_moments(x, unit_dim, True)
     return moments, units
 

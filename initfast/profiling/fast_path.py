@@ -23,7 +23,7 @@ from initfast.interception.module_outputs import FAST_PATH, PADDED
 from initfast.interception.queue import Queue
 from initfast.nets.pytree import tensors
 from initfast.recording.recorder import Recorder
-from initfast.torch_state import is_traced, mode_stack, transforms
+from initfast.torch_state import autocast_enabled, is_traced, mode_stack, transforms
 from initfast.undo_log import UndoLog, with_undo_log
 
 INSIDE = (
@@ -69,6 +69,8 @@ class FastPaths:
 
     def may_be_taken(self, module: nn.Module, given: Any) -> bool:
         """Whether a module may run by it now."""
+        if nn.modules.module._has_any_global_hook() or not _are_torchs(module):
+            return False
         if module.training or self._is_within or self._running.thread != get_ident():
             return False
         if not all(isinstance(mode, Fusion) for mode in mode_stack()):
@@ -135,6 +137,9 @@ class FastPathCall(ReplacedCall):
         if paths is None or not paths.may_be_taken(self.module, (args, kwargs)):
             return self.as_before(args, kwargs)
         args, kwargs = resolved(args), resolved(kwargs)
+        is_attention = type(self.module) is nn.MultiheadAttention
+        if is_attention and not _is_self_attention(args, kwargs):
+            return self.as_before(args, kwargs)
         y = paths.result(self.module, args, kwargs)
         if y is _MISSED:
             return self.as_before(args, kwargs)
@@ -166,17 +171,34 @@ class _Guard(ReplacedCall):
         module = self.module
         x = args[0] if args else None
         is_nested = isinstance(x, Tensor) and x.is_nested
-        if isinstance(module, nn.LayerNorm) or (is_nested and isinstance(module, _KINDS)):
+        if isinstance(module, nn.LayerNorm) or (is_nested and type(module) in _KINDS):
             return module.forward(*args, **kwargs)
         raise _OtherwiseError
 
 
 def _may_have_one(module: nn.Module) -> bool:
     """Whether a module is of a kind, and an attention built so, that torch has a fast path for."""
-    if isinstance(module, nn.MultiheadAttention):
+    if type(module) is nn.MultiheadAttention:
         fits = module.batch_first and module._qkv_same_embed_dim and module.num_heads % 2 == 0
         return bool(fits)
-    return isinstance(module, _KINDS)
+    return type(module) in _KINDS
+
+
+def _are_torchs(module: nn.Module) -> bool:
+    """Whether no subclass is inside, whose own forward would run twice."""
+    return all(type(m) in _KINDS for m in module.modules() if isinstance(m, _KINDS))
+
+
+def _is_self_attention(args: Any, kwargs: Any) -> bool:
+    """Whether torch's conditions on an attention's arguments hold: where they do not, it calls
+    nothing inside by which the usual way could be told."""
+    given = [
+        *args,
+        *(kwargs[name] for name in ("query", "key", "value")[len(args) :] if name in kwargs),
+    ]
+    if len(given) < 3 or not given[0] is given[1] is given[2] or given[0].dim() != 3:
+        return False
+    return torch.backends.mha.get_fastpath_enabled() and not autocast_enabled()
 
 
 def _has_hooks(module: nn.Module) -> bool:

@@ -107,6 +107,8 @@ class Rows:
         """
         if not found.is_cpu:
             self._units_elsewhere.append((addresses, found, lengths))
+            if (stream := stream_of(found.device)) is not None:
+                self._streams.add((found.device, stream))
             return
         with self._lock:
             self._unit_room.put(addresses, found.numpy().reshape(-1), lengths)

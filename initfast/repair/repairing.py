@@ -25,7 +25,7 @@ from initfast.repair.parameter_kinds import plain_name
 from initfast.repair.rules import Rules
 from initfast.repair.schemes import SCHEMES
 from initfast.report.report import Report
-from initfast.stats.text import shown
+from initfast.stats.text import plural, shown
 from initfast.undo_log import UndoLog, with_undo_log
 
 _OF_THE_ARCHITECTURE = {"one_direction"}
@@ -65,7 +65,7 @@ class Repair:
 
     def __str__(self) -> str:
         lines = [
-            f"{what} for {rule.replace('_', ' ')}: {len(names)} parameters, "
+            f"{what} for {rule.replace('_', ' ')}: {plural(len(names), 'parameter')}, "
             f"{', '.join(names[:3])}{', ...' if len(names) > 3 else ''}"
             for what, rule, names in self.steps
         ]
@@ -196,8 +196,11 @@ def _cause_first(findings: Sequence[Finding]) -> list[Finding]:
 def _ways(
     net: nn.Module, x: Any, report: Report, findings: list[Finding], seed: int
 ) -> Iterator[tuple[str, str, Callable[[], Any]]]:
-    """What may be done, the least first: in words, for which rule, and the deed."""
-    advised = [f for f in findings if f.code]
+    """What may be done, the least first: in words, for which rule, and the deed.
+
+    Only parameters are changed: no code that replaces a module is run.
+    """
+    advised = [f for f in findings if f.code and "set_submodule" not in f.code]
     for one in advised[:1]:
         yield f"{one.advice or 'the advice'},", one.rule, partial(_run, net, report, [one])
     if len(advised) > 1:

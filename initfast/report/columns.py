@@ -108,5 +108,5 @@ PREDICTED = (
 
 def with_predicted(columns: Sequence[Column], rows: Sequence[Row]) -> list[Column]:
     """The columns of :data:`PREDICTED` that are needed, after the std, among the others."""
-    after = next(i for i, c in enumerate(columns) if c.heading == "std") + 1
+    after = next((i for i, c in enumerate(columns) if c.heading == "std"), -1) + 1
     return [*columns[:after], *(c for c in PREDICTED if c.is_needed(rows)), *columns[after:]]

@@ -72,3 +72,8 @@ def escape(text: str) -> str:
     import html  # in notebooks only: its table of entities takes a tenth of our import
 
     return html.escape(text)
+
+
+def plural(count: int, noun: str) -> str:
+    """So many of them, in words: "1 layer", "2 layers"."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -76,6 +76,8 @@ class UnitMoments:
         """Whether they tell the same; what a file kept of others is compared, too."""
         if isinstance(other, UnitMoments):
             return self.statistics == other.statistics
+        if other is None:  # what a file keeps of numbers that are all unknown
+            return self.statistics == UnitStatistics()
         return self.statistics == other if isinstance(other, UnitStatistics) else NotImplemented
 
     __hash__ = None  # type: ignore[assignment]

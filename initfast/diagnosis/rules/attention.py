@@ -83,6 +83,10 @@ def _near_the_end(net: Net, found: dict[int, Attention]) -> Iterator[Finding]:
         )
 
 
+_MASKED = -1e4
+"""From here on down a logit is a mask's: large finite numbers stand for minus infinity."""
+
+
 def _one_of_many(net: Net) -> Iterator[Finding]:
     """A softmax within the net that takes nearly one, told by its output's moments.
 
@@ -94,6 +98,8 @@ def _one_of_many(net: Net) -> Iterator[Finding]:
         if layer.op.lower() != "softmax" or layer.attention or layer.is_returned or x is None:
             continue
         if not (p.mean > 0 and 1 / p.mean > LEAST_OF_MANY and x.std > LEAST_LOGIT_STD):
+            continue
+        if x.min <= _MASKED:
             continue
         share_of_one = p.rms**2 / p.mean
         if not share_of_one > net.limits["softmax_share"]:

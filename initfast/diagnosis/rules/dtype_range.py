@@ -13,7 +13,7 @@ from initfast.diagnosis.findings import Finding
 from initfast.diagnosis.net import Net, Outcome
 from initfast.stats.layer import Layer
 from initfast.stats.moments import Moments
-from initfast.stats.text import dtype_name, number, share
+from initfast.stats.text import dtype_name, number, plural, share
 
 RANGES = (torch.float16, torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2)
 
@@ -49,6 +49,13 @@ def _as_one(alike: list[Finding], worst: Finding) -> Finding:
     )
 
 
+def _losses(over: int, lost: int) -> str:
+    """At how many layers a dtype would do what, in words."""
+    said = [f"overflow at {plural(over, 'layer')}"] if over else []
+    said += [f"lose most values at {plural(lost, 'layer')}"] if lost else []
+    return " and ".join(said)
+
+
 def _other_ranges(net: Net, floating: list[tuple[int, Layer]]) -> Iterator[Finding]:
     """One finding on all dtypes that would not hold the values, for those who mean to cast."""
     lines, bad, part, limit = [], set(), 0.0, net.limits["dtype_lost"]
@@ -68,8 +75,7 @@ def _other_ranges(net: Net, floating: list[tuple[int, Layer]]) -> Iterator[Findi
         part = max([part, *(under[i] for i in lost)])
         lines.append(
             f"{dtype_name(dtype)} ({number(finfo.smallest_normal)} to {number(finfo.max)}) would "
-            f"overflow at {len(over)} layers and lose most values at {len(lost)}, worst at "
-            f"layer {worst}"
+            f"{_losses(len(over), len(lost))}, worst at layer {worst}"
         )
     if lines:
         yield net.finding(

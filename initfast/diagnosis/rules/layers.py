@@ -204,7 +204,8 @@ def collapse(net: Net) -> Outcome:
             (i, i),
             "collapse",
             post.std / abs(post.mean) if post.mean else 0.0,
-            f"the output is {number(post.mean)} with a std of {number(post.std)} only",
+            f"the output is {number(post.mean)} "
+            f"{f'with a std of {number(post.std)} only' if post.std else 'everywhere'}",
             _why_dead(layer),
             "start the bias at zero and the weight with the right variance",
             _start_anew(net, i),

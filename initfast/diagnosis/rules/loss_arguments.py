@@ -34,9 +34,11 @@ def loss_arguments(net: Net) -> Outcome:
             yield _normalised_twice(net, i, "softmax", "cross_entropy")
         if layer.grad is None or layer.grad.finite != layer.post.count:
             continue
-        if _is_sigmoid_twice(layer, layer.grad):
+        if _is_sigmoid_twice(layer, layer.grad, net.outcome.losses[0]):
             yield _normalised_twice(net, i, "sigmoid", "binary_cross_entropy_with_logits")
-        if _is_picked(layer, layer.grad) and layer.post.max > 0:
+        is_bounded = -1 <= layer.post.min and layer.post.max <= 1  # as a cosine is
+        may_be = layer.post.max > 0 and (_is_softmax(layer) or not is_bounded)
+        if may_be and _is_picked(layer, layer.grad):
             yield _no_logarithms(net, i)
         yield from _far_targets(net, i, layer.grad)
 
@@ -48,14 +50,24 @@ def _is_softmax(layer: Layer) -> bool:
 def _takes_logits(net: Net, layer: Layer) -> bool:
     """Whether the loss was a cross-entropy of as many classes, which takes a softmax itself."""
     classes = layer.shape[1] if len(layer.shape) > 1 else layer.shape[0]
+    if layer.grad is None or not layer.grad.rms > 0:  # returned beside the logits
+        return False
     return any(found.classes == classes for found in net.outcome.cross_entropies)
 
 
-def _is_sigmoid_twice(layer: Layer, grad: Moments) -> bool:
-    """Whether the gradient is (sigmoid(y) - target) / n of probabilities y, targets of 0 and 1."""
+def _is_sigmoid_twice(layer: Layer, grad: Moments, loss: float) -> bool:
+    """Whether the gradient is (sigmoid(y) - target) / n of probabilities y, targets of 0 and 1.
+
+    The mean of the loss of one then lies between those of the best and the worst of them.
+    """
     if activation_in(layer.op) != "sigmoid" and layer.op.lower() != "sigmoid":
         return False
+    if not -math.log(MOST) <= loss <= 1 - math.log(MOST):
+        return False
     low, high = grad.min * grad.count, grad.max * grad.count
+    least = grad.smallest
+    if least is not None and least * grad.count <= 1 - MOST - SAME:
+        return False
     return -HALF - SAME < low < MOST - 1 + SAME and HALF - SAME < high < MOST + SAME
 
 
@@ -98,10 +110,11 @@ def _no_logarithms(net: Net, i: int) -> Finding:
     return _finding(
         net,
         i,
-        "error",
+        "warning",
         layer.post.max,
         "the loss is minus the mean of one output of each row, as nll_loss takes of "
-        f"log-probabilities, and these outputs reach {number(layer.post.max)}: they are none",
+        f"log-probabilities; these outputs reach {number(layer.post.max)}: if it is nll_loss, they "
+        "are none",
         "a logarithm of a probability is at most 0; of anything else this loss has no least value"
         if not _is_softmax(layer)
         else "these are probabilities, whose logarithms the loss should have",

@@ -14,7 +14,7 @@ from initfast.diagnosis.origin import described, explains, origin
 from initfast.stats.layer import Layer
 from initfast.stats.moments import Moments
 from initfast.stats.nonfinite_source import NonfiniteSource
-from initfast.stats.text import dtype_name, number, share
+from initfast.stats.text import dtype_name, number, plural, share
 
 
 def non_finite(net: Net) -> Outcome:
@@ -34,7 +34,7 @@ def non_finite(net: Net) -> Outcome:
         "nonfinite",
         bad.nonfinite_share,
         f"{origin(net.layers, net.inputs, i, source)} {share(bad.nonfinite_share)} of the values "
-        f"there; {spread} of the {len(later)} layers after it have such values too"
+        f"there; {spread} of the {plural(len(later), 'layer')} after it have such values too"
         f"{'' if net.outcome.is_finite else ', and so has the loss'}",
         *(_why_traced(source) if source and explains(source, layer) else _why_nonfinite(layer)),
     )

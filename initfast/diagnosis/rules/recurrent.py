@@ -112,8 +112,8 @@ def _steps(net: Net, i: int) -> int:
     """
     layer = net.layers[i]
     states = [x for x in net.layers[i + 1 :] if x.name == layer.name and x.op != layer.op]
-    if len(layer.shape) < 2 or not states:
-        return 1
+    if len(layer.shape) < 2 or not states or len(states[0].shape) != len(layer.shape):
+        return 1  # of packed sequences the output has the rows of all
     if len(layer.shape) == 2:
         return layer.shape[0]
     sequences = states[0].shape[1]

@@ -11,7 +11,7 @@ from initfast.diagnosis.findings import Finding
 from initfast.diagnosis.net import Net, Outcome
 from initfast.ops.activations import RECTIFIERS
 from initfast.stats.layer import Layer
-from initfast.stats.text import number
+from initfast.stats.text import number, plural
 
 EPS = 1e-7
 """A hundredth of the eps that torch's norms add to the variance."""
@@ -98,8 +98,8 @@ def weight_scale(net: Net) -> Outcome:
             (odd[0], odd[-1]),
             "initialiser",
             float(len(odd)),
-            f"the weights of {len(odd)} layers have the variance of no usual initialiser for "
-            "their activation",
+            f"the weights of {plural(len(odd), 'layer')} have the variance of no usual initialiser "
+            "for their activation",
         )
 
 
