@@ -37,8 +37,8 @@ def input_scale(net: Net) -> Outcome:
             x.rms,
             f"{what} has a root mean square of {number(x.rms)} (mean {number(x.mean)}, "
             f"std {number(x.std)})",
-            "weights are initialised for inputs of about 1: everything after it is too large by the "
-            "same factor",
+            "weights are initialised for inputs of about 1: everything after it is too large by "
+            "the same factor",
             "normalise the input: (x - x.mean()) / x.std(); the code fits the first weights to it",
             net.refill_for_input(i),
         )
