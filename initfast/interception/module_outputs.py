@@ -195,7 +195,9 @@ class ModuleOutputs:
 
     def _output(self, source: Source, module: nn.Module, y: Tensor, kernels: Any) -> None:
         if (dim := unit_dim(module, y.shape)) is None or self._recorder.find_layer(y) is not None:
-            self._recorder.output(source._replace(unit_dim=self._queue.unit_dim(y)), y, kernels)
+            if (dim := self._queue.unit_dim(y)) != source.unit_dim:
+                source = source._replace(unit_dim=dim)
+            self._recorder.output(source, y, kernels)
         else:
             self._queue.keep(source._replace(unit_dim=dim), y, kernels)
 

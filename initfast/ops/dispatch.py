@@ -96,7 +96,7 @@ def fits(weight: Tensor, bias: Tensor | None, x: Tensor, width: int, kernels: An
 
 def _is_dense(parameter: Tensor) -> bool:
     """Whether a parameter on the CPU is a plain dense tensor: this tells as much as its keys."""
-    return parameter.layout is torch.strided and not parameter.is_neg()
+    return parameter.layout is torch.strided
 
 
 def _matches(t: Tensor, x: Tensor, kernels: Any) -> bool:

@@ -114,9 +114,14 @@ class KnownTensors:
 
     def _measure_units(self, address: int, t: Tensor, kernels: Any, unit_dim: int) -> None:
         """Measure the units of t too, whose row has this address, as far as that can be done."""
-        if kernels is not None and has_memory(t):
-            with torch._C.DisableTorchFunction():
-                self._rows.measure_units(address, t, kernels, unit_dim)
+        if kernels is None:
+            return
+        if modes_enabled():
+            with torch._C.DisableTorchFunction():  # another profile would take t's memory for lent
+                if has_memory(t):
+                    self._rows.measure_units(address, t, kernels, unit_dim)
+        elif has_memory(t):
+            self._rows.measure_units(address, t, kernels, unit_dim)
 
     def net_input(self, x: Tensor) -> None:
         """Measure an input of the net itself."""

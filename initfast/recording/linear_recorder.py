@@ -45,7 +45,7 @@ class LinearRecorder(KnownTensors):
         x_row = self.row(x, kernels)
         y, _, rows, live = LINEAR_ACT(kernels, x, weight, bias, act, alpha, beta, False)
         pre, mask = self._rows.add(rows, 3), self._rows.add_mask(live)
-        self._rows.measure_units(pre + 1, y, kernels, -1)
+        self._measure_units(pre + 1, y, kernels, -1)
         return self._add_linears([layer], x, x_row, pre, (mask,), y)
 
     def linear_act_chain(self, x: Tensor, kernels: Any, layers: Sequence[ChainLayer]) -> Tensor:
@@ -91,7 +91,7 @@ class LinearRecorder(KnownTensors):
         y, measured = run_chain(gradients, x, kernels, layers, addresses)
         for layer, address, found in zip(layers, addresses, measured, strict=True):
             self._rows.put(address - 1, found.rows, 3)
-            self._rows.measure_units(address, found.y, kernels, -1)
+            self._measure_units(address, found.y, kernels, -1)
             gradients.weight(address + 1, layer.weight)
         masks = [self._rows.add_mask(found.live) for found in measured]
         return self._add_linears(layers, x, x_row, first, masks, y)

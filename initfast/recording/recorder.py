@@ -71,7 +71,7 @@ class Recorder(LinearRecorder):
         self.keep(y, pre + 1)
         if source.kind == "act":
             source = Source("act", source.name, z.shape, (pre,))
-        self._rows.measure_units(pre + 1, y, kernels, unit_dim)
+        self._measure_units(pre + 1, y, kernels, unit_dim)
         self._add(source, call, y, pre, pre + 1, self._rows.add_mask(live))
         return y
 
