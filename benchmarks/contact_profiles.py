@@ -7,7 +7,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from contact import Contact, host_seconds
-from nets import ResNet50
+from large_nets import ResNet50
 from torch import Tensor, nn
 
 import initfast

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import torch
 from case import Case, Reference, Work
-from nets import GPT2, ResNet50
+from large_nets import GPT2, ResNet50
 from peers import peers, std_hooks
 from timing import Machine
 from torch import Tensor, nn

@@ -19,7 +19,7 @@ def led_by_causes(findings: Sequence[Finding]) -> list[Finding]:
         findings: worst first.
 
     Returns:
-        As many, worst first; what follows says so, and has its cause's code if it has none.
+        As many, worst first; what follows says so, and its code begins with its cause's.
     """
     cause = {i: c for i in range(len(findings)) if (c := _cause(findings, i)) is not None}
     worst = [f.severity for f in findings]
@@ -33,7 +33,7 @@ def led_by_causes(findings: Sequence[Finding]) -> list[Finding]:
     made: list[Finding] = []
     for i, f in enumerate(findings):
         way = _way(i, cause)
-        code = next((findings[c].code for c in way if findings[c].code), "")
+        code = "\n".join(dict.fromkeys(findings[c].code for c in way[::-1] if findings[c].code))
         led = findings[way[1]] if len(way) > 1 else None
         follows = f"{led.rule.replace('_', ' ')} in {led.where}" if led else ""
         made.append(replace(f, severity=worst[i], code=code, follows=follows))
@@ -115,7 +115,7 @@ _LEADS: dict[str, dict[str, _Leads]] = {
     "attention_logits": {"weight_scale": _before, "input_scale": _before},
     "gradient_vanishing": dict.fromkeys(("vanishing", "dead_units"), _beside),
     "gradient_explosion": {"explosion": _beside},
-    "constant_output": dict.fromkeys(("dead_units", "vanishing"), _beside),
+    "constant_output": dict.fromkeys(("recurrent", "dead_units", "vanishing"), _beside),
     "no_gradient": dict.fromkeys((*_CUT, "constant_output", "dead_units"), _behind),
 }
 """Of each rule the rules whose findings may be its cause, and when one is."""

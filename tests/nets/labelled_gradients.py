@@ -37,7 +37,8 @@ case = partial(add, GRADED)
 case("relu 20, Kaiming", he(20))
 case("residual 12, pre-norm", lambda: Residual(12, nn.LayerNorm))
 case("batch norm 15, Kaiming", normed(nn.BatchNorm1d, nn.init.kaiming_normal_, 15))
-case("layer norm 40", normed(nn.LayerNorm, depth=40))
+# Norms of each sample leave them on their way to one direction.
+case("layer norm 40", normed(nn.LayerNorm, depth=40), may="one_direction")
 case("post-norm 12", lambda: PostNorm(12, nn.LayerNorm))
 # √(χ) is about 1.2 a layer: 20 layers stay below the line that 40 cross.
 case("tanh 20, N(0, 4/n)", mlp(nn.Tanh, normal(4.0), 20), may="saturation")

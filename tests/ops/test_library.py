@@ -78,8 +78,8 @@ def test_without_a_choice_the_widest_instruction_set_runs():
 def test_the_reference_can_be_forced():
     code = (
         "import torch; import initfast; print(initfast.build_info().backend);"
-        "print(torch._C._dispatch_has_kernel_for_dispatch_key('initfast::act', 'CPU'));"
+        "print([path for path in torch.ops.loaded_libraries if 'initfast' in path]);"
         "print(initfast.ops.act(torch.ones(3), 'tanh')[1].shape)"
     )
     run = python(code, INITFAST_BACKEND="reference")
-    assert run.stdout.split("\n")[:2] == ["reference", "False"], run.stderr
+    assert run.stdout.split("\n")[:2] == ["reference", "[]"], run.stderr

@@ -36,8 +36,8 @@ def loss_arguments(net: Net) -> Outcome:
             continue
         if _is_sigmoid_twice(layer, layer.grad, net.outcome.losses[0]):
             yield _normalised_twice(net, i, "sigmoid", "binary_cross_entropy_with_logits")
-        is_bounded = -1 <= layer.post.min and layer.post.max <= 1  # as a cosine is
-        may_be = layer.post.max > 0 and (_is_softmax(layer) or not is_bounded)
+        is_cosine = -1 <= layer.post.min and layer.post.max <= 1 and layer.weight is None
+        may_be = layer.post.max > 0 and (_is_softmax(layer) or not is_cosine)
         if may_be and _is_picked(layer, layer.grad):
             yield _no_logarithms(net, i)
         yield from _far_targets(net, i, layer.grad)
