@@ -115,7 +115,10 @@ _LEADS: dict[str, dict[str, _Leads]] = {
     "attention_logits": {"weight_scale": _before, "input_scale": _before},
     "gradient_vanishing": dict.fromkeys(("vanishing", "dead_units"), _beside),
     "gradient_explosion": {"explosion": _beside},
-    "constant_output": dict.fromkeys(("recurrent", "dead_units", "vanishing"), _beside),
+    "constant_output": {
+        **dict.fromkeys(("recurrent", "dead_units", "vanishing"), _beside),
+        "weight_scale": _is_cured,
+    },
     "no_gradient": dict.fromkeys((*_CUT, "constant_output", "dead_units"), _behind),
 }
 """Of each rule the rules whose findings may be its cause, and when one is."""

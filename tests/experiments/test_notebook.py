@@ -34,7 +34,7 @@ def test_every_figure_is_shown_and_nothing_is_complained_of(executed):
 
 def test_the_fault_is_found_and_the_repaired_net_trains(executed):
     text = "".join(one.text for one in outputs(executed) if one.output_type == "stream")
-    assert "error: saturation in layers 0 to 8" in text
+    assert "error: weight scale in layers 1 to 8" in text
     assert any("initfast.repair_(net" in cell.source for cell in executed.cells)
     assert "after: 0 errors, 0 warnings" in text
     losses = re.search(r"training: ([\d.]+) before, ([\d.]+) after", text)

@@ -68,8 +68,8 @@ def test_mutants_are_repaired():
     assert len(left) <= 0.05 * tried, left
 
 
-def test_as_many_faults_as_there_are_take_as_many_steps():
-    """Ten branches beside each other, and in each a weight that is too large."""
+def test_every_one_of_many_like_faults_is_mended():
+    """Ten branches beside each other, and in each a weight that is too large: one finding."""
     torch.manual_seed(0)
     branches = nn.ModuleList(deep(3, width=32) for _ in range(10))
     for branch in branches:
@@ -85,7 +85,7 @@ def test_as_many_faults_as_there_are_take_as_many_steps():
             return torch.cat([branch(x) for branch in self.branches], 1)
 
     done = initfast.repair_(Branches(), torch.randn(64, 32))
-    assert len(done.before.findings) > 10 and done.is_healthy, done
+    assert done.is_healthy and {f"branches.{i}.2.weight" for i in range(10)} <= {*done.changed}
 
 
 def test_drawn_biases_beside_new_weights_become_0_and_set_ones_stay():

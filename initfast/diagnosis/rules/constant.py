@@ -134,8 +134,17 @@ def _same_for_every_input(net: Net) -> Iterator[Finding]:
         f"{number(layer.batch_std or 0.0)}, over all values {number(layer.std)}",
         "what depends on the input has faded on the way; what is left comes from the biases",
         "draw the weights of these layers larger, or put norms between",
-        net.refill(first, last, net.activation(first)),
+        _drawn_larger(net, first, last),
     )
+
+
+def _drawn_larger(net: Net, first: int, last: int) -> str:
+    """Code for the weights that let nothing pass; for all of these layers where none is known."""
+    least = net.limits["weight_lost"]
+    weights = {i: x.weight for i in range(first, last + 1) if dense(x := net.layers[i])}
+    lost = [i for i, w in weights.items() if w is not None and w.scale < least]
+    parts = [net.refill(i, i, net.activation(i)) for i in lost]
+    return "\n".join(parts) or net.refill(first, last, net.activation(first))
 
 
 def _where_samples_meet(net: Net) -> tuple[int, int, float] | None:
