@@ -108,7 +108,10 @@ _LEADS: dict[str, dict[str, _Leads]] = {
     "initial_loss": dict.fromkeys(("explosion", "input_scale", "weight_scale"), _before),
     "explosion": {"weight_scale": _explains},
     "weight_scale": dict.fromkeys(("explosion", "vanishing"), _is_cured),
-    "saturation": {"input_scale": _beside, "weight_scale": _is_cured},
+    "saturation": {
+        "input_scale": _beside,
+        **dict.fromkeys(("weight_scale", "symmetric_units"), _is_cured),
+    },
     "collapse": {"dead_units": _beside},
     "mean_drift": dict.fromkeys(("dead_units", "saturation", "collapse"), _beside),
     "dtype_range": dict.fromkeys(("explosion", "vanishing"), _beside),

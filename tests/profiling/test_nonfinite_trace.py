@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from cases.profiles import batch
 from torch import nn
 
+import initfast
 from initfast import Profiler, profile
 
 
@@ -181,7 +182,7 @@ def test_a_classification_loss_at_the_start_is_about_ln_of_the_classes(factor, s
     assert not summed and not weighted
     if severity:
         assert "ln(100) = 4.605" in findings[0].measured
-        exec(findings[0].code, {"net": net, "report": report})
+        exec(findings[0].code, {"net": net, "report": report, "initfast": initfast})
         assert not found(loss=nn.CrossEntropyLoss(), targets=targets)[1]
 
 

@@ -27,6 +27,7 @@ def symmetric_units(net: Net) -> Outcome:
     weighted = [i for i, layer in enumerate(net.layers) if dense(layer)]
     constant = {i for i in weighted if is_constant(net.layers[i])}
     fed = {source[i]: i for i in weighted}
+    found: dict[tuple[float, bool], list[int]] = defaultdict(list)
     for i in sorted(constant - {max(weighted, default=-1)}):
         layer = net.layers[i]
         value = layer.weight.moments.mean if layer.weight else 0.0
@@ -37,19 +38,27 @@ def symmetric_units(net: Net) -> Outcome:
             if i in fed and not is_dead:
                 yield _cut(net, i)
             continue  # else the usual start of a residual branch's last layer, or dead_units
-        stuck = "neither learns" if value == 0 else "their gradients are the same too, for ever"
-        breaks = "only the next layer's weights tell them apart"
-        yield net.finding(
-            "symmetric_units",
-            "error" if for_ever else "warning",
-            (i, i),
-            "initialiser",
-            value,
-            f"all weights are {number(value)}, so that its units compute the same",
-            f"the next layer's weights are constant as well: {stuck}" if for_ever else breaks,
-            "draw the weights at random",
-            net.refill(i, i, net.activation(i)),
-        )
+        found[value, for_ever].append(i)
+    for (value, for_ever), places in found.items():
+        for members in _alike(net, places):
+            yield _all_the_same(net, members, value, for_ever)
+
+
+def _all_the_same(net: Net, members: list[int], value: float, for_ever: bool) -> Finding:
+    stuck = "neither learns" if value == 0 else "their gradients are the same too, for ever"
+    breaks = "only the next layer's weights tell them apart"
+    where = f" of {len(members)} layers" if len(members) > 1 else ""
+    return net.finding(
+        "symmetric_units",
+        "error" if for_ever else "warning",
+        (members[0], members[-1]),
+        "initialiser",
+        value,
+        f"all weights{where} are {number(value)}, so that a layer's units compute the same",
+        f"the next layer's weights are constant as well: {stuck}" if for_ever else breaks,
+        "draw the weights at random",
+        net.refill_places(members),
+    )
 
 
 def _cut(net: Net, i: int) -> Finding:
