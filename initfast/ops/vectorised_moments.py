@@ -10,7 +10,9 @@ by the order of float64 sums alone: by less than 1e-12 of the sum of the magnitu
 
 from __future__ import annotations
 
+import ctypes
 import math
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +24,8 @@ _RUN = 8192  # values; the inner product of more may run on several threads, to 
 def row_of(x: Tensor, saturated: Tensor | None = None) -> Tensor:
     """The columns of x; saturated tells which of its values are."""
     x = x.detach()
-    values = (x if x.dtype == torch.float64 else x.float()).reshape(-1).numpy()
+    wide = (x if x.dtype == torch.float64 else x.float()).resolve_neg().reshape(-1).contiguous()
+    values = _values(wide)
     count, nan = len(values), 0
     numbers = _of_finite(values)
     if numbers is None:
@@ -42,6 +45,17 @@ def live_units(y: Tensor, unit_dim: int) -> Tensor:
     units = unit_dim % nonzero.dim()
     others = tuple(dim for dim in range(nonzero.dim()) if dim != units)
     return torch.from_numpy(nonzero.numpy().any(others))
+
+
+def _values(x: Tensor) -> np.ndarray:
+    """The memory of x, contiguous, for as long as x lives.
+
+    After Tensor.numpy() torch would never resize the storage, as FSDP does.
+    """
+    if not x.numel():
+        return np.empty(0)
+    kind: Any = ctypes.c_float if x.dtype == torch.float32 else ctypes.c_double
+    return np.ctypeslib.as_array((kind * x.numel()).from_address(x.data_ptr()))
 
 
 def _of_finite(values: np.ndarray) -> tuple[float, ...] | None:
