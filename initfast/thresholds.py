@@ -27,6 +27,12 @@ THRESHOLDS: dict[str, Threshold] = {
         "a cross-entropy before training over 1 + ln(classes); from its square on an error",
         "Karpathy, A Recipe for Training Neural Networks: verify the loss at init",
     ),
+    "loss_gradient": Threshold(
+        1e-3,
+        "how near the gradient at the output is, relative, to that of a loss by which this loss is "
+        "known: float32 gives one number in two ways",
+        _OWN,
+    ),
     "target_scale": Threshold(
         30.0,
         "how far the targets of a squared loss lie from the outputs, over the outputs' rms or 1; "

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from functools import cache
 
 from initfast.stats.layer import Layer
+from initfast.stats.weight import Weight
 
 
 def nonfinite(layer: Layer) -> float:
@@ -49,6 +50,16 @@ def is_constant(layer: Layer) -> bool:
     if weight is None or weight.moments.nonfinite:
         return False
     return weight.moments.count > 1 and weight.moments.m2 == 0
+
+
+def squares(weight: Weight) -> float:
+    """By so much a weight multiplies the mean square of what has a mean of zero: its own counts."""
+    return weight.fan_in * weight.moments.rms**2
+
+
+def squares_in_words(weight: Weight) -> str:
+    """What of the weight :func:`squares` multiplies the fan-in by."""
+    return "Var(w)" if abs(weight.moments.mean) < weight.std else "E(w²)"
 
 
 def spans(indices: Iterable[int]) -> Iterator[tuple[int, int]]:

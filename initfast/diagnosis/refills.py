@@ -86,17 +86,19 @@ class Refills:
     def _refill_others(self, first: int, last: int, act: Act | None, by_fan: bool) -> str:
         """The same for those of them that another activation follows, by what that needs."""
         at = [i for i in range(first, last + 1) if dense(self.layers[i])]
-        acts = {i: self.activation(i) for i in at}
-        return self._refill_each({i: a for i, a in acts.items() if a != act}, by_fan)
+        acts, done = {i: self.activation(i) for i in at}, advice.call(act, by_fan)
+        others = {i: a for i, a in acts.items() if advice.call(a, by_fan) != done}
+        return self._refill_each(others, by_fan)
 
     def _refill_each(self, acts: Mapping[int, Act | None], by_fan: bool) -> str:
         code, pad = "", "    "
         for act in dict.fromkeys(acts.values()):
             places = ", ".join(str(i) for i, a in acts.items() if a == act) + ","
+            if len(places) > 60:
+                wrapped = textwrap.fill(places, 80, initial_indent=pad, subsequent_indent=pad)
+                places = f"\n{wrapped}\n"
             code += (
-                "\nfor i in (\n"
-                + textwrap.fill(places, 80, initial_indent=pad, subsequent_indent=pad)
-                + f"\n):\n    layer = report.layers[i]\n"
+                f"\nfor i in ({places}):\n    layer = report.layers[i]\n"
                 f"    w = {self.root}.get_parameter(layer.parameter)\n"
                 f"    {advice.call(act, by_fan)}"
             )

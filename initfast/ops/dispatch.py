@@ -95,7 +95,10 @@ def fits(weight: Tensor, bias: Tensor | None, x: Tensor, width: int, kernels: An
 
 
 def _is_dense(parameter: Tensor) -> bool:
-    """Whether a parameter on the CPU is a plain dense tensor: this tells as much as its keys."""
+    """Whether a parameter on the CPU is a plain dense tensor, without asking for its keys.
+
+    A parameter made of a negative view is taken for one.
+    """
     return parameter.layout is torch.strided
 
 

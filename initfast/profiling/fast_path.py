@@ -8,12 +8,14 @@ is inside to be measured.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from functools import partial
 from threading import get_ident
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules import module as module_hooks
 from torch.nn.parameter import Parameter
 
 from initfast.interception.deferred_tensor import DeferredTensor, resolved
@@ -69,9 +71,11 @@ class FastPaths:
 
     def may_be_taken(self, module: nn.Module, given: Any) -> bool:
         """Whether a module may run by it now."""
-        if nn.modules.module._has_any_global_hook() or not _are_torchs(module):
-            return False
         if module.training or self._is_within or self._running.thread != get_ident():
+            return False
+        if type(module) is nn.MultiheadAttention and not _is_of_one_tensor(*given):
+            return False
+        if module_hooks._has_any_global_hook():
             return False
         if not all(isinstance(mode, Fusion) for mode in mode_stack()):
             return False
@@ -137,9 +141,6 @@ class FastPathCall(ReplacedCall):
         if paths is None or not paths.may_be_taken(self.module, (args, kwargs)):
             return self.as_before(args, kwargs)
         args, kwargs = resolved(args), resolved(kwargs)
-        is_attention = type(self.module) is nn.MultiheadAttention
-        if is_attention and not _is_self_attention(args, kwargs):
-            return self.as_before(args, kwargs)
         y = paths.result(self.module, args, kwargs)
         if y is _MISSED:
             return self.as_before(args, kwargs)
@@ -177,26 +178,27 @@ class _Guard(ReplacedCall):
 
 
 def _may_have_one(module: nn.Module) -> bool:
-    """Whether a module is of a kind, and an attention built so, that torch has a fast path for."""
+    """Whether a module is of a kind, and an attention built so, that torch has a fast path for.
+
+    A subclass, or one inside, has a forward of its own, which must not run twice.
+    """
     if type(module) is nn.MultiheadAttention:
         fits = module.batch_first and module._qkv_same_embed_dim and module.num_heads % 2 == 0
         return bool(fits)
-    return type(module) in _KINDS
-
-
-def _are_torchs(module: nn.Module) -> bool:
-    """Whether no subclass is inside, whose own forward would run twice."""
+    if type(module) not in _KINDS:
+        return False
     return all(type(m) in _KINDS for m in module.modules() if isinstance(m, _KINDS))
 
 
-def _is_self_attention(args: Any, kwargs: Any) -> bool:
-    """Whether torch's conditions on an attention's arguments hold: where they do not, it calls
-    nothing inside by which the usual way could be told."""
-    given = [
-        *args,
-        *(kwargs[name] for name in ("query", "key", "value")[len(args) :] if name in kwargs),
-    ]
-    if len(given) < 3 or not given[0] is given[1] is given[2] or given[0].dim() != 3:
+def _is_of_one_tensor(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+    """Whether torch takes an attention's fast path for these arguments: self-attention of a batch.
+
+    Elsewhere an attention calls nothing inside that would tell the usual way.
+    """
+    names = ("query", "key", "value")
+    given = {**dict(zip(names, args, strict=False)), **kwargs}
+    query, key, value = map(given.get, names)
+    if not (query is key is value and isinstance(query, Tensor) and query.dim() == 3):
         return False
     return torch.backends.mha.get_fastpath_enabled() and not autocast_enabled()
 

@@ -17,6 +17,7 @@ from initfast.recording.known_tensors import KnownTensors
 from initfast.recording.linear_act_chain import ChainLayer, frozen, run_chain
 from initfast.recording.marks import Marks
 from initfast.recording.stop_at_nonfinite import Stopping
+from initfast.recording.unit_room import MOST_UNITS
 
 
 class LinearRecorder(KnownTensors):
@@ -66,7 +67,7 @@ class LinearRecorder(KnownTensors):
         y, rows, live, units = LINEAR_ACT_CHAIN(kernels, x, weights, biases, acts, alphas, betas)
         first = self._rows.add(rows.flatten(0, 1), 3 * len(layers))
         widths = [weight.shape[0] for weight in weights]
-        if y.dim() > 1:
+        if y.dim() > 1 and max(widths) <= MOST_UNITS:
             self._rows.add_units(range(first + 1, first + 3 * len(layers), 3), units, widths)
         mask = self._rows.add_mask(live, widths)
         return self._add_linears(layers, x, x_row, first, range(mask, mask + len(layers)), y)

@@ -105,6 +105,9 @@ def test_each_line_changes_what_is_said(unsound):
     more += [profile(router, torch.randn(64, 32))]
     far = torch.full((64, 4), 100.0)
     more += [profile(small, torch.randn(64, 32), loss=nn.functional.mse_loss, targets=far)]
+    picked = nn.Sequential(nn.Linear(32, 8))
+    likely = nn.functional.nll_loss
+    more += [profile(picked, torch.randn(64, 32), loss=lambda y: 2 * likely(y, classes))]
     reports = [*more, *unsound]
     usual = [said_by(report) for report in reports]
 

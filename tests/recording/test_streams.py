@@ -75,41 +75,39 @@ def test_what_waits_runs_on_its_own_stream(cards, inner):
     assert report["inner"].post.count == 32
 
 
-def test_each_stream_that_uses_a_late_result_waits_for_it(cards):
-    class Net(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.linear = nn.Linear(4, 4)
+class LinearAside(nn.Module):
+    """A linear layer on stream 2; what comes after is the test's."""
 
-        def forward(self, x):
-            cards.current = 2
-            z = self.linear(x)
-            found = []
-            for cards.current in (2, 3, 4):
-                found.append(z + 1)
-            cards.current = 1
-            return torch.stack(found)
+    def __init__(self, cards, after):
+        super().__init__()
+        self.cards, self.after, self.linear = cards, after, nn.Linear(4, 4)
+
+    def forward(self, x):
+        self.cards.current = 2
+        return self.after(self.linear(x))
+
+
+def test_each_stream_that_uses_a_late_result_waits_for_it(cards):
+    def after(z):
+        found = []
+        for cards.current in (2, 3, 4):
+            found.append(z + 1)
+        cards.current = 1
+        return torch.stack(found)
 
     with torch.no_grad():
-        profile(Net(), torch.randn(8, 4))
+        profile(LinearAside(cards, after), torch.randn(8, 4))
     assert cards.seen.index("linear on 2") < cards.seen.index("3 waits for 2")
     assert "4 waits for 2" in cards.seen and "2 waits for 2" not in cards.seen
 
 
 def test_an_activation_on_another_stream_is_not_fused(cards):
-    class Net(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.linear = nn.Linear(4, 4)
-
-        def forward(self, x):
-            cards.current = 2
-            z = self.linear(x)
-            cards.current = 1
-            return torch.tanh(z)
+    def after(z):
+        cards.current = 1
+        return torch.tanh(z)
 
     with torch.no_grad():
-        report = profile(Net(), torch.randn(8, 4))
+        report = profile(LinearAside(cards, after), torch.randn(8, 4))
     assert "linear on 2" in cards.seen
     assert [layer.op for layer in report] == ["linear", "tanh"]
 

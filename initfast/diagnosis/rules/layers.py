@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from initfast.diagnosis.advice import activation_in, activation_of, needed
-from initfast.diagnosis.facts import dense, is_constant, spans, units_of
+from initfast.diagnosis.facts import dense, is_constant, spans, squares, squares_in_words, units_of
 from initfast.diagnosis.findings import SkippedCheck
 from initfast.diagnosis.net import DEVIATIONS, Net, Outcome
 from initfast.diagnosis.norms import is_norm
@@ -57,7 +57,7 @@ def _too_wide(net: Net, i: int, span: tuple[int, int]) -> tuple[str, str, str]:
     wide = f"the pre-activation's std is {number(layer.pre.std)}" if layer.pre else ""
     if layer.weight is None or layer.input is None:
         return wide, "bring the input of the activation to a std of about 1", ""
-    scale, rms = layer.weight.scale, layer.input.rms
+    scale, rms = squares(layer.weight), layer.input.rms
     if layer.pre and abs(layer.pre.mean) > layer.pre.std and _is_bias(layer, layer.pre):
         return (
             f"{wide} around a mean of {number(layer.pre.mean)}, which is the bias",
@@ -72,9 +72,9 @@ def _too_wide(net: Net, i: int, span: tuple[int, int]) -> tuple[str, str, str]:
             + ("; the code fits the weights to it" if code else ""),
             code,
         )
+    of_weight, name = squares_in_words(layer.weight), act.name if act else "it"
     return (
-        f"{wide}: fan_in × Var(w) is {scale:.3g} where {act.name if act else 'it'} works at "
-        f"{needed(act):.3g}",
+        f"{wide}: fan_in × {of_weight} is {scale:.3g} where {name} works at {needed(act):.3g}",
         f"use an initialiser of variance {needed(act):.3g} / fan_in",
         net.refill(*span, act),
     )

@@ -16,9 +16,6 @@ from initfast.stats.layer import Layer
 from initfast.stats.moments import Moments
 from initfast.stats.text import number
 
-SAME = 1e-3
-"""So near, relative, is what float32 makes of one number in two ways."""
-
 HALF, MOST = 0.5, 1 / (1 + math.exp(-1))
 """The sigmoid of a probability lies between these."""
 
@@ -34,12 +31,12 @@ def loss_arguments(net: Net) -> Outcome:
             yield _normalised_twice(net, i, "softmax", "cross_entropy")
         if layer.grad is None or layer.grad.finite != layer.post.count:
             continue
-        if _is_sigmoid_twice(layer, layer.grad, net.outcome.losses[0]):
+        if _is_sigmoid_twice(net, layer, layer.grad):
             yield _normalised_twice(net, i, "sigmoid", "binary_cross_entropy_with_logits")
         is_cosine = -1 <= layer.post.min and layer.post.max <= 1 and layer.weight is None
         may_be = layer.post.max > 0 and (_is_softmax(layer) or not is_cosine)
-        if may_be and _is_picked(layer, layer.grad):
-            yield _no_logarithms(net, i)
+        if may_be and (off := _off_picked(layer, layer.grad)) < net.limits["loss_gradient"]:
+            yield _no_logarithms(net, i, off)
         yield from _far_targets(net, i, layer.grad)
 
 
@@ -55,29 +52,33 @@ def _takes_logits(net: Net, layer: Layer) -> bool:
     return any(found.classes == classes for found in net.outcome.cross_entropies)
 
 
-def _is_sigmoid_twice(layer: Layer, grad: Moments, loss: float) -> bool:
+def _is_sigmoid_twice(net: Net, layer: Layer, grad: Moments) -> bool:
     """Whether the gradient is (sigmoid(y) - target) / n of probabilities y, targets of 0 and 1.
 
     The mean of the loss of one then lies between those of the best and the worst of them.
     """
     if activation_in(layer.op) != "sigmoid" and layer.op.lower() != "sigmoid":
         return False
-    if not -math.log(MOST) <= loss <= 1 - math.log(MOST):
+    if not -math.log(MOST) <= net.outcome.losses[0] <= 1 - math.log(MOST):
         return False
+    same = net.limits["loss_gradient"]
     low, high = grad.min * grad.count, grad.max * grad.count
     least = grad.smallest
-    if least is not None and least * grad.count <= 1 - MOST - SAME:
+    if least is not None and least * grad.count <= 1 - MOST - same:
         return False
-    return -HALF - SAME < low < MOST - 1 + SAME and HALF - SAME < high < MOST + SAME
+    return -HALF - same < low < MOST - 1 + same and HALF - same < high < MOST + same
 
 
-def _is_picked(layer: Layer, grad: Moments) -> bool:
-    """Whether the loss is minus the mean of one output of each row, as nll_loss is."""
+def _off_picked(layer: Layer, grad: Moments) -> float:
+    """How far the gradient is from that of minus the mean of one output of each row.
+
+    Of nll_loss it is that; infinity where it is nothing like it.
+    """
     if len(layer.shape) < 2 or "logsoftmax" in layer.op.lower().replace("_", ""):
-        return False
+        return math.inf
     rows = grad.count // layer.shape[1]
     is_one = grad.max <= 0 and grad.count - grad.zero == rows
-    return layer.shape[1] > 2 and is_one and abs(grad.min * rows + 1) < SAME
+    return abs(grad.min * rows + 1) if layer.shape[1] > 2 and is_one else math.inf
 
 
 def _normalised_twice(net: Net, i: int, function: str, loss: str) -> Finding:
@@ -86,7 +87,8 @@ def _normalised_twice(net: Net, i: int, function: str, loss: str) -> Finding:
         net,
         i,
         "warning",
-        net.layers[i].post.max,
+        "loss_gradient",
+        0.0,
         f"the net ends in {function}, and the loss, {loss}, takes {function} again: it is given "
         f"{number(net.layers[i].post.min)} to {number(net.layers[i].post.max)} as logits",
         f"of numbers between 0 and 1 the second {function} makes odds that are nearly even: the "
@@ -102,7 +104,7 @@ def _module(layer: Layer, function: str) -> str:
     return next((name for name, kind in kinds if kind.lower() == function and name), "")
 
 
-def _no_logarithms(net: Net, i: int) -> Finding:
+def _no_logarithms(net: Net, i: int, off: float) -> Finding:
     layer = net.layers[i]
     softmax, made = _module(layer, "softmax"), "torch.nn.LogSoftmax(1)"
     whole = f"torch.nn.Sequential({net.root}.get_submodule({layer.name!r}), {made})"
@@ -111,7 +113,8 @@ def _no_logarithms(net: Net, i: int) -> Finding:
         net,
         i,
         "warning",
-        layer.post.max,
+        "loss_gradient",
+        off,
         "the loss is minus the mean of one output of each row, as nll_loss takes of "
         f"log-probabilities; these outputs reach {number(layer.post.max)}: if it is nll_loss, they "
         "are none",
@@ -131,12 +134,14 @@ def _far_targets(net: Net, i: int, grad: Moments) -> Iterator[Finding]:
     for count, mean_square in ((grad.count, loss), (1, loss / grad.count)):
         error, distance = grad.rms * count / 2, math.sqrt(mean_square)
         ratio = distance / max(layer.rms, 1.0)
-        if abs(error / distance - 1) < SAME and ratio > net.limits["target_scale"]:
+        is_squared = abs(error / distance - 1) < net.limits["loss_gradient"]
+        if is_squared and ratio > net.limits["target_scale"]:
             mean = layer.mean - grad.mean * count / 2
             yield _finding(
                 net,
                 i,
                 "error" if ratio > net.limits["target_scale"] ** 2 else "warning",
+                "target_scale",
                 ratio,
                 f"the targets of the squared loss, {number(loss)}, lie {number(distance)} from the "
                 f"outputs, whose root mean square is {number(layer.rms)}; the targets' mean is "
@@ -153,6 +158,7 @@ def _finding(
     net: Net,
     i: int,
     severity: Severity,
+    threshold: str,
     value: float,
     measured: str,
     cause: str,
@@ -163,7 +169,7 @@ def _finding(
         "loss_arguments",
         severity,
         (i, i),
-        "target_scale",
+        threshold,
         value,
         measured,
         cause,

@@ -6,11 +6,10 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 
 from initfast.diagnosis.advice import call, needed
-from initfast.diagnosis.facts import dense, is_constant, spans
+from initfast.diagnosis.facts import dense, is_constant, spans, squares, squares_in_words
 from initfast.diagnosis.findings import Finding
 from initfast.diagnosis.net import Net, Outcome
 from initfast.ops.activations import RECTIFIERS
-from initfast.stats.layer import Layer
 from initfast.stats.text import number, plural
 
 EPS = 1e-7
@@ -84,7 +83,7 @@ def weight_scale(net: Net) -> Outcome:
         known = net.initialiser(i) is not None
         if i in net.rescaled:
             continue
-        scale = layer.weight.scale * (layer.weight.moments.rms / layer.weight.std) ** 2
+        scale = squares(layer.weight)
         off = scale / needed(net.activation(i))
         is_known = layer.input is not None and not layer.input.nonfinite
         reach = scale**0.5 * (layer.input.rms if layer.input and is_known else 1.0)
@@ -141,7 +140,8 @@ def _off(
     """
     for members in _alike(net, off):
         first, last, worst = members[0], members[-1], worst_of(members, key=off.__getitem__)
-        act = net.activation(worst)
+        act, weight = net.activation(worst), net.layers[worst].weight
+        assert weight is not None
         others = f" (the worst of {len(members)})" if len(members) > 1 else ""
         yield net.finding(
             "weight_scale",
@@ -149,7 +149,7 @@ def _off(
             (first, last),
             limit,
             off[worst],
-            f"at layer {worst}{others} fan_in × {_square(net.layers[worst])} is {off[worst]:.3g} "
+            f"at layer {worst}{others} fan_in × {squares_in_words(weight)} is {off[worst]:.3g} "
             f"times the {needed(act):.3g} at which {act.name if act else 'a linear layer'} holds "
             f"its scale{consequence}",
             advice=f"use {call(act).removeprefix('initfast.init.')}",
@@ -166,8 +166,3 @@ def _alike(net: Net, places: Iterable[int]) -> list[list[int]]:
         members = [i for i in places if first <= i <= last]
         found[frozenset(role.get(i, i) for i in members)] += members
     return list(found.values())
-
-
-def _square(layer: Layer) -> str:
-    m = layer.weight.moments if layer.weight else layer.post
-    return "Var(w)" if abs(m.mean) < m.std else "E(w²)"
