@@ -84,3 +84,22 @@ def test_logits_that_overflow_by_hand_are_named():
     report = initfast.profile(ByHand(), (q, q), measure="attention")
     rules = [f.rule for f in report.findings]
     assert {"non_finite", "attention_logits"} <= set(rules)
+
+
+@pytest.mark.parametrize("masked, rule", [(-1e9, []), (None, ["attention_logits"])])
+def test_a_mask_of_large_numbers_is_no_saturated_softmax(masked, rule):
+    """Of the rows of an identity's mask one weight has all, as it was meant to."""
+
+    class Masked(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear, self.out = nn.Linear(16, 16), nn.Linear(16, 4)
+
+        def forward(self, x):
+            z, seen = self.linear(x), torch.eye(16, dtype=torch.bool)
+            z = 30 * z if masked is None else z.masked_fill(~seen, masked)
+            return self.out(z.softmax(-1))
+
+    torch.manual_seed(0)
+    found = initfast.profile(Masked(), torch.randn(16, 16)).findings
+    assert [f.rule for f in found if f.rule == "attention_logits"] == rule

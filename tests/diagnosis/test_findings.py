@@ -62,3 +62,8 @@ def test_the_checks_are_where_a_finding_says():
     assert dir(initfast.diagnosis) == ["RULES", "diagnose"]
     with pytest.raises(AttributeError, match="has no attribute 'rule'"):
         initfast.diagnosis.rule  # noqa: B018
+
+
+def test_a_line_of_many_names_that_no_break_makes_short_stays_one_line():
+    code = f"for name in {[f'layers.{i}.weight' for i in range(40)]}:\n    pass"
+    assert f"        {code.splitlines()[0]}" in str(finding(code=code)).splitlines()

@@ -127,3 +127,11 @@ def test_a_plain_recurrent_net_whose_gradient_does_not_come_back():
             assert not grad[:, 0].any() and grad[:, -1].any()
             assert "over 200 steps" in serious(profile(net, x), "recurrent")[0].measured
             assert cured(net, x, profile(net, x), "recurrent")
+
+
+@pytest.mark.parametrize("kind", [nn.RNN, nn.LSTM, nn.GRU])
+def test_packed_sequences_are_as_long_as_they_are(kind):
+    torch.manual_seed(0)
+    packed = nn.utils.rnn.pack_padded_sequence(torch.randn(10, 64, 8), [10] * 64)
+    report = profile(kind(8, 8), (packed,))
+    assert not [f for f in report.findings if "steps a gradient" in f.measured]

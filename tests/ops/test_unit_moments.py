@@ -153,3 +153,8 @@ def test_opcheck():
 def test_no_gradient_flows():
     row, units = ops.unit_moments(torch.randn(3, 4, requires_grad=True))
     assert not row.requires_grad and not units.requires_grad
+
+
+def test_a_list_is_no_tensor():
+    with pytest.raises(TypeError, match="unit_moments: x is a list; expected a tensor"):
+        ops.unit_moments([1.0])

@@ -254,3 +254,14 @@ def test_distributed_data_parallel(tmp_path):
         assert (ours.root, plain.root) == ("net.module", "net")
     finally:
         torch.distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU])
+@pytest.mark.parametrize("length", [1, 16])
+def test_a_recurrent_subclass_with_a_parameter_of_its_own(kind, length):
+    class Scaled(kind):
+        def __init__(self):
+            super().__init__(4, 4)
+            self.gain = nn.Parameter(torch.ones(length))
+
+    assert profile(Scaled(), torch.randn(5, 2, 4))[0].post.count == 5 * 2 * 4

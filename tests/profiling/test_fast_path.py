@@ -105,3 +105,49 @@ def test_where_torch_does_not_take_it_nothing_runs_twice():
         assert (INSIDE in p.report().notes) == (net is hooked)  # by its attention alone
         assert p.report()["linear1"].post.count == 2 * 2 * 5 * net.linear1.out_features
     assert len(calls) == 2
+
+
+class Noisy(nn.TransformerEncoderLayer):
+    """A forward of its own, which draws and counts."""
+
+    calls = 0
+
+    def forward(self, x, *args, **kwargs):
+        self.calls += 1
+        return super().forward(x + 0.1 * torch.randn_like(x), *args, **kwargs)
+
+
+@pytest.mark.parametrize("is_inside", [False, True])
+@torch.no_grad()
+def test_a_forward_of_ones_own_runs_once(is_inside):
+    noisy = Noisy(WIDTH, 2, 32, batch_first=True).eval()
+    net = nn.TransformerEncoder(noisy, 2).eval() if is_inside else noisy
+    expected, state = run(net, (X,))
+    with initfast.Profiler(net):
+        found, found_state = run(net, (X,))
+    assert torch.allclose(found, expected, atol=1e-5) and torch.equal(found_state, state)
+    assert sum(m.calls for m in net.modules() if isinstance(m, Noisy)) == (4 if is_inside else 2)
+
+
+@torch.no_grad()
+def test_a_global_hook_is_called():
+    net = layer()
+    twice = nn.modules.module.register_module_forward_hook(
+        lambda module, args, y: 2 * y if module is net else None
+    )
+    try:
+        expected = net(X)
+        with initfast.Profiler(net):
+            assert torch.allclose(net(X), expected, atol=1e-5)
+    finally:
+        twice.remove()
+
+
+@pytest.mark.parametrize("by_name", [False, True])
+@torch.no_grad()
+def test_attention_to_others_has_no_fast_path(by_name):
+    net = nn.MultiheadAttention(WIDTH, 2, batch_first=True).eval()
+    other = X.flip(1)
+    with initfast.Profiler(net) as p:
+        net(X, key=other, value=other) if by_name else net(X, other, other)
+    assert INSIDE not in p.report().notes

@@ -215,3 +215,14 @@ def test_nothing_is_half_changed_whatever_raises(error):
         initfast.repair_(net, x)
     assert len(calls) == 2
     assert all(map(torch.equal, before, net.parameters()))
+
+
+def test_no_module_is_replaced():
+    """Where the loss asks for log-probabilities, the advice ends the net in a further module."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(32, 64), nn.ReLU(), nn.Linear(64, 10))
+    modules, x = [*net.modules()], torch.randn(16, 32)
+    targets = torch.arange(16) % 10
+    done = initfast.repair_(net, x, loss=nn.functional.nll_loss, targets=targets)
+    assert any("set_submodule" in finding.code for finding in done.before.findings)
+    assert [*net.modules()] == modules

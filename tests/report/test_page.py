@@ -291,3 +291,7 @@ def test_the_file_is_what_is_returned(tmp_path):
     assert path.read_text(encoding="utf-8") == text == html_page(Report([layer("\ud800é")]))
     with pytest.raises(FileNotFoundError, match="there is no directory"):
         Report([layer()]).to_html(tmp_path / "nowhere" / "report.html")
+
+
+def test_a_report_without_layers_is_a_page():
+    assert Page(html_page(Report([]))).text
