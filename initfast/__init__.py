@@ -23,26 +23,26 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from initfast import init, ops
-from initfast.diagnosis.findings import Finding
 from initfast.ops.library import LibraryInfo
 from initfast.ops.schemas import LIBRARY as _LIBRARY
-from initfast.profiling.profile import profile
-from initfast.profiling.profiler import Profiler
-from initfast.report.report import Report
-from initfast.stats.layer import Layer
-from initfast.stats.moments import Moments
 from initfast.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from initfast import experiments, plots, theory, thresholds
     from initfast.diagnosis.diagnosing import Diagnosis, diagnose
+    from initfast.diagnosis.findings import Finding
     from initfast.profiling.predicted_scales import predict_scales
+    from initfast.profiling.profile import profile
+    from initfast.profiling.profiler import Profiler
     from initfast.repair.auditing import Audit, audit
     from initfast.repair.initialize import initialize_
     from initfast.repair.lsuv import lsuv_
     from initfast.repair.repairing import Repair, repair_
     from initfast.repair.same_init import assert_same_init
     from initfast.report.comparison import Comparison, compare
+    from initfast.report.report import Report
+    from initfast.stats.layer import Layer
+    from initfast.stats.moments import Moments
     from initfast.testing.coordinates import coordinate_check
     from initfast.testing.health import assert_healthy
 
@@ -81,7 +81,12 @@ _LATER = {
     "Audit": "repair.auditing",
     "Comparison": "report.comparison",
     "Diagnosis": "diagnosis.diagnosing",
+    "Finding": "diagnosis.findings",
+    "Layer": "stats.layer",
+    "Moments": "stats.moments",
+    "Profiler": "profiling.profiler",
     "Repair": "repair.repairing",
+    "Report": "report.report",
     "assert_healthy": "testing.health",
     "assert_same_init": "repair.same_init",
     "audit": "repair.auditing",
@@ -91,9 +96,13 @@ _LATER = {
     "initialize_": "repair.initialize",
     "lsuv_": "repair.lsuv",
     "predict_scales": "profiling.predicted_scales",
+    "profile": "profiling.profile",
     "repair_": "repair.repairing",
 }
-"""Names that few programs use, and the modules that are imported when they are."""
+"""Where each name is that is imported when it is first used.
+
+The operators and initialisers are there at once: a compiler may meet them before anything else.
+"""
 
 
 def build_info() -> LibraryInfo:
@@ -115,7 +124,9 @@ def __getattr__(name: str) -> Any:
         return importlib.import_module(f"initfast.{name}")
     if name not in _LATER:
         raise AttributeError(f"module 'initfast' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"initfast.{_LATER[name]}"), name)
+    value = getattr(importlib.import_module(f"initfast.{_LATER[name]}"), name)
+    globals()[name] = value
+    return value
 
 
 def __dir__() -> list[str]:

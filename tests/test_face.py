@@ -35,6 +35,32 @@ def test_every_package_that_is_public_says_what_it_has():
         assert all(hasattr(package, each) for each in package.__all__)
 
 
+def test_importing_the_package_loads_what_a_compiler_may_meet_first_and_little_else():
+    """What measures, judges and repairs is loaded when it is used: the import stays short."""
+    code = "import sys, torch, initfast; print(*(m for m in sys.modules if m[:9] == 'initfast.'))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    rooms = {name.split(".")[1] for name in run.stdout.split()}
+    assert {"init", "ops"} <= rooms
+    assert rooms.isdisjoint(
+        {"diagnosis", "interception", "nets", "prediction", "profiling", "recording", "report"}
+    )
+    assert len(run.stdout.split()) < 45
+
+
+def test_every_name_can_be_the_first_that_is_used():
+    """Each is loaded by itself, whatever the order: in a process that has used no other."""
+    code = """
+import os, torch, initfast
+for name in initfast.__all__:
+    if (child := os.fork()) == 0:
+        found = getattr(initfast, name)
+        os._exit(found.__name__ not in (name, f"initfast.{name}"))
+    print(name, os.waitpid(child, 0)[1])
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.split("\n")[:-1] == [f"{name} 0" for name in initfast.__all__], run.stderr
+
+
 def test_help_begins_with_what_one_does():
     text = pydoc.plain(pydoc.render_doc(initfast))
     head = text[: text.index("PACKAGE CONTENTS")]
