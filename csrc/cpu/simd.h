@@ -14,6 +14,8 @@ typedef uint32_t U32 __attribute__((vector_size(4 * kLanes)));
 typedef double F64 __attribute__((vector_size(4 * kLanes)));
 typedef int64_t I64 __attribute__((vector_size(4 * kLanes)));
 typedef uint64_t U64 __attribute__((vector_size(4 * kLanes)));
+// As many numbers of float32 as a register has of float64.
+typedef float HalfF32 __attribute__((vector_size(2 * kLanes)));
 
 template <>
 struct Lane<F32> {
@@ -71,6 +73,30 @@ INITFAST_INLINE V load(const ScalarOf<V>* p) {
 template <class V>
 INITFAST_INLINE void store(ScalarOf<V>* p, V v) {
   memcpy(p, &v, sizeof v);
+}
+
+// Numbers as float64, as many as V has lanes.
+template <class V, class S>
+INITFAST_INLINE V load_wide(const S* p) {
+  if constexpr (Lane<V>::kLanes == 1) {
+    return V(*p);
+  } else if constexpr (std::is_same_v<S, double>) {
+    return load<V>(p);
+  } else {
+    HalfF32 half;
+    memcpy(&half, p, sizeof half);
+    return __builtin_convertvector(half, V);
+  }
+}
+
+// As V's own numbers.
+template <class V, class S>
+INITFAST_INLINE V load_as(const S* p) {
+  if constexpr (std::is_same_v<S, ScalarOf<V>>) {
+    return load<V>(p);
+  } else {
+    return load_wide<V>(p);
+  }
 }
 
 // The first n < kLanes numbers at p, zeros beyond; nothing past p[n - 1] is touched.

@@ -7,44 +7,11 @@
 // nothing cancels where that number lies among the others. Where squares leave float32's range, or a
 // number is not finite, the same stretch is summed in float64.
 
-// ---- vectors of numbers as float64, and as float32 ----
-
-typedef float HalfF32 __attribute__((vector_size(2 * INITFAST_LANES)));
-
-// Numbers as float64, as many as V has lanes.
-template <class V, class S>
-INITFAST_INLINE V load_wide(const S* p) {
-  if constexpr (Lane<V>::kLanes == 1) {
-    return V(*p);
-  } else if constexpr (std::is_same_v<S, double>) {
-    return load<V>(p);
-  } else {
-    HalfF32 half;
-    memcpy(&half, p, sizeof half);
-    return __builtin_convertvector(half, V);
-  }
-}
-
-// As V's own numbers.
-template <class V, class S>
-INITFAST_INLINE V load_as(const S* p) {
-  if constexpr (std::is_same_v<S, ScalarOf<V>>) {
-    return load<V>(p);
-  } else {
-    return load_wide<V>(p);
-  }
-}
-
 INITFAST_INLINE double total(float x) { return x; }
 INITFAST_INLINE double total(double x) { return x; }
 template <class V>
 INITFAST_INLINE double total(V x) {
   return sum_lanes(x);
-}
-
-template <class V>
-INITFAST_INLINE void store_wide(double* p, V v) {
-  memcpy(p, &v, sizeof v);
 }
 
 // ---- what a slot holds of some units ----
@@ -54,10 +21,10 @@ template <class V, Values kValues>
 INITFAST_INLINE void add_to_slot(UnitSlot slot, const UnitSums<V, kValues>& sums, int64_t n) {
   const V count = kValues == Values::kAny ? sums.count : splat<V>(double(n));
   const V largest = load_wide<V>(slot.largest());
-  store_wide(slot.count(), load_wide<V>(slot.count()) + count);
-  store_wide(slot.sum(), load_wide<V>(slot.sum()) + sums.sum);
-  store_wide(slot.square(), load_wide<V>(slot.square()) + sums.square);
-  store_wide(slot.largest(), greater(sums.largest, largest));
+  store<V>(slot.count(), load_wide<V>(slot.count()) + count);
+  store<V>(slot.sum(), load_wide<V>(slot.sum()) + sums.sum);
+  store<V>(slot.square(), load_wide<V>(slot.square()) + sums.square);
+  store<V>(slot.largest(), greater(sums.largest, largest));
 }
 
 // Whether sums of squares are right in float32: every term counts that is not far below the others,
@@ -291,10 +258,10 @@ INITFAST_INLINE void merge_units(const UnitMomentsArgs& a, int64_t u, double* ou
     all.join(UnitMoments<V>(load_wide<V>(s.count()), load_wide<V>(s.first()), load_wide<V>(s.sum()),
                             load_wide<V>(s.square()), load_wide<V>(s.largest())));
   }
-  store_wide(out + u, all.count);
-  store_wide(out + a.units + u, all.mean);
-  store_wide(out + 2 * a.units + u, all.m2);
-  store_wide(out + 3 * a.units + u, all.largest);
+  store<V>(out + u, all.count);
+  store<V>(out + a.units + u, all.mean);
+  store<V>(out + 2 * a.units + u, all.m2);
+  store<V>(out + 3 * a.units + u, all.largest);
 }
 
 void unit_merge(const UnitMomentsArgs& a, double* out) {
