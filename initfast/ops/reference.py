@@ -30,7 +30,6 @@ from initfast.ops.checks import (
     check_linear,
     check_units,
 )
-from initfast.ops.reference_units import units_of
 from initfast.torch_state import torchs_linear
 
 
@@ -59,7 +58,7 @@ def unit_moments(
     """The moments of x, empty where they are not wanted, and those of each of its units."""
     check_units(x, unit_dim)
     row = by.row_of(x) if with_moments else x.new_empty(0, dtype=torch.float64)
-    return row, units_of(x, unit_dim)
+    return row, by.units_of(x, unit_dim)
 
 
 def act(
@@ -156,7 +155,7 @@ def linear_act_chain(
         x, _, rows, is_live = linear_act(x, *layer, False, by)
         moments.append(rows)
         live.append(is_live)
-        units.append(units_of(x, -1).flatten())
+        units.append(by.units_of(x, -1).flatten())
     return x, torch.stack(moments), torch.cat(live), torch.cat(units)
 
 

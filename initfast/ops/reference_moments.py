@@ -12,6 +12,8 @@ import math
 import torch
 from torch import Tensor
 
+from initfast.ops.reference_units import units_of as units_of
+
 COLUMNS = 12
 """How many numbers a row has."""
 

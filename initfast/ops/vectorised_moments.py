@@ -1,8 +1,9 @@
-"""Rows of moments in the CPU's memory without native kernels: the same numbers, fast.
+"""Moments in the CPU's memory without native kernels: the same numbers, in few steps.
 
-:mod:`initfast.ops.reference_moments` says what the columns are. Here runs of values that stay in
-cache are widened to float64 and their powers summed by inner products; runs are merged about the
-mean of all. Magnitudes are compared as the integers that their bits are, whose order is theirs.
+:mod:`initfast.ops.reference_moments` says what the columns are, and
+:mod:`initfast.ops.reference_units` what those of units are. Here runs of values that stay in cache
+are widened to float64 and their powers summed by inner products; runs are merged about the mean of
+all. A net has many small tensors, for which the number of steps counts, not the values.
 
 Integers, extremes and `smallest` are the specification's; the mean and the sums of powers differ
 by the order of float64 sums alone: by less than 1e-12 of the sum of the magnitudes that are added.
@@ -10,33 +11,75 @@ by the order of float64 sums alone: by less than 1e-12 of the sum of the magnitu
 
 from __future__ import annotations
 
-import ctypes
 import math
-from typing import Any
+import threading
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from initfast.ops import reference_units
+from initfast.ops.reference_units import UNIT_COLUMNS
+
 _RUN = 8192  # values; the inner product of more may run on several threads, to other bits
+_SPAN = 65_536  # values whose units are measured at once, from cache
+_add, _least, _most = np.add.reduce, np.minimum.reduce, np.maximum.reduce
+_NOTHING = 0, 0.0, 0.0, math.inf, -math.inf, 0.0, 0.0, math.inf
+
+
+class _Room(threading.local):
+    """Memory for a run of values and for their squares: what is used again needs no new pages."""
+
+    def __init__(self) -> None:
+        self.values, self.squares = np.empty(_RUN), np.empty(_RUN)
+
+    def widen(self, x: Tensor) -> np.ndarray:
+        """A run of x, as float64."""
+        values = self.values[: len(x)]
+        torch.from_numpy(values).copy_(x)
+        return values
+
+
+_room = _Room()
 
 
 def row_of(x: Tensor, saturated: Tensor | None = None) -> Tensor:
     """The columns of x; saturated tells which of its values are."""
-    x = x.detach()
-    wide = (x if x.dtype == torch.float64 else x.float()).resolve_neg().reshape(-1).contiguous()
-    values = _values(wide)
-    count, nan = len(values), 0
-    numbers = _of_finite(values)
-    if numbers is None:
-        nan = int(np.count_nonzero(np.isnan(values)))
-        values = values[np.isfinite(values)]
+    count = x.numel()
+    flat = x.detach().reshape(-1)
+    runs, nan, finite = [], 0, count
+    for run in (flat,) if count <= _RUN else flat.split(_RUN):
+        values = _room.widen(run)
         numbers = _of_finite(values)
-    assert numbers is not None
-    zero, *moments, m3, m4, smallest = numbers
+        if numbers is None:
+            nan += int(np.count_nonzero(np.isnan(values)))
+            values = values[np.isfinite(values)]
+            finite -= len(run) - len(values)
+            numbers = _of_finite(values)
+        if numbers is not None:
+            runs.append((len(values), *numbers))
+    zero, *moments, m3, m4, smallest = _merged(runs) if runs else _NOTHING
     of_saturated = 0 if saturated is None else np.count_nonzero(saturated.numpy())
-    columns = [count, count - len(values), zero, of_saturated, *moments, nan, m3, m4, smallest]
+    columns = [count, count - finite, zero, of_saturated, *moments, nan, m3, m4, smallest]
     return torch.from_numpy(np.array(columns, dtype=np.float64))
+
+
+def units_of(x: Tensor, unit_dim: int) -> Tensor:
+    """``[4, units]`` float64: count, mean, m2 and largest of each unit."""
+    shape = tuple(x.shape) or (1,)
+    dim = unit_dim % len(shape)
+    units, places = shape[dim], math.prod(shape[dim + 1 :])
+    values = x.detach().reshape(math.prod(shape[:dim]), units, places)
+    size = values.numel()
+    if 0 < size <= _SPAN:
+        rows = _of_units(_wide(values))
+    elif units > 1 and units * places > _SPAN:
+        blocks = values.split(max(1, _SPAN // places), 1)
+        return torch.cat([units_of(block, 1) for block in blocks], 1)
+    else:
+        rows = _merged_units(values.split(max(1, _SPAN // (units * places)))) if size else None
+    return reference_units.units_of(x, unit_dim) if rows is None else torch.from_numpy(rows)
 
 
 def live_units(y: Tensor, unit_dim: int) -> Tensor:
@@ -47,58 +90,84 @@ def live_units(y: Tensor, unit_dim: int) -> Tensor:
     return torch.from_numpy(nonzero.numpy().any(others))
 
 
-def _values(x: Tensor) -> np.ndarray:
-    """The memory of x, contiguous, for as long as x lives.
+def _wide(x: Tensor) -> np.ndarray:
+    """A copy of x in float64.
 
-    After Tensor.numpy() torch would never resize the storage, as FSDP does.
+    After Tensor.numpy() torch would never resize x's own storage, as FSDP does.
     """
-    if not x.numel():
-        return np.empty(0)
-    kind: Any = ctypes.c_float if x.dtype == torch.float32 else ctypes.c_double
-    return np.ctypeslib.as_array((kind * x.numel()).from_address(x.data_ptr()))
+    return x.to(torch.float64, copy=True).numpy()
 
 
 def _of_finite(values: np.ndarray) -> tuple[float, ...] | None:
-    """How many are zero, the moments, and `smallest`; None where a value is not finite."""
-    if len(values) == 0:
-        return 0, 0.0, 0.0, math.inf, -math.inf, 0.0, 0.0, math.inf
-    low, high = float(values.min()), float(values.max())  # of NaN: NaN
+    """How many are zero, the moments, and `smallest`, in values' place.
+
+    None where there is no value, or one is not finite.
+    """
+    n = len(values)
+    if not n:
+        return None
+    low, high = float(_least(values)), float(_most(values))  # of NaN: NaN
     if not (math.isfinite(low) and math.isfinite(high)):
         return None
-    zero = len(values) - int(np.count_nonzero(values != 0)) if low <= 0 <= high else 0
-    mean, m2, m3, m4 = _powers(values, low, high) if low < high else (low, 0.0, 0.0, 0.0)
-    return zero, mean, m2, low, high, m3, m4, _smallest(values)
+    zero, magnitude = 0, np.absolute(values, _room.squares[:n])
+    smallest = float(_least(magnitude))
+    if smallest == 0:
+        nonzero = magnitude[magnitude > 0]
+        zero = n - len(nonzero)
+        smallest = float(_least(nonzero, initial=math.inf))
+    if low == high:
+        return zero, low, 0.0, low, high, 0.0, 0.0, smallest
+    mean = float(_add(values)) / n
+    mean = low if mean < low else high if mean > high else mean  # min and max take longer
+    values -= mean
+    square = np.multiply(values, values, magnitude)
+    m2, m3, m4 = values.dot(values), square.dot(values), square.dot(square)
+    return zero, mean, m2, low, high, m3, m4, smallest
 
 
-def _powers(values: np.ndarray, low: float, high: float) -> tuple[float, ...]:
-    """The mean, and the sums of the second to fourth power of the deviations from it."""
-    wide = np.empty(min(_RUN, len(values)))
-    squares, runs = np.empty_like(wide), []
-    add, multiply = np.add.reduce, np.multiply
-    for begin in range(0, len(values), _RUN):
-        n = min(_RUN, len(values) - begin)
-        d, square = wide[:n], squares[:n]
-        d[:] = values[begin : begin + n]
-        mean = add(d) / n
-        mean = low if mean < low else high if mean > high else mean  # min and max take longer
-        d -= mean
-        multiply(d, d, square)
-        runs.append((n, mean, d.dot(d), square.dot(d), square.dot(square)))
+def _merged(runs: list[tuple[float, ...]]) -> tuple[float, ...]:
+    """The numbers of all runs, each led by its count, as _of_finite has those of one."""
     if len(runs) == 1:
         return runs[0][1:]
-    n, means, m2, m3, m4 = np.array(runs).T
-    mean = min(max(n.dot(means) / len(values), low), high)
-    d = means - mean
+    n, zero, means, m2, lows, highs, m3, m4, smallest = np.array(runs).T
+    low, high = lows.min(), highs.max()
+    mean = min(max(n.dot(means) / n.sum(), low), high)
+    d = means - mean if low < high else 0 * means
     m4 = m4 + d * (4 * m3 + d * (6 * m2 + n * d * d))
     m3 = m3 + d * (3 * m2 + n * d * d)
-    return mean, (m2 + n * d * d).sum(), m3.sum(), m4.sum()
+    m2 = m2 + n * d * d
+    return zero.sum(), mean, m2.sum(), low, high, m3.sum(), m4.sum(), smallest.min()
 
 
-def _smallest(values: np.ndarray) -> float:
-    """The smallest magnitude but zero; infinity where all are zero."""
-    integer = np.dtype(f"u{values.itemsize}").type
-    magnitude = integer(np.iinfo(integer).max >> 1)
-    bits = values.view(integer) & magnitude
-    bits -= integer(1)  # zero's wrap around to the largest
-    least = bits.min()
-    return math.inf if least > magnitude else float((least + integer(1)).view(values.dtype))
+def _of_units(values: np.ndarray) -> np.ndarray | None:
+    """The four rows of the units of [rows, units, places], which are used up.
+
+    None where a value is not finite.
+    """
+    over, count = (0, 2), values.shape[0] * values.shape[2]
+    found = np.empty((UNIT_COLUMNS, values.shape[1]))
+    found[0] = count
+    magnitude = np.absolute(values)
+    if not math.isfinite(_most(_most(magnitude, over, out=found[3]))):
+        return None
+    mean = values[:1, :, :1].copy()
+    values -= mean
+    shift = _add(values, over, keepdims=True) / count
+    values -= shift
+    _add(np.multiply(values, values, magnitude), over, out=found[2])
+    np.add(mean, shift, found[1].reshape(mean.shape))
+    return found
+
+
+def _merged_units(parts: Sequence[Tensor]) -> np.ndarray | None:
+    """As _of_units, of all parts, whose means are taken less the first: no difference stays 0."""
+    spans = [_of_units(_wide(part)) for part in parts]
+    if any(span is None for span in spans):
+        return None
+    count, means, m2, largest = np.array(spans).swapaxes(0, 1)
+    d = means - means[0]
+    total = count.sum(0)
+    shift = (count * d).sum(0) / total
+    d -= shift
+    m2 = (m2 + count * d * d).sum(0)
+    return np.array([total, means[0] + shift, m2, largest.max(0)])

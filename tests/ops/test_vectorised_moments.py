@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from initfast.ops import reference, reference_moments, vectorised_moments
+from initfast.ops import reference, reference_moments, reference_units, vectorised_moments
 
 EXACT = [0, 1, 2, 3, 6, 7, 8, 11]  # integers, extremes, smallest
 SUMS = {4: 1, 5: 2, 9: 3, 10: 4}  # a column, and the power of the deviations that it sums
@@ -64,6 +64,23 @@ def test_layouts_and_units():
     for number in (torch.tensor(0.0), torch.tensor(2.0)):
         assert_agrees(number)
         assert vectorised_moments.live_units(number, 0).tolist() == [number.item() != 0]
+
+
+@pytest.mark.parametrize("shape", [(16, 40), (1, 3, 200, 200), (9000, 11), (40, 7000), (3, 5, 7)])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_units_of_one_span_and_of_many(shape, dtype):
+    x = torch.randn(shape).to(dtype) + 3
+    x.select(1, 0).fill_(0.1)
+    for t in (x, x.transpose(0, 1)):
+        for dim in range(t.dim()):
+            ours = vectorised_moments.units_of(t, dim)
+            theirs = reference_units.units_of(t, dim)
+            assert torch.equal(ours[[0, 3]], theirs[[0, 3]])
+            torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
+            assert torch.equal(ours[2] == 0, theirs[2] == 0)
+    x.view(-1)[-1] = math.inf
+    ours, theirs = (by.units_of(x, 1) for by in (vectorised_moments, reference_units))
+    torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
 
 
 def test_operators_compute_the_same_values():
