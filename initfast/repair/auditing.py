@@ -18,6 +18,7 @@ from initfast.repair import (
     faults_of_scale,
     faults_of_ties,
     faults_of_values,
+    faults_of_zeros,
     remarks,
 )
 from initfast.repair.audit_table import table
@@ -34,6 +35,7 @@ CHECKS: dict[str, Check] = {
     for check in (
         faults_of_values.unfilled_memory,
         faults_of_values.symmetric_units,
+        faults_of_zeros.zero_weight,
         faults_of_values.same_bits,
         faults_of_scale.off_scheme,
         faults_of_scale.depth_scale,
@@ -184,7 +186,7 @@ def _examined(net: nn.Module) -> Examined:
     ]  # fmt: skip
     config = getattr(net, "config", None)
     ties = getattr(config, "tie_word_embeddings", False) is True
-    return Examined(members, facts, locations(facts), ties)
+    return Examined(members, facts, locations(facts), ties, dict(net.named_modules()))
 
 
 def _one_for_each_cause(findings: Sequence[Finding]) -> list[Finding]:
