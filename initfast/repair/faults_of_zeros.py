@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 
 from torch import nn
 
@@ -58,7 +59,7 @@ def _is_hidden(net: Examined, i: int, dense: list[int]) -> bool:
         return False
     chain = [net.facts[j] for j in beside]
     direct = all(net.owned[j].path.rpartition(".")[0] == above for j in beside)
-    return direct and all(a.fan_out == b.fan_in for a, b in zip(chain, chain[1:], strict=False))
+    return direct and all(a.fan_out == b.fan_in for a, b in pairwise(chain))
 
 
 def _has_set_bias(net: Examined, i: int) -> bool:
