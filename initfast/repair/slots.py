@@ -248,6 +248,7 @@ def with_net(found: dict[str, Slot]) -> dict[str, Slot]:
         tied=any(r.tied and r.kind == "embedding" for r in roles),
         encoder=sides["encoder"][0] if both else 0,
         decoder=sides["decoder"][0] if both else 0,
+        sine=next((r.sine for r in reversed(roles) if r.sine), 0.0),
         branch_layers=len([r for r in within if r.part == "weight"]) / max(branches, 1),
     )
     return {name: slot._replace(role=replace(slot.role, net=net)) for name, slot in found.items()}
