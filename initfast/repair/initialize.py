@@ -44,7 +44,8 @@ def initialize_(
         >>> [change.how for change in done.changes][:2]
         ['rule Conv2d', "rule '*.bias'"]
 
-    "auto" draws, with n for the fan-in (of the part, where a weight is packed, and of the group):
+    "auto" draws, with n for the fan-in (of the part, where a weight is packed, and of the group;
+    over the stride's product, where a convolution is transposed, as each output sums so many):
 
     ======================================================  =======================================
     parameter                                               drawn

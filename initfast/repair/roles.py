@@ -47,6 +47,8 @@ class Role:
         parts: how many weights are packed in it along the first dimension.
         inputs_first: whether it is laid out [in, out].
         transposed, groups: of a convolution.
+        stride: of a transposed one, in all dimensions together: of so many of its products that
+            fan_in counts, an output sums one. Else 1.
         depth, blocks: which block of its stack it is in, from 0, and how many that has; None, 0.
         attention: whether its block has attention.
         in_attention: whether it is part of that itself.
@@ -76,6 +78,7 @@ class Role:
     inputs_first: bool = False
     transposed: bool = False
     groups: int = 1
+    stride: int = 1
     depth: int | None = None
     blocks: int = 0
     attention: bool = False

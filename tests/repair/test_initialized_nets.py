@@ -157,3 +157,25 @@ def test_a_scheme_that_says_nothing_of_any_weight_is_refused(net):
         assert any("weight" in change.name for change in done.changes), name
     with pytest.raises(ValueError, match="says nothing of any weight of this net, as weight_ih_l0"):
         initfast.initialize_(nn.LSTM(8, 8), scheme="mup")
+
+
+def generator():
+    return chain(
+        (nn.ConvTranspose2d(16, 64, 4, 2, 1), nn.ReLU()),
+        (nn.ConvTranspose2d(64, 32, 4, 2, 1), nn.ReLU()),
+        (nn.ConvTranspose2d(32, 16, 4, 2, 1, groups=4), nn.ReLU()),
+        (nn.Conv2d(16, 8, 3, groups=4), nn.Tanh()),
+    )
+
+
+@pytest.mark.parametrize("scheme", ["auto", "torch", "flax", "keras", "spectral"])
+def test_transposed_convolutions_are_drawn_by_what_is_known(scheme):
+    net, x = generator(), torch.randn(8, 16, 6, 6, generator=torch.Generator().manual_seed(0))
+    initfast.initialize_(net, x, scheme=scheme, seed=0)
+    report = initfast.profile(net, x)
+    assert "weight_scale" not in [finding.rule for finding in report.findings]
+    if scheme == "auto":  # each output sums fan_in over the stride's square products
+        assert 0.6 < report["4"].std / report["0"].std < 1.4
+    if scheme != "spectral":
+        laws = [one.law for one in initfast.audit(net) if one.name.endswith("weight")]
+        assert all(laws), laws

@@ -39,7 +39,7 @@ def _auto(role: Role) -> Law | None:
 
 
 def _weight(role: Role) -> Law:
-    fan = 1 / math.sqrt(role.fan_in)
+    fan = 1 / math.sqrt(max(role.fan_in // role.stride, 1))
     if role.ends_branch and role.kind != "norm":
         n = max(role.net.branches, 1)
         return normal(fan / math.sqrt(n), f"1 / √fan_in / √branches, of {n} branches")
