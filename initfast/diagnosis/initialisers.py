@@ -50,6 +50,10 @@ def candidates(fan_in: int, fan_out: int, act: Act | str | None, blocks: int) ->
     yield Known("normal of std 0.02 / √(2 blocks)", 4e-4 / (2 * max(blocks, 1)))
     yield Known("normal of std 0.01", 1e-4)
     yield Known("small init, √(2 / (5 fan_in))", 2 / (5 * fan_in))
+    yield Known("SIREN, U(±√(6 / fan_in) / 30)", 2 / (900 * fan_in))
+    yield Known("SIREN, U(±1 / fan_in)", 1 / (3 * fan_in**2))
+    if fan_out < fan_in:
+        yield Known("spectral, √(fan_out / fan_in) / √fan_in", fan_out / fan_in**2)
 
 
 def recognise(
@@ -87,9 +91,18 @@ def initialiser_of(layer: Layer, act: Act | None, blocks: int, tolerance: float)
         return None
     fans = [(weight.fan_in, weight.fan_out)]
     if layer.op.startswith("ConvTranspose"):
-        fans.insert(0, fans[0][::-1])  # torch's initialisers take these fans for the other way
+        # torch's initialisers take these fans for the other way, and none takes note of a stride
+        whole = (_fan_in_without_stride(layer, weight.moments.count), weight.fan_out)
+        fans = [fans[0][::-1], whole[::-1], whole, *fans]
     tolerance = max(tolerance, 4 * math.sqrt(2 / max(weight.moments.finite, 1)))
     if weight.moments.mean**2 > tolerance * weight.std**2:
         return None
     found = (recognise(weight.std**2, *f, act, blocks, tolerance) for f in fans)
     return next((known.name for known in found if known), None)
+
+
+def _fan_in_without_stride(layer: Layer, weights: int) -> int:
+    """That of a transposed convolution's shape: its weights over its output's channels."""
+    dimensions = int(layer.op.removeprefix("ConvTranspose")[0])
+    channels = layer.shape[-1 - dimensions] if len(layer.shape) > dimensions else 0
+    return max(weights // channels, 1) if channels else layer.weight.fan_in if layer.weight else 1

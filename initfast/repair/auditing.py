@@ -18,6 +18,7 @@ from initfast.repair import (
     faults_of_scale,
     faults_of_ties,
     faults_of_values,
+    faults_of_zeros,
     remarks,
 )
 from initfast.repair.audit_table import table
@@ -26,6 +27,8 @@ from initfast.repair.faults_across_ranks import compare_ranks
 from initfast.repair.fitting_schemes import Fit, fit
 from initfast.repair.laws_of_weights import law_in_words, locations
 from initfast.repair.parameter_facts import ParameterFacts, facts_of, owned
+from initfast.repair.schemes import SCHEMES
+from initfast.repair.schemes.scheme import any_net
 from initfast.stats.as_dict import json_text
 from initfast.stats.text import WIDTH, escape, shown
 
@@ -34,6 +37,7 @@ CHECKS: dict[str, Check] = {
     for check in (
         faults_of_values.unfilled_memory,
         faults_of_values.symmetric_units,
+        faults_of_zeros.zero_weight,
         faults_of_values.same_bits,
         faults_of_scale.off_scheme,
         faults_of_scale.depth_scale,
@@ -165,14 +169,15 @@ def audit(net: nn.Module, group: Any = None) -> Audit:
         if not isinstance(net, nn.Module):
             raise TypeError(f"audit: net is {kind_of(net)}; expected a torch.nn.Module")
         examined = _examined(net)
+        fitting = fit(net, examined.facts)
         findings = _one_for_each_cause(
             [finding for check in CHECKS.values() for finding in check(examined)]
         )
+        findings = [_as_scheme_has_it(finding, fitting) for finding in findings]
     if group is not None:
         findings += compare_ranks(examined, group)
     order = [*_ACROSS, *CHECKS]
     findings.sort(key=lambda f: (SEVERITIES.index(f.severity), order.index(f.rule), f.first))
-    fitting = fit(net, examined.facts)
     return Audit(examined.facts, findings, list(remarks.of(examined)), fitting)
 
 
@@ -184,7 +189,17 @@ def _examined(net: nn.Module) -> Examined:
     ]  # fmt: skip
     config = getattr(net, "config", None)
     ties = getattr(config, "tie_word_embeddings", False) is True
-    return Examined(members, facts, locations(facts), ties)
+    return Examined(members, facts, locations(facts), ties, dict(net.named_modules()))
+
+
+def _as_scheme_has_it(finding: Finding, fitting: Fit) -> Finding:
+    """Worth knowing only, where a scheme for such nets draws all of the net, and this with it."""
+    of_such = [name for name in fitting.whole if SCHEMES[name].unfit is not any_net]
+    names = fitting.whole if finding.rule == "depth_scale" else of_such
+    if finding.rule not in ("depth_scale", "tied_scale", "wrong_fan") or not names:
+        return finding
+    said = f"{finding.measured}; scheme {names[0]!r} has it so"
+    return replace(finding, severity="info", measured=said)
 
 
 def _one_for_each_cause(findings: Sequence[Finding]) -> list[Finding]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from initfast.diagnosis.findings import Finding, Severity
 from initfast.repair.laws_of_weights import Location
@@ -22,12 +22,14 @@ class Examined:
         facts: what is known of them, in the same order.
         locations: where they stand in the net, likewise.
         ties: whether the net says that its head is its embedding.
+        modules: the net's, by their paths.
     """
 
     owned: Sequence[Owned]
     facts: Sequence[ParameterFacts]
     locations: Sequence[Location]
     ties: bool = False
+    modules: Mapping[str, nn.Module] = field(default_factory=dict)
 
     def values(self, i: int) -> Tensor:
         """The values of a parameter that has some, units first."""

@@ -98,6 +98,9 @@ def _any_fans(facts: ParameterFacts) -> Iterator[Initialiser]:
     yield from initialisers(torch_fans(facts.shape))
     for call, law in initialisers((facts.fan_in, facts.fan_out // facts.fused)):
         yield Initialiser(f"{call} of its groups", law)
+    if facts.stride > 1:
+        for call, law in initialisers((max(facts.fan_in // facts.stride, 1), facts.fan_out)):
+            yield Initialiser(f"{call} over its stride", law)
 
 
 # ---- depth ----

@@ -36,7 +36,8 @@ def _drawn_as_head(net: Examined, i: int) -> Iterator[Finding]:
     rows, width = facts.shape
     calls = [c.call for c in initialisers((width, rows)) if _is_heads(c) and fits(c.law, found)]
     shared = _shared_std(net, i)
-    if calls and not any(fits(as_found(found, std), found) for std in FIXED):
+    tables = (*FIXED, 1 / math.sqrt(width))  # what embeddings are drawn at
+    if calls and not any(fits(as_found(found, std), found) for std in tables):
         said = f"the std {number(found.std)} that {calls[0]} gives a linear layer of its shape"
     elif shared and abs(math.log(found.std / shared)) > 2 * NOTICEABLE:
         said = f"std {number(found.std)}, where the net's other weights have {number(shared)}"

@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
 
+from initfast.diagnosis.advice import Act
 from initfast.init.placement import is_distributed
+from initfast.ops.activations import ACTIVATIONS
+from initfast.repair.blocks import blocks_of
 from initfast.repair.families import Family, eps_of, family
 from initfast.repair.following import by_module_order, with_following
 from initfast.repair.laws_of_weights import fits
 from initfast.repair.parameter_facts import ParameterFacts, readable
 from initfast.repair.parameter_kinds import plain_name
 from initfast.repair.roles import Role
-from initfast.repair.schemes import SCHEMES, DoesNotFit, Law
-from initfast.repair.slots import slots
+from initfast.repair.schemes import SCHEMES, DoesNotFit, Law, Scheme
+from initfast.repair.sines import OMEGA
+from initfast.repair.slots import Slot, slots, with_net
 from initfast.stats.moments import Moments
+
+_ACTIVATIONS = tuple(map(Act.named, ACTIVATIONS))
+"""Those that may follow where no module shows it."""
 
 
 @dataclass(frozen=True)
@@ -57,21 +64,23 @@ def fit(net: nn.Module, facts: Sequence[ParameterFacts]) -> Fit:
         facts: what is known of its parameters.
     """
     try:
-        judged = list(_judged(net, facts))
+        found = with_following(slots(net), by_module_order(net))
+        judged = list(_judged(found, facts))
+        others = [list(_judged(other, facts)) for other in _as_a_run_may_show(net, found)]
     except (RuntimeError, ValueError, NotImplementedError, TypeError, AttributeError):
         return Fit()  # a parameter has no shape, or a module is of another make
-    weights = [p.role.part == "weight" and p.role.kind != "norm" for p in judged]
     verdicts = {}
     for name, scheme in SCHEMES.items():
         try:
-            verdicts[name] = [_verdict(scheme.law(p.role), p) for p in judged]
+            verdicts[name] = [_verdict(scheme, p) for p in judged]
         except DoesNotFit:
             continue
-    whole = []
-    for name, found in verdicts.items():
-        told = any(w and v is not None for w, v in zip(weights, found, strict=True))
-        if told and False not in found:
-            whole.append(name)
+    whole = [
+        name
+        for name in SCHEMES
+        if _is_whole(judged, verdicts.get(name, [False]))
+        or any(_fits(SCHEMES[name], o) for o in others)
+    ]
     by_kind = {}
     for kind in dict.fromkeys(p.kind for p in judged):
         of_kind = [i for i, p in enumerate(judged) if p.kind == kind]
@@ -80,13 +89,62 @@ def fit(net: nn.Module, facts: Sequence[ParameterFacts]) -> Fit:
     return Fit(tuple(whole), {kind: names for kind, names in by_kind.items() if names})
 
 
-def _judged(net: nn.Module, facts: Sequence[ParameterFacts]) -> Iterator[_Judged]:
+def _is_whole(judged: Sequence[_Judged], verdicts: Iterable[bool | None]) -> bool:
+    """Whether none departs, and a weight is among those of which the scheme says something."""
+    told = False
+    for p, verdict in zip(judged, verdicts, strict=False):
+        if verdict is False:
+            return False
+        told = told or (verdict is not None and _is_weight(p.role))
+    return told
+
+
+def _is_weight(role: Role) -> bool:
+    return role.part == "weight" and role.kind != "norm"
+
+
+def _fits(scheme: Scheme, judged: Sequence[_Judged]) -> bool:
+    try:
+        return _is_whole(judged, (_verdict(scheme, p) for p in judged))
+    except DoesNotFit:
+        return False
+
+
+def _as_a_run_may_show(net: nn.Module, found: dict[str, Slot]) -> Iterator[dict[str, Slot]]:
+    """What a run may show that the order of modules does not: residual sums, and sines.
+
+    initialize_ with x goes by these. The last layer of each block may end a residual branch; and
+    sines may follow the layers of a net that has only linear ones.
+    """
+    lasts = {}
+    for path, block in blocks_of(net).items():
+        name = plain_name(f"{path}.weight")
+        if name in found and found[name].role.kind in ("linear", "conv"):
+            lasts[block.path] = name
+    ends = {name for name in lasts.values() if not found[name].role.ends_branch}
+    if ends:
+        yield with_net(
+            {
+                name: slot._replace(role=replace(slot.role, ends_branch=True))
+                if name in ends
+                else slot
+                for name, slot in found.items()
+            }
+        )
+    if all(slot.role.kind == "linear" and slot.role.follows is None for slot in found.values()):
+        yield with_net(
+            {
+                name: slot._replace(role=replace(slot.role, sine=OMEGA))
+                if slot.role.next != "end"
+                else slot
+                for name, slot in found.items()
+            }
+        )
+
+
+def _judged(found: Mapping[str, Slot], facts: Sequence[ParameterFacts]) -> Iterator[_Judged]:
     known = {plain_name(f.name): f for f in facts}
-    at = [
-        (known[name], slot)
-        for name, slot in with_following(slots(net), by_module_order(net)).items()
-        if name in known
-    ]
+    at = [(known[name], slot) for name, slot in found.items() if name in known]
     moving = any(f.trainable for f, _ in at)
     for f, slot in at:
         if f.family is not None and f.moments is not None and f.family.count:
@@ -94,8 +152,20 @@ def _judged(net: nn.Module, facts: Sequence[ParameterFacts]) -> Iterator[_Judged
                 yield _Judged(f.kind, slot.role, slot.tensor, f.moments, f.family)
 
 
-def _verdict(law: Law | None, p: _Judged) -> bool | None:
-    """Whether a parameter is as a scheme has it; None where the scheme says nothing of it."""
+def _verdict(scheme: Scheme, p: _Judged) -> bool | None:
+    """Whether a parameter is as a scheme has it; None where the scheme says nothing of it.
+
+    "auto" goes by the activation, and that may be a function, which no module shows.
+    """
+    law = scheme.law(p.role)
+    verdict = _is_of(law, p)
+    if verdict is not False or scheme is not SCHEMES["auto"] or p.role.next not in ("layer", "end"):
+        return verdict
+    seen = [replace(p.role, next="activation", follows=act) for act in _ACTIVATIONS]
+    return any(_is_of(other, p) for other in map(scheme.law, seen) if other != law)
+
+
+def _is_of(law: Law | None, p: _Judged) -> bool | None:
     if law is None:
         return None
     if law.family not in ("packed", "orthogonal"):
@@ -104,7 +174,7 @@ def _verdict(law: Law | None, p: _Judged) -> bool | None:
         return None
     if law.family == "packed":
         pieces = _pieces(p, len(law.parts))
-        return all(_verdict(*pair) for pair in zip(law.parts, pieces, strict=True))
+        return all(_is_of(*pair) for pair in zip(law.parts, pieces, strict=True))
     rows, *others = p.tensor.shape
     rms = law.std(rows, math.prod(others))  # of an orthogonal matrix it is no matter of chance
     return math.isclose(p.moments.rms, rms, rel_tol=1e-5 + eps_of(p.tensor.dtype))

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import nn
 
 from initfast.diagnosis.advice import Act, activation_of
 from initfast.nets.activation_calls import activation_call
+from initfast.profiling.profile import profile
+from initfast.repair import sines
 from initfast.repair.parameter_kinds import plain_name
 from initfast.repair.roles import Role
 from initfast.repair.slots import Slot, with_net
@@ -29,11 +31,12 @@ _BY_TYPE = {
 
 
 class Following(NamedTuple):
-    """What takes a layer's output: `next` and `follows` of a Role, and whether it is the first."""
+    """What takes a layer's output, as a Role has it, and whether the layer is the first."""
 
     next: str = ""
     follows: Act | None = None
     first: bool = False
+    sine: float = 0.0
 
 
 def with_following(
@@ -64,13 +67,18 @@ def by_module_order(net: nn.Module) -> dict[str, Following]:
         >>> {name: f.next for name, f in by_module_order(net).items()}
         {'0.weight': 'activation', '3.weight': 'end'}
     """
-    leaves = [(n, m) for n, m in net.named_modules() if _is_leaf(n, m)]
+    modules = dict(net.named_modules(remove_duplicate=False))  # one activation may serve many
+    leaves = [(n, m) for n, m in modules.items() if _is_leaf(n, m)]
     found: dict[str, Following] = {}
     for i, (path, module) in enumerate(leaves):
         if module._parameters.get("weight") is None and "parametrizations" not in module._modules:
             continue
         name = plain_name(f"{path}.weight" if path else "weight")
-        found[name] = _next_leaf(path, leaves[i + 1 :])._replace(first=not found)
+        after = _next_leaf(path, leaves[i + 1 :])
+        sine = sines.of_layer(modules[path.rpartition(".")[0]])
+        found[name] = (Following("activation", sine=sine) if sine else after)._replace(
+            first=not found
+        )
     return found
 
 
@@ -89,6 +97,8 @@ def _next_leaf(path: str, later: Sequence[tuple[str, nn.Module]]) -> Following:
             return Following("activation", Act(call.act, call.alpha, call.beta))
         if kind in _BY_TYPE:
             return Following("activation", Act.named(_BY_TYPE[kind]))
+        if sine := sines.of_module(module):
+            return Following("activation", sine=sine)
         # In a ResNet one ReLU stands for several, and the next norm is in its place.
         if "Norm" in kind and path.rpartition(".")[0] == other.rpartition(".")[0]:
             return Following("norm")
@@ -96,11 +106,26 @@ def _next_leaf(path: str, later: Sequence[tuple[str, nn.Module]]) -> Following:
     return Following("end")
 
 
-def by_profile(layers: Sequence[Layer]) -> dict[str, Following]:
+def by_running(net: nn.Module, x: Any) -> dict[str, Following]:
+    """By what really took each output as the net ran on x, sines as well.
+
+    Args:
+        net: a module.
+        x: as :func:`initfast.profile` takes it.
+    """
+    with sines.SineCalls() as calls:
+        layers = profile(net, x).layers
+    return by_profile(layers, calls.after)
+
+
+def by_profile(
+    layers: Sequence[Layer], sine_after: Callable[[Layer], float] = lambda layer: 0.0
+) -> dict[str, Following]:
     """By what really took each output as the net ran.
 
     Args:
         layers: of a report of the net, by the names of whose parameters the result is keyed.
+        sine_after: of a layer, the ω of the sine that takes its output, or 0.
 
     Example:
         >>> net = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3), nn.Tanh(), nn.Linear(3, 2))
@@ -116,7 +141,9 @@ def by_profile(layers: Sequence[Layer]) -> dict[str, Following]:
     for layer in layers:
         name = plain_name(layer.parameter) or plain_name(f"{layer.name}.weight")
         if name not in found:
-            found[name] = _reader_of(layer, readers)._replace(first=not found)
+            sine = sine_after(layer) if layer.parameter else 0.0
+            after = Following("activation", sine=sine) if sine else _reader_of(layer, readers)
+            found[name] = after._replace(first=not found)
     return found
 
 

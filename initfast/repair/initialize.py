@@ -13,12 +13,11 @@ from torch import Tensor, nn
 from initfast.errors import ArgumentError, kind_of
 from initfast.init.filling import DTYPES
 from initfast.init.keys import draw_key
-from initfast.profiling.profile import profile
 from initfast.repair.filling import fill, materialise
-from initfast.repair.following import Following, by_module_order, by_profile, with_following
+from initfast.repair.following import Following, by_module_order, by_running, with_following
 from initfast.repair.initialized import Change, Initialized, Left
 from initfast.repair.rules import Rules, Use
-from initfast.repair.schemes import SCHEMES, Scheme
+from initfast.repair.schemes import SCHEMES, DoesNotFit, Scheme
 from initfast.repair.schemes.law import Law
 from initfast.repair.slots import Slot, slots
 from initfast.undo_log import UndoLog, with_undo_log
@@ -45,13 +44,16 @@ def initialize_(
         >>> [change.how for change in done.changes][:2]
         ['rule Conv2d', "rule '*.bias'"]
 
-    "auto" draws, with n for the fan-in (of the part, where a weight is packed, and of the group):
+    "auto" draws, with n for the fan-in (of the part, where a weight is packed, and of the group;
+    over the stride's product, where a convolution is transposed, as each output sums so many):
 
     ======================================================  =======================================
     parameter                                               drawn
     ======================================================  =======================================
     linear, convolution before ReLU                         N(0, 2 / n) (He et al. 2015)
     before tanh, SELU; before another activation f          N(0, 1 / n); N(0, 1 / (n E f²))
+    before a sine sin(ω z), and after the last; the first   U(±√(6 / n) / ω); U(±1 / n); biases
+    .                                                       U(±1 / √n) (Sitzmann et al. 2020)
     before GELU, SiLU, Mish, with a bias, outside blocks    half-stable: N(0, C_W / n); the bias
     .                                                       N(0, C_b) (Roberts et al. 2022, ch. 5)
     before a norm, another layer, the end                   N(0, 1 / n)
@@ -130,7 +132,7 @@ def _initialize(
     if x is not None:
         scheme_before = None if scheme is None else SCHEMES["auto"]
         _make_and_fill(plan_of(net, following, scheme_before, rules, meta), net, seed, device, log)
-        following |= by_profile(profile(net, x).layers)
+        following |= by_running(net, x)
     plan = plan_of(net, following, scheme, rules, meta)
     notes = _make_and_fill(plan, net, seed, device, log)
     log.keep()
@@ -169,7 +171,25 @@ def plan_of(
             continue
         how: Any = rule.use if rule is not None else law
         plan.fills.append((slot, how, _change(slot, rule, law, scheme)))
+    _check_weights(plan, found, scheme)
     return plan
+
+
+def _check_weights(plan: Plan, found: Mapping[str, Slot], scheme: Scheme | None) -> None:
+    """A scheme that says nothing of any weight is for other nets."""
+    if scheme is None or any(_is_weight(slot) for slot, *_ in plan.fills):
+        return
+    said = {left.name for left in plan.left if left.reason.startswith("scheme ")}
+    untold = [name for name, slot in found.items() if name in said and _is_weight(slot)]
+    if untold:
+        raise DoesNotFit(
+            f"scheme {scheme.name!r} is for {scheme.nets}; it says nothing of any weight of this "
+            f"net, as {untold[0]}"
+        )
+
+
+def _is_weight(slot: Slot) -> bool:
+    return slot.role.part == "weight" and slot.role.kind not in ("norm", "other")
 
 
 def _change(slot: Slot, rule: Any, law: Law | None, scheme: Scheme | None) -> Change:

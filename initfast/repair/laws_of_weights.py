@@ -111,6 +111,20 @@ def initialisers(fans: tuple[int, int]) -> Iterator[Initialiser]:
     yield Initialiser("normal_(std=√(2 / (5 fan_in))), small init", normal(std(0.4)))
 
 
+def drawn_by(facts: ParameterFacts) -> Iterator[Initialiser]:
+    """The usual initialisers of a weight by its fans, and by those that programs take for them.
+
+    torch's take no note of transposition, none of a stride.
+    """
+    fan_in, fan_out = facts.fan_in, facts.fan_out
+    yield from initialisers((fan_in, fan_out))
+    if facts.kind == "transposed convolution":
+        for call, law in initialisers((fan_out, fan_in)):
+            yield Initialiser(f"{call}, of the fans the other way", law)
+        for call, law in initialisers((max(fan_in // facts.stride, 1), fan_out)):
+            yield Initialiser(f"{call}, of the fan_in over the stride", law)
+
+
 FIXED = (1.0, 0.1, 0.05, 0.02, 0.01, 0.006, 0.005, 0.001)
 """Stds that programs write as numbers."""
 
@@ -125,7 +139,7 @@ def law_in_words(facts: ParameterFacts, blocks: int) -> str:
     scaled = as_found(found, 0.02 / math.sqrt(2 * depth))
     candidates.append(Initialiser(f"std=0.02 / √(2 · {depth} blocks)", scaled))
     if facts.kind not in ("embedding", "position embedding"):
-        candidates += initialisers((facts.fan_in, facts.fan_out))
+        candidates += drawn_by(facts)
     fitting = [c for c in candidates if fits(c.law, found)]
     return min(fitting, key=lambda c: _distance(c, found)).call if fitting else ""
 

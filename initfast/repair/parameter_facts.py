@@ -15,7 +15,7 @@ from initfast.init.placement import is_distributed, shard_of
 from initfast.ops.checks import bytes_needed
 from initfast.repair.bit_hash import bit_hash
 from initfast.repair.families import Family, eps_of, family
-from initfast.repair.parameter_kinds import Kind, has_values, is_fused, kind_of
+from initfast.repair.parameter_kinds import Kind, has_values, is_fused, kind_of, stride_of
 from initfast.stats.as_dict import as_plain
 from initfast.stats.moments import Moments
 from initfast.stats.text import dtype_name
@@ -34,6 +34,7 @@ class ParameterFacts:
         dtype: of its elements.
         trainable: whether it takes a gradient.
         fan_in, fan_out: of a weight; 0 where it has none.
+        stride: of a transposed convolution, of all dimensions together; else 1.
         fused: how many matrices are one above the other in it, as q, k and v are; else 1.
         moments: of its elements, those of a complex parameter taken as pairs; None where it has no
             values to read.
@@ -52,6 +53,7 @@ class ParameterFacts:
     trainable: bool
     fan_in: int = 0
     fan_out: int = 0
+    stride: int = 1
     fused: int = 1
     moments: Moments | None = None
     family: Family | None = None
@@ -179,6 +181,7 @@ def _unread(
         trainable=one.parameter.requires_grad,
         fan_in=kind.fan_in,
         fan_out=kind.fan_out,
+        stride=stride_of(one.module),
         fused=is_fused(one.module, one.path, one.key, shape),
         moments=moments,
         family=found,

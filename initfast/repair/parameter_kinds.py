@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import NamedTuple
 
@@ -157,6 +158,11 @@ def plain_name(name: str) -> str:
         'layers.0.weight'
     """
     return _WRAPPERS.sub("", name)
+
+
+def stride_of(module: nn.Module) -> int:
+    """How many outputs a transposed convolution makes of one place of its input; else 1."""
+    return math.prod(module.stride) if isinstance(module, _TRANSPOSED) else 1
 
 
 def torch_fans(shape: tuple[int, ...]) -> tuple[int, int]:

@@ -18,7 +18,7 @@ from initfast.profiling.arguments import NO_TARGETS
 from initfast.profiling.profile import profile
 from initfast.repair.drawn import trained_weights
 from initfast.repair.filling import copy_back
-from initfast.repair.following import by_module_order, by_profile
+from initfast.repair.following import by_module_order, by_running
 from initfast.repair.initialize import carry_out, initialize_, plan_of
 from initfast.repair.lsuv import lsuv_
 from initfast.repair.parameter_kinds import plain_name
@@ -208,7 +208,7 @@ def _ways(
     worst = findings[0]
     for some in (findings[:1], findings):
         named = {name for f in some for name in _modules_of(report, f)}
-        yield "their layers drawn anew,", worst.rule, partial(_draw, net, report, named, seed)
+        yield "their layers drawn anew,", worst.rule, partial(_draw, net, x, named, seed)
     yield "all drawn anew,", worst.rule, partial(initialize_, net, x, seed=seed)
     yield "all drawn anew, and scaled on x,", worst.rule, partial(_draw_and_scale, net, x, seed)
 
@@ -232,9 +232,9 @@ def _modules_of(report: Report, finding: Finding) -> Iterator[str]:
         yield plain_name(layer.parameter).rpartition(".")[0]
 
 
-def _draw(net: nn.Module, report: Report, modules: set[str], seed: int) -> None:
+def _draw(net: nn.Module, x: Any, modules: set[str], seed: int) -> None:
     """Draw the parameters of some modules by the scheme "auto"."""
-    following = by_module_order(net) | by_profile(report.layers)
+    following = by_module_order(net) | by_running(net, x)
     plan = plan_of(net, following, SCHEMES["auto"], Rules({}), set())
     plan.fills[:] = [f for f in plan.fills if f[0].role.name.rpartition(".")[0] in modules]
     with torch.no_grad():

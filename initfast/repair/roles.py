@@ -14,7 +14,8 @@ class NetFacts(NamedTuple):
     width: of the residual stream, or of the embeddings; None where neither is known. branches: how
     many residual branches end in a weight. attention, convolutions, norms: whether it has such.
     tied: whether an embedding has another use. encoder, decoder: how many blocks each has, of a net
-    that has both. branch_layers: how many weights a residual branch has, on average.
+    that has both. branch_layers: how many weights a residual branch has, on average. sine: the ω of
+    the last sine that follows a layer; 0 where none does.
     """
 
     width: int | None = None
@@ -26,6 +27,7 @@ class NetFacts(NamedTuple):
     encoder: int = 0
     decoder: int = 0
     branch_layers: float = 0.0
+    sine: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,12 +47,15 @@ class Role:
         parts: how many weights are packed in it along the first dimension.
         inputs_first: whether it is laid out [in, out].
         transposed, groups: of a convolution.
+        stride: of a transposed one, in all dimensions together: of so many of its products that
+            fan_in counts, an output sums one. Else 1.
         depth, blocks: which block of its stack it is in, from 0, and how many that has; None, 0.
         attention: whether its block has attention.
         in_attention: whether it is part of that itself.
         torchs_attention: whether nn.MultiheadAttention has it for its queries, keys and values.
         head_dim: the size of an attention head; None where it is not known.
         follows: the activation after it; None where none does, or it is not known.
+        sine: the ω where sin(ω z) follows, as in a SIREN; else 0.
         next: "activation", "norm", "sum", "layer" or "end": what takes its output; "" if unknown.
         ends_branch: whether its output is added to the residual stream.
         first: whether it takes the net's input.
@@ -73,6 +78,7 @@ class Role:
     inputs_first: bool = False
     transposed: bool = False
     groups: int = 1
+    stride: int = 1
     depth: int | None = None
     blocks: int = 0
     attention: bool = False
@@ -80,6 +86,7 @@ class Role:
     torchs_attention: bool = False
     head_dim: int | None = None
     follows: Act | None = None
+    sine: float = 0.0
     next: str = ""
     ends_branch: bool = False
     first: bool = False

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from initfast.init.fans import fan_in_and_fan_out
 from initfast.repair import uses
 from initfast.repair.blocks import Block, blocks_of
-from initfast.repair.parameter_kinds import plain_name
+from initfast.repair.parameter_kinds import plain_name, stride_of
 from initfast.repair.roles import NetFacts, Role
 
 _CONVOLUTIONS = nn.modules.conv._ConvNd
@@ -197,7 +197,8 @@ def _with_fans(role: Role, module: nn.Module, key: str, tensor: Tensor) -> Role:
     if isinstance(module, _CONVOLUTIONS):
         transposed = isinstance(module, _TRANSPOSED)
         fan_in, fan_out = fan_in_and_fan_out(tensor, module.groups, transposed)
-        role = replace(role, transposed=transposed, groups=module.groups)
+        stride = stride_of(module)
+        role = replace(role, transposed=transposed, groups=module.groups, stride=stride)
         return replace(role, fan_in=fan_in, fan_out=fan_out)
     if role.kind == "embedding":
         padding = getattr(module, "padding_idx", None)
@@ -248,6 +249,7 @@ def with_net(found: dict[str, Slot]) -> dict[str, Slot]:
         tied=any(r.tied and r.kind == "embedding" for r in roles),
         encoder=sides["encoder"][0] if both else 0,
         decoder=sides["decoder"][0] if both else 0,
+        sine=next((r.sine for r in reversed(roles) if r.sine), 0.0),
         branch_layers=len([r for r in within if r.part == "weight"]) / max(branches, 1),
     )
     return {name: slot._replace(role=replace(slot.role, net=net)) for name, slot in found.items()}

@@ -60,7 +60,7 @@ FAULTS_OF_VALUES = {
     "repeated unit": (repeat_a_unit, "symmetric_units"),
     "copied": (copy_a_layer, "same_bits"),
     "other std": (lambda net: nn.init.normal_(net[4].weight, std=0.02), "off_scheme"),
-    "zero": (lambda net: nn.init.zeros_(net[4].weight), "off_scheme"),
+    "zero": (lambda net: nn.init.zeros_(net[4].weight), "zero_weight"),
 }
 
 
@@ -71,6 +71,47 @@ def test_a_fault_in_one_layer_is_named(name):
     assert serious(net) == []
     inject(net)
     assert named(net) == [(rule, "4.weight")]
+
+
+class Chain(nn.Module):
+    def __init__(self, bias=True):
+        super().__init__()
+        self.a, self.b, self.c = (nn.Linear(n, 32, bias=bias) for n in (16, 32, 32))
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0, 0.3])
+@pytest.mark.parametrize("make", [lambda: mlp(3), Chain, lambda: nn.LSTM(16, 16)])
+def test_each_weight_of_a_net_that_is_one_constant_is_named(make, value):
+    net = make()
+    names = [name for name, p in net.named_parameters() if "weight" in name]
+    for name in names:
+        nn.init.constant_(net.get_parameter(name), value)
+    assert named(net) == [("symmetric_units" if value else "zero_weight", n) for n in names]
+
+
+@pytest.mark.parametrize("key", ["a", "b"])
+def test_a_hidden_layer_of_zeros_is_named_and_a_last_one_or_a_gate_is_not(key):
+    net, last, gate = Chain(), Chain(), Chain()
+    nn.init.zeros_(net.get_submodule(key).weight)
+    nn.init.zeros_(last.c.weight)
+    nn.init.zeros_(gate.b.weight)
+    nn.init.ones_(gate.b.bias)
+    assert named(net) == [("zero_weight", f"{key}.weight")]
+    assert not serious(last) and not serious(gate)
+    exec(serious(net)[0].code, {"net": net, "initfast": initfast})
+    assert not serious(net)
+
+
+def test_zeros_that_nets_start_with_on_purpose():
+    """A query of muP's, the last norm of a branch, a head, the second factor of LoRA."""
+    net = Decoder()
+    for layer in net.layers:
+        nn.init.zeros_(layer.attention.wq.weight)
+        nn.init.zeros_(layer.feed_forward.w2.weight)
+        nn.init.zeros_(layer.norm.weight)
+    lora = nn.Sequential(nn.Linear(64, 4, bias=False), nn.Linear(4, 64, bias=False))
+    nn.init.zeros_(lora[1].weight)
+    assert not serious(net) and not serious(lora)
 
 
 def test_a_fault_in_a_layer_of_its_own_shape_is_named():

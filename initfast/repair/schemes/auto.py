@@ -7,7 +7,7 @@ import math
 from initfast.diagnosis.advice import Act, needed
 from initfast.repair.roles import Role
 from initfast.repair.schemes.law import Law, constant, normal, orthogonal, packed
-from initfast.repair.schemes.published import is_last
+from initfast.repair.schemes.published import is_last, siren
 from initfast.repair.schemes.scheme import Scheme, any_net, simple
 from initfast.theory.phase_diagrams import HalfStable, half_stable
 from initfast.theory.roots import NoSuchPoint
@@ -20,6 +20,8 @@ def _auto(role: Role) -> Law | None:
         return _recurrent(role)
     if role.kind == "norm":
         return simple(role)
+    if role.sine or (role.net.sine and is_last(role)):
+        return siren(role)
     if role.part == "bias":
         pair = _pair(role)
         if pair is None:
@@ -37,7 +39,7 @@ def _auto(role: Role) -> Law | None:
 
 
 def _weight(role: Role) -> Law:
-    fan = 1 / math.sqrt(role.fan_in)
+    fan = 1 / math.sqrt(max(role.fan_in // role.stride, 1))
     if role.ends_branch and role.kind != "norm":
         n = max(role.net.branches, 1)
         return normal(fan / math.sqrt(n), f"1 / √fan_in / √branches, of {n} branches")
@@ -89,7 +91,7 @@ AUTO = Scheme(
     "auto",
     "any net",
     "He et al. 2015; Poole et al. 2016; Roberts, Yaida & Hanin 2022, ch. 5; Radford et al. 2019; "
-    "Jozefowicz et al. 2015; Saxe et al. 2014; Yang et al. 2022",
+    "Jozefowicz et al. 2015; Saxe et al. 2014; Yang et al. 2022; Sitzmann et al. 2020",
     _auto,
     any_net,
 )

@@ -16,6 +16,7 @@ from initfast.repair.schemes.scheme import (
     simple,
     transformer,
 )
+from initfast.repair.sines import OMEGA
 
 
 def _weight(role: Role) -> bool:
@@ -150,12 +151,14 @@ def _spectral(role: Role) -> Law | None:
     return normal(std, "min(1, √(fan_out / fan_in)) / √fan_in")
 
 
-def _siren(role: Role) -> Law | None:
-    if role.part == "bias" or role.kind != "linear":
+def siren(role: Role) -> Law | None:
+    """Sines of a layer's output hold a std of √(1/2) from the second layer on, whatever the ω."""
+    if role.part == "bias" or role.kind not in ("linear", "conv"):
         return torchs(role)
     if role.first:
-        return uniform(1 / (role.fan_in * math.sqrt(3)), "U(±1 / n)")
-    return uniform(math.sqrt(2 / role.fan_in) / 30, "U(±√(6 / n) / 30)")
+        return uniform(1 / (role.fan_in * math.sqrt(3)), "U(±1 / n), the first before sines")
+    omega = role.sine or role.net.sine or OMEGA
+    return uniform(math.sqrt(2 / role.fan_in) / omega, f"U(±√(6 / n) / {omega:.4g}), by sines")
 
 
 def _only_linear(net: NetFacts) -> str | None:
@@ -206,9 +209,9 @@ SCHEMES = (
     _scheme("spectral", "any net", "Yang, Simon & Bernstein 2023; nanotron", _spectral),
     _scheme(
         "siren",
-        "nets of linear layers with sines, sin(30 x)",
+        "nets of linear layers with sines, sin(ω x)",
         "Sitzmann et al. 2020",
-        _siren,
+        siren,
         _only_linear,
     ),
 )
