@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from initfast.recording.events import Event
 from initfast.recording.shared_tensors import SharedTensors
-from initfast.stats.parts import LayerParts, NetParts
+from initfast.stats.parts import LayerParts
 
 
 def parts_of(
@@ -19,9 +19,9 @@ def parts_of(
         stage: of a pipeline; None without one.
         inputs: the addresses of the rows of the net's inputs.
     """
-    if shared is None:
-        whole = None if stage is None else LayerParts(NetParts(stage=stage))
-        return lambda event: whole
+    if shared is None and stage is None:
+        return lambda event: None
+    shared = shared or SharedTensors()  # of a stage, nothing is shared
     net = shared.net(stage, inputs)
 
     def of_event(event: Event) -> LayerParts:

@@ -12,21 +12,12 @@ from dataclasses import astuple, replace
 from functools import reduce
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from initfast.collectives import add_up, largest
-from initfast.report.listing import (
-    NO,
-    UNKNOWN,
-    YES,
-    Listing,
-    WholeNet,
-    has_units,
-    keys_of,
-    units_of,
-)
+from initfast.report.global_units import ByUnit
+from initfast.report.listing import Listing, WholeNet, keys_of
+from initfast.stats.dead_units import count_units
 from initfast.stats.layer import Layer
 from initfast.stats.layer_moments import GRAD, WEIGHT_GRAD, tensors_of, with_moments
 from initfast.stats.merge import Key
@@ -55,9 +46,9 @@ class GlobalRows:
     def __init__(self, net: WholeNet, inputs: int, losses: int) -> None:
         self._begin: dict[Key, int] = {}
         self.of_layers = 0
-        for key, (measured, _) in zip(net.keys, net.tensors, strict=True):
+        for key, tensors in zip(net.keys, net.tensors, strict=True):
             self._begin[key] = self.of_layers
-            self.of_layers += len(measured)
+            self.of_layers += len(tensors.measured)
         self._count = self.of_layers + inputs + losses
         self._losses = self.of_layers + inputs
 
@@ -143,46 +134,6 @@ def moments_of_row(row: Tensor) -> Moments:
     return Moments.from_row(row[:PART].tolist())
 
 
-# ---- sums and maxima ----
-
-
-def reduced_by_unit(net: WholeNet, layers: Sequence[Layer], group: Any) -> tuple[Tensor, Tensor]:
-    """What is reduced over all processes: sums, and maxima of bytes.
-
-    Sums, two of each layer: the lengths of its output and of its input along the batch. Maxima:
-    whether it has a NaN, and which of its units are not dead. Sums by unit would follow the
-    lengths, and stand in the whole layer's order as the units here do.
-
-    Returns:
-        (sums, maxima).
-    """
-    sums = torch.zeros(len(net.keys), 2, dtype=torch.int64)
-    begins = unit_begins(net)
-    maxima = torch.zeros(begins[-1], dtype=torch.uint8)
-    index = {key: i for i, key in enumerate(net.keys)}
-    for key, layer in zip(keys_of(layers), layers, strict=True):
-        i, parts = index[key], layer.parts or LayerParts()
-        of_input = parts.inputs[0] if parts.inputs and layer.input is not None else Part()
-        for column, (part, shape) in enumerate(
-            ((parts.output, layer.shape), (of_input, layer.input_shape))
-        ):
-            if shape and part.begins_the_batch:
-                sums[i, column] = shape[0]
-        maxima[i] = UNKNOWN if layer.has_nan is None else YES if layer.has_nan else NO
-        if layer.live is not None and has_units(layer):
-            begin = begins[i] + units_of(layer)[0]
-            maxima[begin : begin + layer.live.size] = torch.from_numpy(layer.live.copy())
-    return add_up(sums, group), largest(maxima, group)
-
-
-def unit_begins(net: WholeNet) -> list[int]:
-    """Where each layer's units begin among the maxima, and where all end."""
-    begins = [len(net.keys)]
-    for tensors in net.tensors:
-        begins.append(begins[-1] + (tensors.units or 0))
-    return begins
-
-
 # ---- layers ----
 
 
@@ -192,40 +143,40 @@ class GlobalLayers:
     Args:
         net: the layers, without numbers.
         rows: merged, in their order.
-        sums, maxima: of :func:`reduced_by_unit`.
+        by_unit: of its layers.
     """
 
-    def __init__(self, net: WholeNet, rows: Tensor, sums: Tensor, maxima: Tensor) -> None:
+    def __init__(self, net: WholeNet, rows: Tensor, by_unit: ByUnit) -> None:
         self._net = net
         self._rows = iter(rows)
-        self._sums: list[list[int]] = sums.tolist()
-        self._maxima: np.ndarray = maxima.numpy()
-        self._begins = unit_begins(net)
+        self._by_unit = by_unit
 
     def layers(self) -> list[Layer]:
         """Of the whole net."""
         tensors = zip(self._net.layers, self._net.tensors, strict=True)
-        return [self._layer(i, layer, kinds) for i, (layer, (kinds, _)) in enumerate(tensors)]
+        return [self._layer(i, layer, of.measured) for i, (layer, of) in enumerate(tensors)]
 
     def _layer(self, i: int, layer: Layer, kinds: Sequence[tuple[str, str]]) -> Layer:
         parts = layer.parts or LayerParts()
         found = {each: self._tensor(each[0], next(self._rows)) for each in kinds}
         new = replace(with_moments(layer, found), parts=None)
         of_input = parts.inputs[0] if parts.inputs and layer.input is not None else Part()
-        output, given = self._sums[i]
+        output, given = self._by_unit.lengths[i]
         shape = _whole_shape(layer.shape, parts.output, output, new.post)
         input_shape = layer.input_shape
         if input_shape is not None:
             input_shape = _whole_shape(input_shape, of_input, given, new.input)
-        live = self._live(i)
+        live = self._by_unit.live[i]
+        units, dead_units = count_units(live, new.post.count)
         return replace(
             new,
             shape=shape,
             input_shape=input_shape,
-            has_nan=(None, False, True)[int(self._maxima[i])],
+            has_nan=self._by_unit.has_nan[i],
             live=live,
-            units=None if live is None else live.size,
-            dead_units=None if live is None or 0 in shape else int(np.count_nonzero(~live)),
+            units=units,
+            dead_units=dead_units,
+            unit_moments=self._by_unit.moments.get(i),
         )
 
     def _tensor(self, kind: str, row: Tensor) -> Moments | None:
@@ -234,10 +185,6 @@ class GlobalLayers:
             return moments.scaled(1 / batches)
         is_known = agree or batches < 2 or kind != WEIGHT_GRAD  # of one loss, not of each its own
         return moments if is_known else None
-
-    def _live(self, i: int) -> np.ndarray | None:
-        begin, end = self._begins[i], self._begins[i + 1]
-        return self._maxima[begin:end].astype(bool) if self._net.tensors[i].units else None
 
 
 def _whole_shape(

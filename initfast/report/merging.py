@@ -108,7 +108,8 @@ class Merging(Exports):
         """The report of the whole net on the batch of all processes, the same on each; collective.
 
         Where processes share a tensor, as under tensor parallelism, its parts add up and copies of
-        it count once; the batches of data parallelism add up; the stages of a pipeline follow each
+        it count once; the batches of data parallelism add up, and with each of them what no batch
+        changes, as an embedding of positions; the stages of a pipeline follow each
         other, if a schedule of torch.distributed.pipelining runs them; else modules must have the
         names that they have in the whole net, or stages would be taken for copies. A process that
         runs several stages merges their reports first. Layers match by name, op and call. The loss
@@ -116,7 +117,8 @@ class Merging(Exports):
         out where processes have gradients of their own that nobody averaged.
 
         What a process sends does not grow with their number: each merges a share of the layers
-        (:func:`initfast.collectives.merge_rows`).
+        (:func:`initfast.collectives.merge_rows`), and sums and maxima of units are reduced. What
+        `measure=` asks for is left out.
 
         Args:
             group: of torch.distributed's, of all processes that run the net; None: the default

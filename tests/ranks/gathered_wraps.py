@@ -3,7 +3,7 @@
 import copy
 
 import torch
-from ranks.gathered import Wide, X, assert_close, assert_whole, loss, net
+from ranks.gathered import Wide, X, assert_close, assert_same_units, assert_whole, loss, net
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import CPUOffloadPolicy, MixedPrecisionPolicy, fully_shard
@@ -108,6 +108,7 @@ def pipeline_of_tensor_parallel(rank, ranks):
     for a, b in zip(p.report().gathered(), expected, strict=True):
         assert (a.op, a.shape, a.dead_units) == (b.op, b.shape, b.dead_units)
         assert_close(a.post, b.post, a.name)
+        assert_same_units(a, b)
 
 
 OF_TWO = [activation_checkpoints, policies_of_fsdp, several_stages]
