@@ -17,6 +17,7 @@ from initfast.recording.marks import Marks
 from initfast.recording.parts import parts_of
 from initfast.recording.rows import Copies
 from initfast.recording.shared_tensors import SharedTensors
+from initfast.recording.unit_room import address_per_sample
 from initfast.stats.dead_units import count_units
 from initfast.stats.layer import Layer
 from initfast.stats.moments import Moments
@@ -168,6 +169,7 @@ class _Reader:
             "dead_units": dead_units,
             "branch": self._branch(source),
             "unit_moments": self._units.get(event.post),
+            "per_sample": self._units.get(address_per_sample(event.post)),
         }
 
     def _branch(self, source: Source) -> int | None:

@@ -88,7 +88,7 @@ def listed(layers: Sequence[Layer]) -> tuple[tuple[Layer, ...], dict[Key, Tensor
         found[key] = Tensors(measured, alive, _units_with_moments(layer))
         known = with_moments(layer, dict.fromkeys(measured, _NONE))
         # Of what is not merged, a process's own would pass for that of all.
-        own = ("live", "attention", "histogram", "unit_moments")
+        own = ("live", "attention", "histogram", "unit_moments", "per_sample")
         bare.append(replace(known, **dict.fromkeys(own)))
     return tuple(bare), found
 
