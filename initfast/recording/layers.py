@@ -12,6 +12,7 @@ from torch import nn
 
 from initfast.nets.activation_calls import Call
 from initfast.nets.module_facts import SEEN_INSIDE
+from initfast.nets.shards import Stage
 from initfast.recording.events import Event, Source
 from initfast.recording.marks import Marks
 from initfast.recording.parts import parts_of
@@ -70,7 +71,7 @@ class Recording(NamedTuple):
     facts: Mapping[str, Facts] | None
     gradients: Mapping[int, tuple[Sequence[int], int | None]]
     shared: SharedTensors | None = None
-    stage: int | None = None
+    stage: Stage | None = None
     further: Mapping[int, Mapping[str, Any]] = MappingProxyType({})
 
     def read(self) -> tuple[list[Layer], list[Moments]]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from initfast.nets.shards import Stage
 from initfast.recording.events import Event
 from initfast.recording.shared_tensors import SharedTensors
 from initfast.stats.parts import LayerParts
 
 
 def parts_of(
-    shared: SharedTensors | None, stage: int | None, inputs: Sequence[int]
+    shared: SharedTensors | None, stage: Stage | None, inputs: Sequence[int]
 ) -> Callable[[Event], LayerParts | None]:
     """What tells the parts of an event's tensors.
 

@@ -7,7 +7,7 @@ same rows, and fills those of the tensors that it has measured.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple, replace
 from functools import reduce
 from typing import Any
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from initfast.report.global_units import ByUnit
-from initfast.report.listing import Listing, WholeNet, keys_of
+from initfast.report.listing import NO, YES, Listing, WholeNet, keys_of
 from initfast.stats.dead_units import count_units
 from initfast.stats.layer import Layer
 from initfast.stats.layer_moments import GRAD, WEIGHT_GRAD, tensors_of, with_moments
@@ -29,6 +29,7 @@ PART, SHARE = 12, 13
 
 COLUMNS = 14
 _OTHERS_COUNT = -1  # in the place of a part that another process counts
+_CUT_IN_OTHER_WAYS = -1  # in the place of whether processes have the same
 
 
 class GlobalRows:
@@ -102,14 +103,17 @@ def _offset(part: Part) -> int:
 def merged_row(place: Tensor) -> Tensor:
     """One row of those that all ranks have in one place.
 
-    Its last columns: whether all that hold the same part have the same, and how many batches
-    there are.
+    Its last columns: whether all that hold the same part have the same, or parts of other lengths
+    begin there; and how many batches there are.
     """
     firsts: dict[float, Tensor] = {}
-    agree = True
+    agree = YES
     for row in place[(place[:, SHARE] > 0) & (place[:, PART] != _OTHERS_COUNT)]:
         first = firsts.setdefault(row[PART].item(), row)
-        agree = agree and _are_one(moments_of_row(first), moments_of_row(row))
+        if first[0] != row[0]:
+            agree = _CUT_IN_OTHER_WAYS
+        elif agree == YES and not _are_one(moments_of_row(first), moments_of_row(row)):
+            agree = NO
     merged = reduce(Moments.merge, map(moments_of_row, firsts.values()), Moments())
     batches = place[:, SHARE].sum().item()
     return torch.tensor([*astuple(merged), agree, batches], dtype=torch.float64)
@@ -158,7 +162,10 @@ class GlobalLayers:
 
     def _layer(self, i: int, layer: Layer, kinds: Sequence[tuple[str, str]]) -> Layer:
         parts = layer.parts or LayerParts()
-        found = {each: self._tensor(each[0], next(self._rows)) for each in kinds}
+        averaged = parts.net.micro_batches
+        rows = {each: next(self._rows) for each in kinds}
+        _check_cuts(layer.name, parts, rows)
+        found = {each: self._tensor(each[0], row, averaged) for each, row in rows.items()}
         new = replace(with_moments(layer, found), parts=None)
         of_input = parts.inputs[0] if parts.inputs and layer.input is not None else Part()
         output, given = self._by_unit.lengths[i]
@@ -179,12 +186,26 @@ class GlobalLayers:
             unit_moments=self._by_unit.moments.get(i),
         )
 
-    def _tensor(self, kind: str, row: Tensor) -> Moments | None:
+    def _tensor(self, kind: str, row: Tensor, averaged: int) -> Moments | None:
         moments, (agree, batches) = moments_of_row(row), row[PART:].tolist()
         if kind == GRAD:
-            return moments.scaled(1 / batches)
-        is_known = agree or batches < 2 or kind != WEIGHT_GRAD  # of one loss, not of each its own
-        return moments if is_known else None
+            return moments.scaled(1 / (batches * averaged))  # each has its own loss's
+        is_of_one_loss = agree == YES or batches < 2
+        return moments if is_of_one_loss or kind != WEIGHT_GRAD else None
+
+
+def _check_cuts(name: str, parts: LayerParts, rows: Mapping[tuple[str, str], Tensor]) -> None:
+    """Raise RuntimeError, on all processes, where they cut a weight in different ways."""
+    whole = {which: part.whole for which, part in parts.weights if part.whole is not None}
+    for (kind, which), row in rows.items():
+        if kind != "weight":
+            continue
+        count, agree, length = row[0].item(), row[PART].item(), math.prod(whole.get(which, (-1,)))
+        if agree == _CUT_IN_OTHER_WAYS or length not in (-1, count):
+            raise RuntimeError(
+                f"gathered: the {which} of layer {name!r} is cut in different ways, its parts have "
+                f"{count:.0f} numbers together; expected the same mesh and plan on all ranks"
+            )
 
 
 def _whole_shape(

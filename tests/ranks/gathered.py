@@ -230,7 +230,7 @@ def pipeline(rank, ranks):
     """The stages of a schedule follow each other, whatever their modules are called."""
     torch.manual_seed(0)
     whole = nn.Sequential(*[nn.Linear(16, 16) for _ in range(2 * ranks)]).double()
-    expected = initfast.profile(whole, X)
+    expected = initfast.profile(whole, X, loss=loss)
     mine = nn.Sequential(*whole[2 * rank : 2 * rank + 2])  # its modules are called 0 and 1
     stage = PipelineStage(mine, rank, ranks, torch.device("cpu"))
     schedule = ScheduleGPipe(stage, n_microbatches=2, loss_fn=lambda y, t: loss(y))
@@ -242,6 +242,7 @@ def pipeline(rank, ranks):
         assert a.shape == b.shape
         assert_close(a.post, b.post, a.name)
         assert_same_units(a, b)
+        assert_close(a.grad, b.grad, (a.name, "grad"), 1e-9)  # of the mean of the losses
     assert_close(report.inputs[0], expected.inputs[0], "input")
 
 
