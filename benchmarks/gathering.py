@@ -50,7 +50,10 @@ def listing() -> Listing:
     x = torch.zeros(1, 4, dtype=torch.int64)
     small = listing_of(initfast.profile(net, x, loss=lambda y: y.square().mean()))
     tensors = {
-        key: found._replace(units=found.units and SCALE * found.units)
+        key: found._replace(
+            units=found.units and SCALE * found.units,
+            with_moments=found.with_moments and SCALE * found.with_moments,
+        )
         for key, found in (small.tensors or {}).items()
     }
     return replace(small, tensors=tensors)

@@ -161,6 +161,10 @@ def merge_rows(rows: Tensor, merge: Callable[[Tensor], Tensor], group: Any) -> T
 def add_up(values: Tensor, group: Any) -> Tensor:
     """The sum of what ranks have in each place, on all of them; collective, in one message.
 
+    Args:
+        values: may be overwritten, so that there are not two.
+        group: of torch.distributed's.
+
     Raises:
         RuntimeError: as of :func:`share_distinct`.
     """
@@ -175,7 +179,7 @@ def largest(values: Tensor, group: Any) -> Tensor:
 def _reduced(values: Tensor, how: Any, group: Any) -> Tensor:
     if not values.numel():
         return values
-    result = values.to(_device(group), copy=True)
+    result = values.to(_device(group))
     with _all_take_part(group):
         torch.distributed.all_reduce(result, how, group)
     return result.cpu()

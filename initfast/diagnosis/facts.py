@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from functools import cache
 
 from initfast.stats.layer import Layer
+from initfast.stats.unit_moments import UnitMoments, UnitStatistics
 from initfast.stats.weight import Weight
 
 
@@ -36,6 +37,11 @@ def units_of(layer: Layer) -> int:
 def _unit_dim(op: str) -> int:
     spatial = re.match(r"Conv(?:Transpose)?(\d)d", op)
     return -1 - (int(spatial[1]) if spatial else 0)
+
+
+def over_samples(layer: Layer) -> Layer | UnitMoments | UnitStatistics:
+    """What has the layer's `batch_std` and `correlation`: of whole samples where they are known."""
+    return layer if layer.per_sample is None else layer.per_sample
 
 
 def is_passage(layer: Layer) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 from types import CodeType, FrameType
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -93,10 +93,36 @@ def runs_for_shapes() -> bool:
     return _running_stage("_forward_metadata_inference") is not None
 
 
-def pipeline_stage() -> int | None:
-    """Which stage of a pipeline runs now in this thread, counted from 0; None without one."""
+class Stage(NamedTuple):
+    """A stage of a pipeline.
+
+    Attributes:
+        index: which one, counted from 0.
+        micro_batches: of how many the schedule averages the gradients; 1 where it adds them up.
+    """
+
+    index: int
+    micro_batches: int = 1
+
+
+def pipeline_stage() -> Stage | None:
+    """Which stage of a pipeline runs now in this thread; None without one."""
     stage = _running_stage("forward_one_chunk")
-    return None if stage is None else stage.stage_index
+    return None if stage is None else Stage(stage.stage_index, _averaged_micro_batches())
+
+
+def _averaged_micro_batches() -> int:
+    """How many micro-batches the schedule that runs now averages the gradients of."""
+    module = sys.modules.get("torch.distributed.pipelining.schedules")
+    kind = getattr(module, "_PipelineSchedule", ())
+    frame: FrameType | None = sys._getframe()
+    while frame is not None:
+        schedule = frame.f_locals.get("self")
+        if isinstance(schedule, kind):
+            averages = getattr(schedule, "scale_grads", False)
+            return int(getattr(schedule, "_n_microbatches", 1)) if averages else 1
+        frame = frame.f_back
+    return 1
 
 
 def _running_stage(method: str) -> Any:

@@ -28,7 +28,7 @@ class _NoTargets:
 
 NO_TARGETS = _NoTargets()
 
-MEASURES = ("attention", "histograms")
+MEASURES = ("attention", "histograms", "per_sample")
 """What is measured only where `measure=` asks for it."""
 
 

@@ -99,7 +99,11 @@ def profile(
             (:class:`initfast.stats.attention.Attention`) of `F.scaled_dot_product_attention`,
             `nn.MultiheadAttention` and a softmax of a product of two computed tensors;
             "histograms": for each output, how many values lie where
-            (:class:`initfast.stats.histogram.Histogram`), for :func:`initfast.plots.histograms`.
+            (:class:`initfast.stats.histogram.Histogram`), for :func:`initfast.plots.histograms`;
+            "per_sample": `layer.per_sample`, whose `batch_std` and `correlation` are of samples as
+            wholes, so that what is the same for every input is seen though tokens or positions
+            differ. It keeps 32 bytes for each entry of one sample of each output, what eight
+            samples in float32 take, as long as the report.
         progress: is called as progress(stage, done, total), with the calls of modules that are done
             in the stage "forward", and with zeros as "backward" or "second run" begins. None: what
             takes longer than two seconds shows it on standard error where that is a terminal, by

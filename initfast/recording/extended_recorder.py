@@ -1,4 +1,4 @@
-"""A recorder that also keeps what `measure=` asks for: attention, histograms."""
+"""A recorder that also keeps what `measure=` asks for: attention, histograms, samples."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from initfast.recording.events import Source
 from initfast.recording.gradients import Gradients
 from initfast.recording.layers import Recording
 from initfast.recording.recorder import Recorder
+from initfast.recording.unit_room import address_per_sample
 
 
 class ExtendedRecorder(Recorder):
@@ -60,7 +61,16 @@ class ExtendedRecorder(Recorder):
         if "histograms" in self.measure:
             with torch._C.DisableTorchFunction():
                 self._histograms[post] = histograms.half_octaves(y)
+        if "per_sample" in self.measure and y.dim() > 1:
+            with torch._C.DisableTorchFunction():
+                self._measure_samples(post, y.detach().flatten(1))
         super()._add(source, call, y, pre, post, live)
+
+    def _measure_samples(self, post: int, samples: Tensor) -> None:
+        """Measure each entry of a sample, ``[samples, entries]``, as a unit over the samples."""
+        if samples.shape[1]:
+            _, units = torch.ops.initfast.unit_moments(samples, 1, False)
+            self._rows.add_units([address_per_sample(post)], units, [samples.shape[1]])
 
     def read(self, *args: Any) -> Recording:
         """Copy everything from the devices."""

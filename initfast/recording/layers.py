@@ -12,11 +12,13 @@ from torch import nn
 
 from initfast.nets.activation_calls import Call
 from initfast.nets.module_facts import SEEN_INSIDE
+from initfast.nets.shards import Stage
 from initfast.recording.events import Event, Source
 from initfast.recording.marks import Marks
 from initfast.recording.parts import parts_of
 from initfast.recording.rows import Copies
 from initfast.recording.shared_tensors import SharedTensors
+from initfast.recording.unit_room import address_per_sample
 from initfast.stats.dead_units import count_units
 from initfast.stats.layer import Layer
 from initfast.stats.moments import Moments
@@ -69,7 +71,7 @@ class Recording(NamedTuple):
     facts: Mapping[str, Facts] | None
     gradients: Mapping[int, tuple[Sequence[int], int | None]]
     shared: SharedTensors | None = None
-    stage: int | None = None
+    stage: Stage | None = None
     further: Mapping[int, Mapping[str, Any]] = MappingProxyType({})
 
     def read(self) -> tuple[list[Layer], list[Moments]]:
@@ -168,6 +170,7 @@ class _Reader:
             "dead_units": dead_units,
             "branch": self._branch(source),
             "unit_moments": self._units.get(event.post),
+            "per_sample": self._units.get(address_per_sample(event.post)),
         }
 
     def _branch(self, source: Source) -> int | None:

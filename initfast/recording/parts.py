@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from initfast.nets.shards import Stage
 from initfast.recording.events import Event
 from initfast.recording.shared_tensors import SharedTensors
-from initfast.stats.parts import LayerParts, NetParts
+from initfast.stats.parts import LayerParts
 
 
 def parts_of(
-    shared: SharedTensors | None, stage: int | None, inputs: Sequence[int]
+    shared: SharedTensors | None, stage: Stage | None, inputs: Sequence[int]
 ) -> Callable[[Event], LayerParts | None]:
     """What tells the parts of an event's tensors.
 
@@ -19,9 +20,9 @@ def parts_of(
         stage: of a pipeline; None without one.
         inputs: the addresses of the rows of the net's inputs.
     """
-    if shared is None:
-        whole = None if stage is None else LayerParts(NetParts(stage=stage))
-        return lambda event: whole
+    if shared is None and stage is None:
+        return lambda event: None
+    shared = shared or SharedTensors()  # of a stage, nothing is shared
     net = shared.net(stage, inputs)
 
     def of_event(event: Event) -> LayerParts:

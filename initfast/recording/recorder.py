@@ -12,6 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from initfast.nets.activation_calls import Call
+from initfast.nets.shards import Stage
 from initfast.ops.dispatch import ACT, ACT_IN_PLACE, kernels_of
 from initfast.ops.functions import count_write
 from initfast.recording.events import Source, new_event
@@ -30,13 +31,13 @@ class Recorder(LinearRecorder):
 
     Attributes:
         before_write: is told what a function is about to write to, or to lend to writers.
-        stage: which stage of a pipeline runs, counted from 0; None without one.
+        stage: which stage of a pipeline runs; None without one.
     """
 
     def __init__(self, stop_at_nonfinite: bool = False, gradients: Gradients | None = None) -> None:
         super().__init__(stop_at_nonfinite, gradients)
         self.before_write: Callable[[Any], None] | None = None
-        self.stage: int | None = None
+        self.stage: Stage | None = None
 
     # ---- running and writing ----
 

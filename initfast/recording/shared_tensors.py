@@ -20,6 +20,7 @@ from torch import Tensor
 from initfast.collectives import is_distributed
 from initfast.init.placement import is_distributed as is_dtensor
 from initfast.init.placement import locate
+from initfast.nets.shards import Stage
 from initfast.stats.parts import NetParts, Part
 
 Axis = tuple[int, ...]
@@ -103,10 +104,12 @@ class SharedTensors:
 
     # ---- reading ----
 
-    def net(self, stage: int | None, inputs: Iterable[int]) -> NetParts:
+    def net(self, stage: Stage | None, inputs: Iterable[int]) -> NetParts:
         """How the net runs; its inputs' rows are at these addresses."""
         processes = math.prod(map(len, self.axes))
-        return NetParts(processes, self.part(None).counts, stage, tuple(map(self.part, inputs)))
+        index, averaged = (None, 1) if stage is None else stage
+        of_inputs = tuple(map(self.part, inputs))
+        return NetParts(processes, self.part(None).counts, index, of_inputs, averaged)
 
     def part(self, address: int | None) -> Part:
         """Of the tensor whose row is there."""

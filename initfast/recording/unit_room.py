@@ -16,6 +16,14 @@ MOST_UNITS = 1 << 18
 """Of a layer with more units than these their moments are not kept: they take 32 bytes each."""
 
 
+def address_per_sample(address: int) -> int:
+    """Under which address the moments of a tensor's entries over its samples are kept.
+
+    That of its row, as no row has it.
+    """
+    return ~address
+
+
 def units_to_keep(shape: Sequence[int], unit_dim: int) -> int:
     """How many units a tensor of this shape has; 0 where their moments are not kept."""
     units = shape[unit_dim] if len(shape) > 1 else 0

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from initfast.stats.layer import Layer
 from initfast.stats.moments import Moments
 from initfast.stats.text import dtype_name
+from initfast.stats.unit_moments import UnitMoments, UnitStatistics
 from initfast.stats.weight import Weight
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ def _flat(layer: Layer) -> dict[str, Any]:
     row |= _of("weight_grad", layer.weight_grad, ("std", "rms"))
     row |= _of("", layer.attention, ("largest_logit", "logit_std"))
     row |= _of("attention", layer.attention, ("entropy",))
+    row |= _of("per_sample", layer.per_sample, ("correlation", "batch_std"))
     if layer.branch is not None:
         row |= {name: getattr(layer, name) for name in ("branch_ratio", "branch_cosine")}
     for name, weight in layer.weights.items():
@@ -73,7 +75,9 @@ def _flat(layer: Layer) -> dict[str, Any]:
 
 
 def _of(
-    what: str, known: Moments | Weight | Attention | None, columns: Iterable[str]
+    what: str,
+    known: Moments | Weight | Attention | UnitMoments | UnitStatistics | None,
+    columns: Iterable[str],
 ) -> dict[str, Any]:
     if known is None:
         return {}

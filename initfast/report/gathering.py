@@ -24,9 +24,8 @@ from initfast.report.global_rows import (
     GlobalRows,
     merged_row,
     moments_of_row,
-    reduced_by_unit,
-    unit_begins,
 )
+from initfast.report.global_units import bytes_by_unit, reduced_by_unit
 from initfast.report.listing import Listing, listed, whole_net
 from initfast.stats.layer import Layer
 from initfast.stats.layer_moments import tensors_of
@@ -72,7 +71,7 @@ def gather_report(report: Any, group: Any) -> Gathered:
     rank = torch.distributed.get_rank(group)
     rows = GlobalRows(net, first.inputs, 1 + len(last.classes) if last.has_loss else 0)
     found = merge_rows(rows.filled(report, mine, first, last, rank), merged_row, group)
-    layers = GlobalLayers(net, found, *reduced_by_unit(net, report.layers, group)).layers()
+    layers = GlobalLayers(net, found, reduced_by_unit(net, report.layers, group)).layers()
     values = [moments_of_row(row) for row in found[rows.of_layers :]]
     inputs, losses = values[: first.inputs], values[first.inputs :]
     said = dict.fromkeys(note for each in lists for note in each.notes if note != LOCAL)
@@ -147,8 +146,8 @@ def traffic(listings: Sequence[Listing], ranks: int) -> Traffic:
     share = -(-count // ranks)
     said = DIGEST_BYTES * ranks + sum(len(pickle.dumps(each)) for each in listings)
     rows = _NUMBER * COLUMNS * share * ranks
-    by_unit = 2 * _NUMBER * len(net.keys) + unit_begins(net)[-1]
-    rounds = 1 + len(listings) + (2 if count else 0) + (2 if net.keys else 0)
+    rounds_by_unit, by_unit = bytes_by_unit(net)
+    rounds = 1 + len(listings) + (2 if count else 0) + rounds_by_unit
     return Traffic(rounds, said + 2 * rows + by_unit, _NUMBER * COLUMNS * count)
 
 

@@ -7,26 +7,17 @@ same rows, and fills those of the tensors that it has measured.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple, replace
 from functools import reduce
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from initfast.collectives import add_up, largest
-from initfast.report.listing import (
-    NO,
-    UNKNOWN,
-    YES,
-    Listing,
-    WholeNet,
-    has_units,
-    keys_of,
-    units_of,
-)
+from initfast.report.global_units import ByUnit
+from initfast.report.listing import NO, YES, Listing, WholeNet, keys_of
+from initfast.stats.dead_units import count_units
 from initfast.stats.layer import Layer
 from initfast.stats.layer_moments import GRAD, WEIGHT_GRAD, tensors_of, with_moments
 from initfast.stats.merge import Key
@@ -38,6 +29,7 @@ PART, SHARE = 12, 13
 
 COLUMNS = 14
 _OTHERS_COUNT = -1  # in the place of a part that another process counts
+_CUT_IN_OTHER_WAYS = -1  # in the place of whether processes have the same
 
 
 class GlobalRows:
@@ -55,9 +47,9 @@ class GlobalRows:
     def __init__(self, net: WholeNet, inputs: int, losses: int) -> None:
         self._begin: dict[Key, int] = {}
         self.of_layers = 0
-        for key, (measured, _) in zip(net.keys, net.tensors, strict=True):
+        for key, tensors in zip(net.keys, net.tensors, strict=True):
             self._begin[key] = self.of_layers
-            self.of_layers += len(measured)
+            self.of_layers += len(tensors.measured)
         self._count = self.of_layers + inputs + losses
         self._losses = self.of_layers + inputs
 
@@ -111,14 +103,17 @@ def _offset(part: Part) -> int:
 def merged_row(place: Tensor) -> Tensor:
     """One row of those that all ranks have in one place.
 
-    Its last columns: whether all that hold the same part have the same, and how many batches
-    there are.
+    Its last columns: whether all that hold the same part have the same, or parts of other lengths
+    begin there; and how many batches there are.
     """
     firsts: dict[float, Tensor] = {}
-    agree = True
+    agree = YES
     for row in place[(place[:, SHARE] > 0) & (place[:, PART] != _OTHERS_COUNT)]:
         first = firsts.setdefault(row[PART].item(), row)
-        agree = agree and _are_one(moments_of_row(first), moments_of_row(row))
+        if first[0] != row[0]:
+            agree = _CUT_IN_OTHER_WAYS
+        elif agree == YES and not _are_one(moments_of_row(first), moments_of_row(row)):
+            agree = NO
     merged = reduce(Moments.merge, map(moments_of_row, firsts.values()), Moments())
     batches = place[:, SHARE].sum().item()
     return torch.tensor([*astuple(merged), agree, batches], dtype=torch.float64)
@@ -143,46 +138,6 @@ def moments_of_row(row: Tensor) -> Moments:
     return Moments.from_row(row[:PART].tolist())
 
 
-# ---- sums and maxima ----
-
-
-def reduced_by_unit(net: WholeNet, layers: Sequence[Layer], group: Any) -> tuple[Tensor, Tensor]:
-    """What is reduced over all processes: sums, and maxima of bytes.
-
-    Sums, two of each layer: the lengths of its output and of its input along the batch. Maxima:
-    whether it has a NaN, and which of its units are not dead. Sums by unit would follow the
-    lengths, and stand in the whole layer's order as the units here do.
-
-    Returns:
-        (sums, maxima).
-    """
-    sums = torch.zeros(len(net.keys), 2, dtype=torch.int64)
-    begins = unit_begins(net)
-    maxima = torch.zeros(begins[-1], dtype=torch.uint8)
-    index = {key: i for i, key in enumerate(net.keys)}
-    for key, layer in zip(keys_of(layers), layers, strict=True):
-        i, parts = index[key], layer.parts or LayerParts()
-        of_input = parts.inputs[0] if parts.inputs and layer.input is not None else Part()
-        for column, (part, shape) in enumerate(
-            ((parts.output, layer.shape), (of_input, layer.input_shape))
-        ):
-            if shape and part.begins_the_batch:
-                sums[i, column] = shape[0]
-        maxima[i] = UNKNOWN if layer.has_nan is None else YES if layer.has_nan else NO
-        if layer.live is not None and has_units(layer):
-            begin = begins[i] + units_of(layer)[0]
-            maxima[begin : begin + layer.live.size] = torch.from_numpy(layer.live.copy())
-    return add_up(sums, group), largest(maxima, group)
-
-
-def unit_begins(net: WholeNet) -> list[int]:
-    """Where each layer's units begin among the maxima, and where all end."""
-    begins = [len(net.keys)]
-    for tensors in net.tensors:
-        begins.append(begins[-1] + (tensors.units or 0))
-    return begins
-
-
 # ---- layers ----
 
 
@@ -192,52 +147,65 @@ class GlobalLayers:
     Args:
         net: the layers, without numbers.
         rows: merged, in their order.
-        sums, maxima: of :func:`reduced_by_unit`.
+        by_unit: of its layers.
     """
 
-    def __init__(self, net: WholeNet, rows: Tensor, sums: Tensor, maxima: Tensor) -> None:
+    def __init__(self, net: WholeNet, rows: Tensor, by_unit: ByUnit) -> None:
         self._net = net
         self._rows = iter(rows)
-        self._sums: list[list[int]] = sums.tolist()
-        self._maxima: np.ndarray = maxima.numpy()
-        self._begins = unit_begins(net)
+        self._by_unit = by_unit
 
     def layers(self) -> list[Layer]:
         """Of the whole net."""
         tensors = zip(self._net.layers, self._net.tensors, strict=True)
-        return [self._layer(i, layer, kinds) for i, (layer, (kinds, _)) in enumerate(tensors)]
+        return [self._layer(i, layer, of.measured) for i, (layer, of) in enumerate(tensors)]
 
     def _layer(self, i: int, layer: Layer, kinds: Sequence[tuple[str, str]]) -> Layer:
         parts = layer.parts or LayerParts()
-        found = {each: self._tensor(each[0], next(self._rows)) for each in kinds}
+        averaged = parts.net.micro_batches
+        rows = {each: next(self._rows) for each in kinds}
+        _check_cuts(layer.name, parts, rows)
+        found = {each: self._tensor(each[0], row, averaged) for each, row in rows.items()}
         new = replace(with_moments(layer, found), parts=None)
         of_input = parts.inputs[0] if parts.inputs and layer.input is not None else Part()
-        output, given = self._sums[i]
+        output, given = self._by_unit.lengths[i]
         shape = _whole_shape(layer.shape, parts.output, output, new.post)
         input_shape = layer.input_shape
         if input_shape is not None:
             input_shape = _whole_shape(input_shape, of_input, given, new.input)
-        live = self._live(i)
+        live = self._by_unit.live[i]
+        units, dead_units = count_units(live, new.post.count)
         return replace(
             new,
             shape=shape,
             input_shape=input_shape,
-            has_nan=(None, False, True)[int(self._maxima[i])],
+            has_nan=self._by_unit.has_nan[i],
             live=live,
-            units=None if live is None else live.size,
-            dead_units=None if live is None or 0 in shape else int(np.count_nonzero(~live)),
+            units=units,
+            dead_units=dead_units,
+            unit_moments=self._by_unit.moments.get(i),
         )
 
-    def _tensor(self, kind: str, row: Tensor) -> Moments | None:
+    def _tensor(self, kind: str, row: Tensor, averaged: int) -> Moments | None:
         moments, (agree, batches) = moments_of_row(row), row[PART:].tolist()
         if kind == GRAD:
-            return moments.scaled(1 / batches)
-        is_known = agree or batches < 2 or kind != WEIGHT_GRAD  # of one loss, not of each its own
-        return moments if is_known else None
+            return moments.scaled(1 / (batches * averaged))  # each has its own loss's
+        is_of_one_loss = agree == YES or batches < 2
+        return moments if is_of_one_loss or kind != WEIGHT_GRAD else None
 
-    def _live(self, i: int) -> np.ndarray | None:
-        begin, end = self._begins[i], self._begins[i + 1]
-        return self._maxima[begin:end].astype(bool) if self._net.tensors[i].units else None
+
+def _check_cuts(name: str, parts: LayerParts, rows: Mapping[tuple[str, str], Tensor]) -> None:
+    """Raise RuntimeError, on all processes, where they cut a weight in different ways."""
+    whole = {which: part.whole for which, part in parts.weights if part.whole is not None}
+    for (kind, which), row in rows.items():
+        if kind != "weight":
+            continue
+        count, agree, length = row[0].item(), row[PART].item(), math.prod(whole.get(which, (-1,)))
+        if agree == _CUT_IN_OTHER_WAYS or length not in (-1, count):
+            raise RuntimeError(
+                f"gathered: the {which} of layer {name!r} is cut in different ways, its parts have "
+                f"{count:.0f} numbers together; expected the same mesh and plan on all ranks"
+            )
 
 
 def _whole_shape(

@@ -8,13 +8,14 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from initfast.collectives import Distinct
+from initfast.recording.unit_room import MOST_UNITS
 from initfast.report.run_facts import RunFacts
 from initfast.stats.layer import Layer, Skipped
 from initfast.stats.layer_moments import tensors_of, with_moments
 from initfast.stats.merge import Key, calls_of
 from initfast.stats.moments import Moments
 from initfast.stats.nonfinite_source import NonfiniteSource
-from initfast.stats.parts import LayerParts
+from initfast.stats.unit_moments import UnitMoments
 
 UNKNOWN, NO, YES = range(3)
 """Of a fact that a process does not know, and of one that is known: larger where known and so."""
@@ -26,10 +27,12 @@ class Tensors(NamedTuple):
     Attributes:
         measured: the kinds and names of the tensors.
         units: how many units the whole layer has, if each is known to be dead or not.
+        with_moments: how many units it has, if the moments of each are known.
     """
 
     measured: tuple[tuple[str, str], ...]
     units: int | None
+    with_moments: int | None
 
 
 @dataclass(frozen=True)
@@ -81,25 +84,39 @@ def listed(layers: Sequence[Layer]) -> tuple[tuple[Layer, ...], dict[Key, Tensor
     bare, found = [], {}
     for key, layer in zip(keys_of(layers), layers, strict=True):
         measured = tuple((each.kind, each.name) for each in tensors_of(layer))
-        found[key] = Tensors(measured, units_of(layer)[1] if has_units(layer) else None)
+        alive = None if layer.live is None else _units(layer, layer.live.size)
+        found[key] = Tensors(measured, alive, _units_with_moments(layer))
         known = with_moments(layer, dict.fromkeys(measured, _NONE))
         # Of what is not merged, a process's own would pass for that of all.
-        bare.append(replace(known, live=None, attention=None, histogram=None, unit_moments=None))
+        own = ("live", "attention", "histogram", "unit_moments", "per_sample")
+        bare.append(replace(known, **dict.fromkeys(own)))
     return tuple(bare), found
 
 
 _NONE = Moments()
 
 
-def has_units(layer: Layer) -> bool:
-    """Whether it is known of every unit here whether it is dead, and which of all units it is."""
-    return layer.live is not None and (layer.parts is None or layer.parts.units is not None)
+def begin_of_units(layer: Layer) -> int:
+    """Where the units of a layer begin among those of the whole layer."""
+    return layer.parts.units[0] if layer.parts is not None and layer.parts.units else 0
 
 
-def units_of(layer: Layer) -> tuple[int, int]:
-    """Where the units of a layer that has them begin among all, and how many there are."""
-    parts = layer.parts or LayerParts()
-    return parts.units or (0, 0 if layer.live is None else layer.live.size)
+def _units_with_moments(layer: Layer) -> int | None:
+    """None too where one process alone would not keep the moments of as many units."""
+    if isinstance(layer.unit_moments, UnitMoments):
+        units = _units(layer, layer.unit_moments.columns.shape[1])
+    elif layer.unit_moments is None and not layer.post.count and len(layer.shape) > 1:
+        units = None if layer.parts is None else _units(layer, 0)  # a part without units
+    else:
+        return None
+    return units if units is not None and units <= MOST_UNITS else None
+
+
+def _units(layer: Layer, here: int) -> int | None:
+    """How many units the whole of a layer has; None where it is not known which are `here`."""
+    if layer.parts is None:
+        return here
+    return layer.parts.units[1] if layer.parts.units is not None else None
 
 
 class WholeNet(NamedTuple):
@@ -167,4 +184,5 @@ def _said(rows: Sequence[tuple[Key, Tensors]], at: int) -> str:
         return "none"
     (_, name, op, call), tensors = rows[at]
     measured = ", ".join(f"{kind} {which}".strip() for kind, which in tensors.measured)
-    return f"{name!r} ({op}, call {call} with {measured})"
+    units = f" and {tensors.with_moments} units" if tensors.with_moments else ""
+    return f"{name!r} ({op}, call {call} with {measured}{units})"

@@ -108,15 +108,20 @@ class Merging(Exports):
         """The report of the whole net on the batch of all processes, the same on each; collective.
 
         Where processes share a tensor, as under tensor parallelism, its parts add up and copies of
-        it count once; the batches of data parallelism add up; the stages of a pipeline follow each
-        other, if a schedule of torch.distributed.pipelining runs them; else modules must have the
-        names that they have in the whole net, or stages would be taken for copies. A process that
-        runs several stages merges their reports first. Layers match by name, op and call. The loss
-        is the mean of the batches' losses, and gradients are those of this loss; a weight's is left
-        out where processes have gradients of their own that nobody averaged.
+        it count once; the batches of data parallelism add up, and with each of them what no batch
+        changes, as an embedding of positions; the stages of a pipeline follow each other, if a
+        schedule of torch.distributed.pipelining runs them; else modules must have the names that
+        they have in the whole net, or stages would be taken for copies. A process that runs several
+        stages merges their reports first. Layers match by name, op and call.
+
+        The loss is the mean of the batches' losses (in a pipeline of the micro-batches', where its
+        schedule averages their gradients), and gradients at outputs are those of this loss. A
+        weight's are of each backward, as a Profiler has them, and left out where processes have
+        gradients of their own that nobody averaged.
 
         What a process sends does not grow with their number: each merges a share of the layers
-        (:func:`initfast.collectives.merge_rows`).
+        (:func:`initfast.collectives.merge_rows`), and sums and maxima of units are reduced. What
+        `measure=` asks for is left out.
 
         Args:
             group: of torch.distributed's, of all processes that run the net; None: the default
@@ -127,7 +132,8 @@ class Merging(Exports):
 
         Raises:
             RuntimeError: on all ranks, naming one: it has no report, or one that is gathered
-                already; it has run other layers; or it did not come within the group's time-out.
+                already; it has run other layers; or it did not come within the group's time-out;
+                likewise, naming a layer: ranks cut its weight in different ways.
 
         Example:
             >>> report = initfast.profile(torch.nn.Linear(4, 2), torch.ones(3, 4))

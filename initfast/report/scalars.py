@@ -20,8 +20,9 @@ def scalars_of(
 ) -> dict[str, float]:
     """The numbers of a report's layers by tag: ``{"initfast/activations/0/std": 0.57, ...}``.
 
-    A tag is `prefix/kind/NAME/statistic`. The kinds are "activations", "attention" (where it was
-    asked for), "pre_activations", "gradients" (at the output), "weights" and "weight_gradients".
+    A tag is `prefix/kind/NAME/statistic`. The kinds are "activations", "attention" and "per_sample"
+    (where they were asked for), "pre_activations", "gradients" (at the output), "weights" and
+    "weight_gradients".
     NAME is the module's path, "net" for the net itself; what a function has made within a module is
     "NAME:op", a further row of the same name "NAME:2"; of several weights each is "NAME.parameter".
 
@@ -66,6 +67,9 @@ def _numbers(layer: Layer, name: str) -> Iterator[tuple[str, float]]:
     for statistic in ("dead_units", *OF_UNITS, "branch_ratio", "branch_cosine"):
         if (value := getattr(layer, statistic)) is not None:
             yield f"activations/{name}/{statistic}", value
+    for statistic in ("correlation", "batch_std") if layer.per_sample else ():
+        if (value := getattr(layer.per_sample, statistic)) is not None:
+            yield f"per_sample/{name}/{statistic}", value
     for statistic in ("largest_logit", "logit_std", "entropy") if layer.attention else ():
         yield f"attention/{name}/{statistic}", getattr(layer.attention, statistic)
     if layer.pre is not None:

@@ -12,6 +12,7 @@ import torch
 
 from initfast.stats.moments import Moments
 from initfast.stats.text import dtype_name
+from initfast.stats.unit_moments import OF_UNITS, UnitMoments, UnitStatistics
 
 _NOTHING = Moments()
 _DERIVED = ("std", "inf", "skew", "kurtosis", "dynamic_range", "crest")
@@ -23,6 +24,8 @@ def as_plain(value: Any) -> Any:
         plain = {f.name: as_plain(getattr(value, f.name)) for f in fields(value)}
         derived = _DERIVED if isinstance(value, Moments) else ()
         return plain | {name: getattr(value, name) for name in derived}
+    if isinstance(value, (UnitMoments, UnitStatistics)):
+        return {name: getattr(value, name) for name in OF_UNITS}
     if isinstance(value, Mapping):
         return {name: as_plain(item) for name, item in value.items()}
     if isinstance(value, (list, tuple)):

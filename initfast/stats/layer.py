@@ -77,6 +77,11 @@ class Layer(OutputStatistics):
         live: which units are not dead, for a merge with other batches; not kept by to_dict.
         unit_moments: of the output's units (as of dead_units), for a merge with other batches; of
             a layer that was read from a file, what they told.
+        per_sample: of the output as rows that are whole samples, entries of its first dimension,
+            and units that are the entries of a sample: where there are tokens or positions, a
+            channel at each is a unit of its own. So `per_sample.batch_std` is 0 exactly where every
+            sample is the same, and `per_sample.correlation` compares samples; likewise after a
+            file. None where not asked for, and of an output of one dimension.
         parts: which parts of its tensors this process holds; None where they are whole; likewise.
     """
 
@@ -114,6 +119,7 @@ class Layer(OutputStatistics):
     settings: Mapping[str, Any] = field(default_factory=dict)
     live: np.ndarray | None = field(default=None, repr=False, compare=False)
     unit_moments: UnitMoments | UnitStatistics | None = field(default=None, repr=False)
+    per_sample: UnitMoments | UnitStatistics | None = field(default=None, repr=False)
     parts: LayerParts | None = field(default=None, repr=False, compare=False)
 
     def __repr__(self) -> str:

@@ -24,6 +24,7 @@ KEPT = (
     *("branch", "branch_ratio", "branch_cosine", "attention", "histogram"),
     *("bases", "vectors", "settings"),
     *OF_UNITS,
+    "per_sample",
 )
 """What :meth:`Layer.to_dict` writes, in this order."""
 
@@ -40,7 +41,7 @@ def read(name: str, value: Any) -> Any:
 
 
 def read_units(data: Mapping[str, Any]) -> UnitStatistics | None:
-    """What a layer's units told; None where they were not measured."""
+    """What units told, of a layer's dict or of another with the same names; None without any."""
     found = map(data.get, OF_UNITS)
     told = UnitStatistics(*(None if x is None else float(x) for x in found))
     return None if told == UnitStatistics() else told
@@ -72,6 +73,7 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "weight": _weight,
     "attention": _attention,
     "histogram": _histogram,
+    "per_sample": read_units,
     "further_inputs": lambda items: tuple(map(moments_from_dict, items)),
     "weights": lambda items: {name: _weight(item) for name, item in items.items()},
     **dict.fromkeys(

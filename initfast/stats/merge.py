@@ -76,6 +76,7 @@ def merge_layer(a: Layer, b: Layer) -> Layer:
         shape=_together(a.shape, b.shape) or (),
         post=post,
         unit_moments=_of_units(a.unit_moments, b.unit_moments),
+        per_sample=_of_units(a.per_sample, b.per_sample),
         pre=_both(a.pre, b.pre),
         input=_both(a.input, b.input),
         weight=b.weight or a.weight,

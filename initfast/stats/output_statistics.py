@@ -106,7 +106,7 @@ class OutputStatistics:
 
         None for one row, where all is zero, and where units were not measured: of an output of one
         dimension or of more than 262,144 units, of layers that were merged after they were read
-        from a file or gathered from several processes, and in a report of an older version.
+        from a file, and in a report of an older version.
 
         Source:
             Poole et al. 2016, "Exponential expressivity in deep neural networks through transient

@@ -32,12 +32,14 @@ class NetParts(NamedTuple):
         counts: whether this process is the first of these.
         stage: which stage of a pipeline this process ran, counted from 0; None without one.
         inputs: the parts of the net's own inputs.
+        micro_batches: of how many a pipeline's schedule averages the gradients.
     """
 
     processes: int = 1
     counts: bool = True
     stage: int | None = None
     inputs: tuple[Part, ...] = ()
+    micro_batches: int = 1
 
 
 class LayerParts(NamedTuple):

@@ -103,6 +103,30 @@ class UnitMoments:
         return UnitMoments(merged)
 
 
+def sums_about(pivot: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """What adds up over processes, each with other rows of the same units.
+
+    Args:
+        pivot: of each unit, one of the processes' means, the same on all of them. So the sums of a
+            unit that is the same in every row are exactly 0, and a mean far from 0 costs no digits.
+        columns: of :class:`UnitMoments`.
+
+    Returns:
+        ``[3, units]``: counts, the sums of the values less the pivot, and those of its squares.
+    """
+    count, mean, m2, _ = columns
+    shift = np.where(count > 0, mean - pivot, 0.0)
+    return np.stack([count, count * shift, m2 + count * shift * shift])
+
+
+def from_sums_about(pivot: np.ndarray, sums: np.ndarray, largest: np.ndarray) -> np.ndarray:
+    """The columns of :class:`UnitMoments` of all rows, from the sums of all processes."""
+    count, total, squares = sums
+    shift = total / np.maximum(count, 1)
+    mean = np.where(count > 0, pivot + shift, 0.0)
+    return np.stack([count, mean, np.maximum(squares - shift * total, 0.0), largest])
+
+
 def units_of_layers(columns: Mapping[int, np.ndarray]) -> dict[int, UnitMoments]:
     """The moments of many layers' units by whatever key they have: see :class:`UnitsOfLayers`."""
     together = UnitsOfLayers(list(columns.values()))

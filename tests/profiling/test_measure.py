@@ -36,7 +36,7 @@ def test_an_unknown_name_is_an_error_that_lists_them(given, kind):
         lambda: profile(nn.Identity(), torch.ones(2), measure=given),
         lambda: initfast.Profiler(nn.Identity(), measure=given),
     ):
-        with pytest.raises(kind, match="expected some of 'attention', 'histograms'"):
+        with pytest.raises(kind, match="expected some of 'attention', 'histograms', 'per_sample'"):
             call()
 
 

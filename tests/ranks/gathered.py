@@ -24,6 +24,7 @@ from torch.distributed.tensor.parallel import (
 import initfast
 from initfast.nets.shards import NOTE
 from initfast.report.gathering import gather_report, listing_of, traffic
+from initfast.stats.unit_moments import OF_UNITS
 
 X = torch.linspace(-9, 9, 4 * 16, dtype=torch.float64).view(4, 16).sin()
 TOKENS = torch.linspace(-9, 9, 4 * 6 * 16, dtype=torch.float64).view(4, 6, 16).sin()
@@ -65,6 +66,7 @@ def assert_whole(report, expected, gradients=("grad", "weight_grad"), has_loss=T
     for a, b in zip(report, expected, strict=True):
         facts = [(x.shape, x.dead_units, x.units, x.is_returned, x.also) for x in (a, b)]
         assert facts[0] == facts[1], (a.name, facts)
+        assert_same_units(a, b)
         roles = ["post", "pre", "input", *gradients]
         for role in roles:
             rel = 1e-9 if "grad" in role else 1e-11  # gradients of a softmax nearly cancel
@@ -77,6 +79,16 @@ def assert_whole(report, expected, gradients=("grad", "weight_grad"), has_loss=T
         assert_close(a, b, "input")
     if has_loss and expected.loss is not None:
         assert report.loss == pytest.approx(expected.loss, rel=1e-12)
+
+
+def assert_same_units(a, b, rel=1e-11):
+    """What the units tell of the whole layer is what one process tells."""
+    for name in OF_UNITS:
+        found, wanted = getattr(a, name), getattr(b, name)
+        assert (found is None) == (wanted is None), (a.name, name, found, wanted)
+        if wanted is not None:
+            # A correlation near 0 is what is left of sums that cancel.
+            assert found == pytest.approx(wanted, rel=rel, abs=rel), (a.name, name, found, wanted)
 
 
 def assert_close(a, b, what, rel=1e-11):
@@ -218,7 +230,7 @@ def pipeline(rank, ranks):
     """The stages of a schedule follow each other, whatever their modules are called."""
     torch.manual_seed(0)
     whole = nn.Sequential(*[nn.Linear(16, 16) for _ in range(2 * ranks)]).double()
-    expected = initfast.profile(whole, X)
+    expected = initfast.profile(whole, X, loss=loss)
     mine = nn.Sequential(*whole[2 * rank : 2 * rank + 2])  # its modules are called 0 and 1
     stage = PipelineStage(mine, rank, ranks, torch.device("cpu"))
     schedule = ScheduleGPipe(stage, n_microbatches=2, loss_fn=lambda y, t: loss(y))
@@ -229,6 +241,8 @@ def pipeline(rank, ranks):
     for a, b in zip(report, expected, strict=True):
         assert a.shape == b.shape
         assert_close(a.post, b.post, a.name)
+        assert_same_units(a, b)
+        assert_close(a.grad, b.grad, (a.name, "grad"), 1e-9)  # of the mean of the losses
     assert_close(report.inputs[0], expected.inputs[0], "input")
 
 

@@ -2,12 +2,14 @@
 
 import copy
 
+import pytest
 import torch
-from ranks.gathered import Wide, X, assert_close, assert_whole, loss, net
+from ranks.gathered import Wide, X, assert_close, assert_same_units, assert_whole, loss, net
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import CPUOffloadPolicy, MixedPrecisionPolicy, fully_shard
 from torch.distributed.pipelining import PipelineStage, ScheduleGPipe, ScheduleInterleaved1F1B
+from torch.distributed.tensor import Replicate
 from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
 from torch.utils.checkpoint import checkpoint
 
@@ -108,7 +110,22 @@ def pipeline_of_tensor_parallel(rank, ranks):
     for a, b in zip(p.report().gathered(), expected, strict=True):
         assert (a.op, a.shape, a.dead_units) == (b.op, b.shape, b.dead_units)
         assert_close(a.post, b.post, a.name)
+        assert_same_units(a, b)
+
+
+def meshes_that_do_not_match(rank, ranks):
+    """Two ranks split a layer, and two do not, or in another way: all say so."""
+    mesh = init_device_mesh("cpu", (2, 2), mesh_dim_names=("data", "tensor"))["tensor"]
+    # Without a bias a plain product adds up whichever way its weight is cut.
+    for others in (None, RowwiseParallel(input_layouts=Replicate(), use_local_output=False)):
+        plan = ColwiseParallel(use_local_output=False) if rank < 2 else others
+        torch.manual_seed(0)
+        layer = nn.Linear(16, 16, bias=False).double()
+        layer = layer if plan is None else parallelize_module(layer, mesh, plan)
+        report = initfast.profile(layer, X)
+        with pytest.raises(RuntimeError, match=r"weight of layer '' is cut .*same mesh"):
+            report.gathered()
 
 
 OF_TWO = [activation_checkpoints, policies_of_fsdp, several_stages]
-OF_FOUR = [hybrid_shards, pipeline_of_tensor_parallel]
+OF_FOUR = [hybrid_shards, pipeline_of_tensor_parallel, meshes_that_do_not_match]

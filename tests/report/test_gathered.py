@@ -21,3 +21,13 @@ def test_eight_ranks(tmp_path):
 @pytest.mark.skipif(times(1) == 1, reason="waits for a time-out: INITFAST_LONG_FUZZ=1 runs it")
 def test_a_rank_that_does_not_come(tmp_path):
     launch.run([gathered.a_rank_that_does_not_come], 2, tmp_path)
+
+
+@pytest.mark.skipif(times(1) == 1, reason="takes a minute: INITFAST_LONG_FUZZ=1 runs it")
+def test_language_models(tmp_path):
+    pytest.importorskip("transformers")
+    from ranks import language_models
+
+    (tmp_path / "four").mkdir()
+    launch.run(language_models.OF_TWO, 2, tmp_path)
+    launch.run(language_models.OF_FOUR, 4, tmp_path / "four")

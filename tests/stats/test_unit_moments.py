@@ -4,6 +4,7 @@ import itertools
 import json
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -12,7 +13,12 @@ import initfast
 from initfast.recording.unit_room import MOST_UNITS
 from initfast.report.report import Report
 from initfast.stats.layer import Layer
-from initfast.stats.unit_moments import UnitMoments, units_of_layers
+from initfast.stats.unit_moments import (
+    UnitMoments,
+    from_sums_about,
+    sums_about,
+    units_of_layers,
+)
 
 NAMES = ("correlation", "batch_std", "unit_spread", "outlier_ratio")
 
@@ -199,6 +205,33 @@ def test_units_without_values_in_one_batch_merge_to_those_of_the_other():
     a, b = units_of(x[:4]), units_of(x[4:])
     for merged in (a.merge(b), b.merge(a)):
         assert merged.columns == pytest.approx(units_of(x).columns, rel=1e-5)
+
+
+def added_up(parts):
+    """The moments of the rows of several processes, as they find them without gathering any."""
+    of = [initfast.ops.unit_moments(part)[1].numpy() for part in parts]
+    pivot = np.max([np.where(x[0] > 0, x[1], -np.inf) for x in of], axis=0)
+    sums = sum(sums_about(pivot, x) for x in of)
+    return from_sums_about(pivot, sums, np.max([x[3] for x in of], axis=0))
+
+
+@pytest.mark.parametrize("sizes", [[40], [1, 39], [0, 13, 27], [10] * 4])
+@pytest.mark.parametrize("scale, mean", [(1.0, 0.0), (1e-30, 3e-27), (1e37, -1e40)])
+def test_sums_over_processes_are_those_of_all_rows(sizes, scale, mean):
+    x = torch.randn(40, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    x[:13, 0], x[:, 1], x[1:, 2] = torch.nan, torch.inf, torch.nan
+    x = x * scale + mean
+    whole = initfast.ops.unit_moments(x)[1].numpy()
+    found = added_up(x.split(sizes))
+    assert np.array_equal(found[[0, 3]], whole[[0, 3]])
+    assert found[1] == pytest.approx(whole[1], rel=1e-14)
+    assert found[2] == pytest.approx(whole[2], rel=1e-9 if mean else 1e-13)  # as the values' digits
+
+
+def test_a_unit_that_is_the_same_on_all_processes_has_no_deviation_at_all():
+    x = torch.randn(7).expand(60, 7)  # 60 times a number, over 60, is not that number
+    found = added_up(x.split([7, 13, 40]))
+    assert not found[2].any() and np.array_equal(found[1], x[0].double().numpy())
 
 
 def test_a_kept_report_has_the_numbers_and_not_the_units():

@@ -8,7 +8,7 @@ from functools import lru_cache
 import torch
 
 from initfast.diagnosis.advice import activation_in, activation_of
-from initfast.diagnosis.facts import dense, is_constant, units_of
+from initfast.diagnosis.facts import dense, is_constant, over_samples, units_of
 from initfast.diagnosis.findings import Finding
 from initfast.diagnosis.net import Net, Outcome
 from initfast.diagnosis.norms import is_norm
@@ -131,7 +131,7 @@ def _same_for_every_input(net: Net) -> Iterator[Finding]:
         "constant_output",
         share,
         f"the output is the same for every input: over the samples its std is "
-        f"{number(layer.batch_std or 0.0)}, over all values {number(layer.std)}",
+        f"{number(over_samples(layer).batch_std or 0.0)}, over all values {number(layer.std)}",
         "what depends on the input has faded on the way; what is left comes from the biases",
         "draw the weights of these layers larger, or put norms between",
         _drawn_larger(net, first, last),
@@ -152,7 +152,8 @@ def _where_samples_meet(net: Net) -> tuple[int, int, float] | None:
 
     And its std over the samples, in parts of the first layer's.
     """
-    known = {i: x.batch_std for i, x in enumerate(net.sound) if x.batch_std is not None}
+    found = {i: over_samples(x).batch_std for i, x in enumerate(net.sound)}
+    known = {i: s for i, s in found.items() if s is not None}
     start = next((s for s in known.values() if s > 0), 0.0)
     line = net.limits["constant_output"]
     for i, s in known.items():
@@ -197,12 +198,13 @@ def one_direction(net: Net) -> Outcome:
     if any(x.op.startswith("add") for x in net.layers) or net.idle_norm is not None:
         return
     line = net.limits["correlation"]
-    if not any(x.correlation is not None and x.correlation > line for x in net.sound):
+    found = [over_samples(x).correlation for x in net.sound]
+    if not any(c is not None and c > line for c in found):
         return  # most nets: what follows looks at every layer's activation
     known = [
-        (i, x.correlation, _rows(x))
-        for i, x in enumerate(net.sound)
-        if x.correlation is not None and x.is_output and _is_plain(x)
+        (i, c, _rows(x))
+        for i, (x, c) in enumerate(zip(net.sound, found, strict=True))
+        if c is not None and x.is_output and _is_plain(x)
     ]
     # Pooling makes other rows, which are alike where images are noise.
     known = [k for k in known if k[2] == known[-1][2]]
