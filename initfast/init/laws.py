@@ -123,8 +123,8 @@ class Distribution(NamedTuple):
 
 def _draw(shard: Shard, distribution: Distribution, key: int) -> None:
     local, offset, strides = shard.local, shard.offset, shard.strides
-    # The sampler writes through strides: not through conjugate or negative bits, nor too many.
-    direct = not (local.is_conj() or local.is_neg()) and local.dim() < _DIMENSIONS
+    # The sampler writes through strides: not through conjugate bits, nor too many.
+    direct = not local.is_conj() and local.dim() < _DIMENSIONS
     drawn = local if direct else torch.empty_like(local, memory_format=_CONTIGUOUS)
     out = drawn
     if local.is_complex():

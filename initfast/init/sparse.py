@@ -67,9 +67,8 @@ def sparse(shard: Shard, key: int, zeros: float, std: float) -> None:
     """N(0, std^2) but for so many zeros in each column."""
     normal(shard, key, 0.0, std)
     local = shard.local
-    through_mask = local.is_complex() or local.is_neg()
-    out = torch.ones_like(local, dtype=torch.bfloat16) if through_mask else local
+    out = torch.ones_like(local, dtype=torch.bfloat16) if local.is_complex() else local
     places = derive_key(key, "sparse_")
     torch.ops.initfast.zero_rows_(out, int(zeros), places, shard.shape[0], *shard.start)
-    if through_mask:
+    if local.is_complex():
         local.masked_fill_(out == 0, 0)

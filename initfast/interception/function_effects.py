@@ -20,8 +20,8 @@ def _functions(names: str) -> set[Any]:
 
 
 METADATA = _functions(
-    "__len__ dim element_size get_device is_complex is_contiguous is_floating_point is_same_size "
-    "ndimension nelement numel size stride"
+    "__len__ dim element_size get_device is_complex is_conj is_contiguous is_floating_point is_neg "
+    "is_same_size ndimension nelement numel size stride"
 ) | {
     getattr(Tensor, name).__get__
     for name in "device dtype is_cpu is_cuda is_mps is_nested is_quantized is_sparse itemsize "

@@ -24,18 +24,33 @@ MEASURE = measure_function()
 """Writes moments of numbers in the CPU's memory past the dispatcher; None on the reference."""
 
 _keys_of = torch._C._dispatch_keys
-_OF_THE_CPU = torch._C.DispatchKeySet(torch._C.DispatchKey.CPU)
+_NEGATIVE = torch._C.DispatchKey.Negative
+OF_THE_CPU = torch._C.DispatchKeySet(torch._C.DispatchKey.CPU)
+"""The dispatch key set of the CPU's kernels, for what they read as it lies in memory."""
 _kernels: dict[int, Any] = {}
-_key_sets: dict[Any, Any] = {torch._C.DispatchKey.CPU: _OF_THE_CPU}
+_key_sets: dict[Any, Any] = {torch._C.DispatchKey.CPU: OF_THE_CPU}
 
 
 def kernels_of(t: Tensor) -> Any:
     """The dispatch key of the kernels for t; None where they do not take it."""
     if t.dtype not in DTYPES:
         return None
-    if type(t) is Parameter and t.is_cpu:
-        return _OF_THE_CPU if _is_dense(t) else None
-    return plain_kernels(t)
+    if type(t) is Parameter and t.is_cpu and _is_dense(t):
+        return OF_THE_CPU
+    return plain_kernels(t) or _kernels_of_negative(t)
+
+
+def _kernels_of_negative(t: Tensor) -> Any:
+    """Those of a view whose numbers torch negates when they are read: its own fallback runs first.
+
+    Such are the imaginary parts of conjugates. None where t is no such view, or not plain else.
+    """
+    keys = _keys_of(t)
+    if not keys.has(_NEGATIVE):
+        return None
+    raw = keys.remove(_NEGATIVE).raw_repr()
+    kernels = _kernels.get(raw) or _find_kernels(t.device, raw)
+    return None if kernels is None else kernels.add(_NEGATIVE)
 
 
 def plain_kernels(t: Tensor) -> Any:
@@ -54,9 +69,10 @@ def _find_kernels(device: torch.device, raw: int) -> Any:
     key = getattr(torch._C.DispatchKey, device.type.upper(), None)
     if key is None or device.type == "meta" or transforms() or dispatch_modes():
         return None
-    plain = [torch.empty(0, device=device)]
-    with torch.inference_mode():
-        plain.append(torch.empty(0, device=device))
+    with torch._C.DisableTorchFunction():  # another profile would take this for the net's doing
+        plain = [torch.empty(0, device=device)]
+        with torch.inference_mode():
+            plain.append(torch.empty(0, device=device))
     if raw not in [_keys_of(t).raw_repr() for t in plain]:
         return None
     _kernels[raw] = _key_sets.setdefault(key, torch._C.DispatchKeySet(key))
@@ -95,15 +111,12 @@ def fits(weight: Tensor, bias: Tensor | None, x: Tensor, width: int, kernels: An
 
 
 def _is_dense(parameter: Tensor) -> bool:
-    """Whether a parameter on the CPU is a plain dense tensor, without asking for its keys.
-
-    A parameter made of a negative view is taken for one.
-    """
-    return parameter.layout is torch.strided
+    """Whether a parameter on the CPU is a plain dense tensor, without asking for its keys."""
+    return parameter.layout is torch.strided and not parameter.is_neg()
 
 
 def _matches(t: Tensor, x: Tensor, kernels: Any) -> bool:
     """Whether t is on x's device and as plain as x; for a parameter this takes no dispatch keys."""
-    if type(t) is Parameter and t.is_cpu and x.is_cpu:
+    if kernels is OF_THE_CPU and type(t) is Parameter and t.is_cpu:
         return _is_dense(t)
     return plain_kernels(t) is kernels and t.device == x.device

@@ -67,12 +67,28 @@ def _unseen(function: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
+def _on_negative(name: str) -> Callable[..., Any]:
+    """An operator in place, of a negative view: torch's fallback takes none of its results."""
+    operator = getattr(torch.ops.initfast, name)
+
+    def run(out: Tensor, *rest: Any) -> Any:
+        with torch.no_grad():
+            plain = out.resolve_neg()
+            result = operator(plain, *rest)
+            out.copy_(plain)
+        return result
+
+    return run
+
+
 definitions = torch.library.Library("initfast", "DEF")
 for _name, _schema in SCHEMAS.items():
     definitions.define(_name + _schema, tags=torch.Tag.pt2_compliant_tag)
     _homes = (reference, reference_sampling, reference_householder)
     _function = next(getattr(home, _name) for home in _homes if hasattr(home, _name))
     definitions.impl(_name, _unseen(_function), "CompositeExplicitAutograd")
+    if _schema.startswith("(Tensor(a!)"):
+        definitions.impl(_name, _unseen(_on_negative(_name)), "Negative")
 if LIBRARY.backend == "reference":
     from initfast.ops import numpy_sampling, vectorised_moments
 

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from initfast.ops.checks import DTYPES
-from initfast.ops.dispatch import MEASURE, MOMENTS, UNIT_MOMENTS
+from initfast.ops.dispatch import MEASURE, MOMENTS, OF_THE_CPU, UNIT_MOMENTS
 from initfast.ops.reference_moments import COLUMNS
 from initfast.recording.streams import stream_of, wait_for
 from initfast.recording.unit_room import UnitRoom, split_units, units_to_keep
@@ -65,7 +65,7 @@ class Rows:
             The address of its row.
         """
         units = 0 if unit_dim is None else units_to_keep(t.shape, unit_dim)
-        if MEASURE is None or not t.is_cpu or not t.is_contiguous():
+        if MEASURE is None or kernels is not OF_THE_CPU or not t.is_contiguous():
             if not units:
                 return self.add(MOMENTS(kernels, t), 1)
             row, found = UNIT_MOMENTS(kernels, t, unit_dim, True)
@@ -89,7 +89,7 @@ class Rows:
         """Measure the units of a tensor whose row has this address."""
         if not (units := units_to_keep(t.shape, unit_dim)):
             return
-        if MEASURE is None or not t.is_cpu or not t.is_contiguous():
+        if MEASURE is None or kernels is not OF_THE_CPU or not t.is_contiguous():
             self.add_units([address], UNIT_MOMENTS(kernels, t, unit_dim, False)[1], [units])
             return
         with self._lock:
