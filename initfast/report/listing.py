@@ -76,6 +76,10 @@ def keys_of(layers: Sequence[Layer]) -> list[Key]:
     return [key for key, _ in calls_of(layers)]
 
 
+_OWN = ("live", "attention", "histogram", "recurrence", "unit_moments")
+"""Of what is not merged, a process's own would pass for that of all."""
+
+
 def listed(layers: Sequence[Layer]) -> tuple[tuple[Layer, ...], dict[Key, Tensors]]:
     """Layers without their numbers, and what was measured of each by its key."""
     bare, found = [], {}
@@ -83,8 +87,7 @@ def listed(layers: Sequence[Layer]) -> tuple[tuple[Layer, ...], dict[Key, Tensor
         measured = tuple((each.kind, each.name) for each in tensors_of(layer))
         found[key] = Tensors(measured, units_of(layer)[1] if has_units(layer) else None)
         known = with_moments(layer, dict.fromkeys(measured, _NONE))
-        # Of what is not merged, a process's own would pass for that of all.
-        bare.append(replace(known, live=None, attention=None, histogram=None, unit_moments=None))
+        bare.append(replace(known, **dict.fromkeys(_OWN)))
     return tuple(bare), found
 
 
