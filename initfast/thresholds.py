@@ -158,6 +158,12 @@ THRESHOLDS: dict[str, Threshold] = {
         "hold what is left of a gradient",
         _HEALTHY,
     ),
+    "recurrent_gradient": Threshold(
+        1.2e-38,
+        'what is left of a gradient at a recurrent module\'s first step, where measure="recurrent" '
+        "measures it",
+        "the smallest normal number of float32 and bfloat16",
+    ),
     "gate_kept": Threshold(
         0.1,
         "how much of its state a gate of an LSTM or GRU keeps at a step; torch's default: half",

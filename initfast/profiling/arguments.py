@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import KW_ONLY, dataclass
 from types import MethodType
@@ -28,7 +29,7 @@ class _NoTargets:
 
 NO_TARGETS = _NoTargets()
 
-MEASURES = ("attention", "histograms", "per_sample")
+MEASURES = ("attention", "histograms", "per_sample", "recurrent")
 """What is measured only where `measure=` asks for it."""
 
 
@@ -40,10 +41,11 @@ class ProfileArguments:
 
     Raises:
         TypeError: net cannot be called, loss is no function, targets or a scaler stand without a
-            loss, or a loss beside backward, scaler is no GradScaler, an option neither True nor
+            loss, lr without a backward or no number, or a loss beside backward, scaler is no
+            GradScaler, an option neither True nor
             False, include, exclude or measure neither a text nor texts, or group none of
             torch.distributed's.
-        ValueError: backward is none of its words, or measure names what is not in
+        ValueError: backward is none of its words, lr not positive, or measure names what is not in
             :data:`MEASURES`.
     """
 
@@ -54,6 +56,7 @@ class ProfileArguments:
     targets: Any = NO_TARGETS
     backward: Backward | None = None
     scaler: Any = None
+    lr: float | None = None
     stop_at_nonfinite: bool = False
     trace_nonfinite: bool = True
     include: str | Sequence[str] | None = None
@@ -85,6 +88,9 @@ class ProfileArguments:
                 "and two counts, False or None"
             )
         _check_scaler("profile", self.scaler)
+        _check_lr("profile", self.lr)
+        if self.lr is not None and self.objective is None:
+            raise TypeError('profile: lr is given without a loss or backward="random"')
         for option in ("stop_at_nonfinite", "trace_nonfinite"):
             value = getattr(self, option)
             if not isinstance(value, bool):
@@ -124,8 +130,10 @@ class ProfilerArguments:
 
     Raises:
         TypeError: net is no module nor a method of one, every no whole number, scaler no
-            GradScaler, optimizer none, or measure neither a text nor texts.
-        ValueError: every is less than 1, or measure names what is not in :data:`MEASURES`.
+            GradScaler, optimizer none, lr no number or beside an optimizer, or measure neither a
+            text nor texts.
+        ValueError: every is less than 1, lr not positive, or measure names what is not in
+            :data:`MEASURES`.
     """
 
     net: nn.Module | MethodType
@@ -133,6 +141,7 @@ class ProfilerArguments:
     _: KW_ONLY
     scaler: Any = None
     optimizer: Any = None
+    lr: float | None = None
     measure: str | Collection[str] = ()
 
     def __post_init__(self) -> None:
@@ -147,6 +156,9 @@ class ProfilerArguments:
         if self.every < 1:
             raise ValueError(f"Profiler: every is {self.every}; expected at least 1")
         _check_scaler("Profiler", self.scaler)
+        _check_lr("Profiler", self.lr)
+        if self.lr is not None and self.optimizer is not None:
+            raise TypeError("Profiler: lr and optimizer are both given; expected one of them")
         if self.optimizer is not None and not isinstance(self.optimizer, Optimizer):
             given = type(self.optimizer).__name__
             raise TypeError(f"Profiler: optimizer is a {given}; expected a torch.optim.Optimizer")
@@ -214,3 +226,13 @@ def _check_scaler(who: str, scaler: Any) -> None:
         raise TypeError(
             f"{who}: scaler is a {type(scaler).__name__}; expected a torch.amp.GradScaler"
         )
+
+
+def _check_lr(who: str, lr: Any) -> None:
+    """Raise an error unless it is a learning rate, or None."""
+    if lr is None:
+        return
+    if isinstance(lr, bool) or not isinstance(lr, (int, float)):
+        raise TypeError(f"{who}: lr is {kind_of(lr)}; expected a number")
+    if not 0 < lr < math.inf:
+        raise ValueError(f"{who}: lr is {lr}; expected a positive number")

@@ -12,6 +12,7 @@ from initfast.profiling.data_parallel import local
 from initfast.profiling.left_out import without_left_out
 from initfast.profiling.progress import Progress, shown_progress
 from initfast.profiling.run import call_on, measured
+from initfast.profiling.updates import with_lr
 from initfast.recording.streams import CAPTURED, is_captured
 from initfast.report.report import Report
 from initfast.undo_log import with_undo_log
@@ -25,6 +26,7 @@ def profile(
     targets: Any = NO_TARGETS,
     backward: Backward | None = None,
     scaler: Any = None,
+    lr: float | None = None,
     stop_at_nonfinite: bool = False,
     trace_nonfinite: bool = True,
     include: str | Sequence[str] | None = None,
@@ -75,6 +77,9 @@ def profile(
             :func:`initfast.theory.chi`.
         scaler: a torch.amp.GradScaler: the loss is multiplied by its scale before the backward, as
             in training, and what is reported is divided by it. What overflows is non-finite.
+        lr: a learning rate: `report.outcome.updates` and `report.scalars()` then have, for each
+            weight, the rms of what one step of plain gradient descent would change over that of the
+            weight; about 1e-3 where training goes well. Needs a backward.
         stop_at_nonfinite: end the forward after the first layer with a NaN or an infinity, even
             inside a module that catches exceptions; the report ends there, and no backward follows.
             The -inf of what may be a mask is no reason to stop; what makes harm of it is. Every
@@ -104,6 +109,9 @@ def profile(
             wholes, so that what is the same for every input is seen though tokens or positions
             differ. It keeps 32 bytes for each entry of one sample of each output, what eight
             samples in float32 take, as long as the report.
+            "recurrent": what nn.RNN, nn.LSTM and nn.GRU do from step to step, and what is left of a
+            gradient after each (:class:`initfast.stats.recurrence.Recurrence`): they run once more,
+            step by step, in float64.
         progress: is called as progress(stage, done, total), with the calls of modules that are done
             in the stage "forward", and with zeros as "backward" or "second run" begins. None: what
             takes longer than two seconds shows it on standard error where that is a terminal, by
@@ -115,7 +123,8 @@ def profile(
     Raises:
         TypeError: net cannot be called, the loss is no real number, or an argument of no kind
             that it may be.
-        ValueError: a parameter or buffer of net is uninitialised or on the meta device; measure
+        ValueError: a parameter or buffer of net is uninitialised or on the meta device; lr is not
+            positive; measure
             has a name that there is not; the loss is no scalar, or no gradient flows from it; or,
             with a loss, net is sharded by FSDP, or x, targets or a parameter was made under
             torch.inference_mode().
@@ -141,9 +150,9 @@ def profile(
         return Report([], notes=[CAPTURED])
     shown = shown_progress() if arguments.progress is None else None
     if shown is None:
-        return _report(arguments)
+        return with_lr(_report(arguments), lr)
     try:
-        return _report(replace(arguments, progress=shown))
+        return with_lr(_report(replace(arguments, progress=shown)), lr)
     finally:
         shown.close()
 

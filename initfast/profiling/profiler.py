@@ -23,7 +23,7 @@ from initfast.profiling.data_parallel import local
 from initfast.profiling.first_bad_call import FirstBadCall, has_nonfinite
 from initfast.profiling.measured_call import MeasuredCall
 from initfast.profiling.profiled_calls import MethodCall, NetCall, ProfiledCall
-from initfast.profiling.updates import Updates
+from initfast.profiling.updates import Updates, with_lr
 from initfast.recording.streams import CAPTURED, is_captured
 from initfast.report.report import Report
 from initfast.undo_log import UndoLog, with_undo_log
@@ -65,6 +65,8 @@ class Profiler:
             scale at the time of their backward. None: they are of the loss as it is given.
         optimizer: measure its step after a measured call, or after several that accumulate
             gradients, too: `report().scalars()` has what it changed, over what each weight was.
+        lr: without an optimizer, report what plain gradient descent by this learning rate would
+            change, as of :func:`initfast.profile`.
         measure: what else to measure, as of :func:`initfast.profile`.
 
     Attributes:
@@ -72,8 +74,8 @@ class Profiler:
 
     Raises:
         TypeError: net is no module nor a method of one, every no whole number, scaler no
-            GradScaler, or optimizer none.
-        ValueError: every is less than 1, or measure has a name that there is not.
+            GradScaler, optimizer none, or lr given beside it or no number.
+        ValueError: every is less than 1, lr not positive, or measure has a name that there is not.
         RuntimeError: on entering a context that is active already.
 
     Example:
@@ -92,12 +94,13 @@ class Profiler:
         *,
         scaler: Any = None,
         optimizer: Any = None,
+        lr: float | None = None,
         measure: str | Collection[str] = (),
     ) -> None:
         if isinstance(net, MethodCall):  # another Profiler is active
             net = net.method
         arguments = ProfilerArguments(
-            net, every, scaler=scaler, optimizer=optimizer, measure=measure
+            net, every, scaler=scaler, optimizer=optimizer, lr=lr, measure=measure
         )
         self.calls = 0
         called: Any
@@ -208,7 +211,7 @@ class Profiler:
         notes += [CAPTURED] if self._was_captured else []
         whole = report.replaced(notes=[*report.notes, *notes])
         whole.outcome = replace(whole.outcome, updates=self._updates.found())
-        return whole
+        return with_lr(whole, self._arguments.lr)
 
     def _why_empty(self) -> str:
         if not self.calls:

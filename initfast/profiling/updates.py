@@ -1,14 +1,18 @@
-"""Updates: what an optimiser's step does to each parameter, beside what it was."""
+"""Updates: what an optimiser's step does to each parameter, or would, beside what it was."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from initfast.report.report import Report
+from initfast.stats.layer import Layer
 from initfast.stats.outcome import Update
 
 
@@ -93,6 +97,37 @@ class Updates:
         pairs = [torch.stack([x.cpu(), self._gradients[n].cpu()]) for n, x in self._changes.items()]
         rows = torch.stack(pairs).tolist() if pairs else []
         return {n: Update(*row) for n, row in zip(self._changes, rows, strict=True)}
+
+
+def by_gradient_descent(layers: Iterable[Layer], lr: float) -> dict[str, Update]:
+    """What a step of plain gradient descent would do, from measured weights and gradients.
+
+    Args:
+        layers: of a report.
+        lr: the learning rate.
+
+    Returns:
+        By the parameters' names; of those alone that are a layer's own weights.
+    """
+    found = {}
+    for layer in layers:
+        known = {layer.parameter: (layer.weight, layer.weight_grad)} if layer.parameter else {}
+        path = f"{layer.name}." if layer.name else ""
+        known |= {path + n: (w, layer.weight_grads.get(n)) for n, w in layer.weights.items()}
+        for name, (weight, grad) in known.items():
+            if weight is not None and grad is not None:
+                size, change = weight.moments.rms, lr * grad.rms
+                ratio = change / size if size else math.inf if change else math.nan
+                found[name] = Update(ratio, grad.rms)
+    return found
+
+
+def with_lr(report: Report, lr: float | None) -> Report:
+    """The report, with the updates that plain gradient descent would make by this learning rate."""
+    if lr is not None:
+        updates = by_gradient_descent(report.layers, lr)
+        report.outcome = replace(report.outcome, updates=updates)
+    return report
 
 
 def _rms(values: Tensor) -> Tensor:

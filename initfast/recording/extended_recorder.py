@@ -1,8 +1,8 @@
-"""A recorder that also keeps what `measure=` asks for: attention, histograms, samples."""
+"""A recorder that also keeps what `measure=` asks for, such as attention and histograms."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ from initfast.recording.gradients import Gradients
 from initfast.recording.layers import Recording
 from initfast.recording.recorder import Recorder
 from initfast.recording.unit_room import address_per_sample
+from initfast.stats.recurrence import Recurrence
 
 
 class ExtendedRecorder(Recorder):
@@ -37,6 +38,8 @@ class ExtendedRecorder(Recorder):
         self._attention: dict[int, Tensor] = {}
         self._attention_within: dict[str, Tensor] = {}
         self._histograms: dict[int, Tensor] = {}
+        self._recurrence: dict[int, Mapping[str, Recurrence]] = {}
+        self._recurrence_within: dict[str, Mapping[str, Recurrence]] = {}
 
     def keep_attention(self, y: Tensor, lines: Tensor) -> None:
         """The logits of the attention that has made y, as :mod:`initfast.recording.attention`."""
@@ -46,6 +49,10 @@ class ExtendedRecorder(Recorder):
     def keep_attention_within(self, name: str, lines: Tensor) -> None:
         """Likewise, of the attention in the named module, whose output is measured next."""
         self._attention_within[name] = lines
+
+    def keep_recurrence_within(self, name: str, found: Mapping[str, Recurrence]) -> None:
+        """What happens from step to step in the named module, whose output is measured next."""
+        self._recurrence_within[name] = found
 
     def _add(
         self,
@@ -58,6 +65,8 @@ class ExtendedRecorder(Recorder):
     ) -> None:
         if source.name in self._attention_within:
             self._attention[post] = self._attention_within.pop(source.name)
+        if source.name in self._recurrence_within:
+            self._recurrence[post] = self._recurrence_within.pop(source.name)
         if "histograms" in self.measure:
             with torch._C.DisableTorchFunction():
                 self._histograms[post] = histograms.half_octaves(y)
@@ -79,4 +88,6 @@ class ExtendedRecorder(Recorder):
             further.setdefault(address, {})["attention"] = attention.read(lines)
         for address, counts in self._histograms.items():
             further.setdefault(address, {})["histogram"] = histograms.read(counts)
+        for address, found in self._recurrence.items():
+            further.setdefault(address, {})["recurrence"] = found
         return super().read(*args)._replace(further=further)

@@ -79,6 +79,10 @@ def keys_of(layers: Sequence[Layer]) -> list[Key]:
     return [key for key, _ in calls_of(layers)]
 
 
+_OWN = ("live", "attention", "histogram", "recurrence", "unit_moments", "per_sample")
+"""Of what is not merged, a process's own would pass for that of all."""
+
+
 def listed(layers: Sequence[Layer]) -> tuple[tuple[Layer, ...], dict[Key, Tensors]]:
     """Layers without their numbers, and what was measured of each by its key."""
     bare, found = [], {}
@@ -87,9 +91,7 @@ def listed(layers: Sequence[Layer]) -> tuple[tuple[Layer, ...], dict[Key, Tensor
         alive = None if layer.live is None else _units(layer, layer.live.size)
         found[key] = Tensors(measured, alive, _units_with_moments(layer))
         known = with_moments(layer, dict.fromkeys(measured, _NONE))
-        # Of what is not merged, a process's own would pass for that of all.
-        own = ("live", "attention", "histogram", "unit_moments", "per_sample")
-        bare.append(replace(known, **dict.fromkeys(own)))
+        bare.append(replace(known, **dict.fromkeys(_OWN)))
     return tuple(bare), found
 
 

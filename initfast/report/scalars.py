@@ -20,9 +20,9 @@ def scalars_of(
 ) -> dict[str, float]:
     """The numbers of a report's layers by tag: ``{"initfast/activations/0/std": 0.57, ...}``.
 
-    A tag is `prefix/kind/NAME/statistic`. The kinds are "activations", "attention" and "per_sample"
-    (where they were asked for), "pre_activations", "gradients" (at the output), "weights" and
-    "weight_gradients".
+    A tag is `prefix/kind/NAME/statistic`. The kinds are "activations", "attention", "per_sample" and
+    "recurrence" (where they were asked for), "pre_activations", "gradients" (at the output),
+    "weights" and "weight_gradients".
     NAME is the module's path, "net" for the net itself; what a function has made within a module is
     "NAME:op", a further row of the same name "NAME:2"; of several weights each is "NAME.parameter".
 
@@ -72,6 +72,11 @@ def _numbers(layer: Layer, name: str) -> Iterator[tuple[str, float]]:
             yield f"per_sample/{name}/{statistic}", value
     for statistic in ("largest_logit", "logit_std", "entropy") if layer.attention else ():
         yield f"attention/{name}/{statistic}", getattr(layer.attention, statistic)
+    for part, found in (layer.recurrence or {}).items():
+        for statistic in ("spectral_radius", "first_gradient"):
+            yield f"recurrence/{name}.{part}/{statistic}", getattr(found, statistic)
+        for gate, told in found.gates.items():
+            yield f"recurrence/{name}.{part}/{gate}_saturated", told.saturated
     if layer.pre is not None:
         yield from _of("pre_activations", name, layer.pre)
     if layer.grad is not None:

@@ -22,6 +22,7 @@ from initfast.stats.weight import Weight
 if TYPE_CHECKING:
     from initfast.stats.attention import Attention
     from initfast.stats.histogram import Histogram
+    from initfast.stats.recurrence import Recurrence
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,8 @@ class Layer(OutputStatistics):
             stream; None of all else.
         attention: what the logits of an attention's softmax are like; None where not asked for.
         histogram: how many values of its output lie where; None where not asked for.
+        recurrence: of a recurrent module, by the suffix of its parameters' names ("l0",
+            "l0_reverse", "l1", ...), what happens from step to step; None where not asked for.
         vectors: the moments of its module's parameters of one dimension, by their names: biases,
             what a norm multiplies by; of a batch norm in evaluation mode its running statistics
             too; None where they are not known, as of a function or in an older report.
@@ -115,6 +118,7 @@ class Layer(OutputStatistics):
     branch: int | None = None
     attention: Attention | None = None
     histogram: Histogram | None = None
+    recurrence: Mapping[str, Recurrence] | None = None
     vectors: Mapping[str, Moments] | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     live: np.ndarray | None = field(default=None, repr=False, compare=False)

@@ -14,6 +14,7 @@ from initfast.stats.weight import Weight
 if TYPE_CHECKING:
     from initfast.stats.attention import Attention
     from initfast.stats.histogram import Histogram
+    from initfast.stats.recurrence import Recurrence
 
 KEPT = (
     *("name", "op", "input_shape", "shape", "dtype", "post", "pre", "input", "weight"),
@@ -21,7 +22,7 @@ KEPT = (
     *("type", "also", "also_types", "is_output", "is_returned", "has_nan"),
     *("further_inputs", "nonfinite_parameters", "weights", "weight_grads"),
     *("alpha", "beta", "parameter"),
-    *("branch", "branch_ratio", "branch_cosine", "attention", "histogram"),
+    *("branch", "branch_ratio", "branch_cosine", "attention", "histogram", "recurrence"),
     *("bases", "vectors", "settings"),
     *OF_UNITS,
     "per_sample",
@@ -63,6 +64,12 @@ def _histogram(data: Mapping[str, Any]) -> Histogram:
     return Histogram.from_dict(data)
 
 
+def _recurrence(data: Mapping[str, Any]) -> Mapping[str, Recurrence]:
+    from initfast.stats.recurrence import Recurrence  # likewise
+
+    return {name: Recurrence.from_dict(each) for name, each in data.items()}
+
+
 _READERS: dict[str, Callable[[Any], Any]] = {
     **dict.fromkeys(
         ("input_shape", "shape", "also", "also_types", "bases", "nonfinite_parameters"), tuple
@@ -74,6 +81,7 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "attention": _attention,
     "histogram": _histogram,
     "per_sample": read_units,
+    "recurrence": _recurrence,
     "further_inputs": lambda items: tuple(map(moments_from_dict, items)),
     "weights": lambda items: {name: _weight(item) for name, item in items.items()},
     **dict.fromkeys(

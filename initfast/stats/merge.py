@@ -8,7 +8,7 @@ counterpart is the one of the same name, operator and call, in the same stage of
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
@@ -20,6 +20,7 @@ from initfast.stats.unit_moments import UnitMoments, UnitStatistics
 if TYPE_CHECKING:
     from initfast.stats.attention import Attention
     from initfast.stats.histogram import Histogram
+    from initfast.stats.recurrence import Recurrence
 
 Key = tuple[int, str, str, int]
 """Of a layer: its pipeline's stage, or -1; its name, its operator, and which of their calls."""
@@ -94,6 +95,7 @@ def merge_layer(a: Layer, b: Layer) -> Layer:
         weight_grad=_both(a.weight_grad, b.weight_grad),
         attention=_if_both(a.attention, b.attention),
         histogram=_if_both(a.histogram, b.histogram),
+        recurrence=_by_direction(a.recurrence, b.recurrence),
         weights=b.weights or a.weights,
         vectors=a.vectors if b.vectors is None else b.vectors,
         weight_grads={
@@ -122,6 +124,14 @@ def _both(a: M | None, b: M | None) -> M | None:
 def _if_both(a: M | None, b: M | None) -> M | None:
     """None where one batch has none: what the other has is not of all values."""
     return None if a is None or b is None else a.merge(b)
+
+
+def _by_direction(
+    a: Mapping[str, Recurrence] | None, b: Mapping[str, Recurrence] | None
+) -> dict[str, Recurrence] | None:
+    if a is None or b is None:
+        return None
+    return {name: each.merge(b[name]) for name, each in a.items() if name in b}
 
 
 def pairwise(a: tuple[Moments, ...], b: tuple[Moments, ...]) -> tuple[Moments, ...]:

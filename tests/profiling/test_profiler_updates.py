@@ -94,3 +94,40 @@ def test_complex_parameters_are_measured_by_their_magnitudes():
         net(torch.ones(2)).backward()
         optimizer.step()
     assert p.report().outcome.updates["turn"].to_weight == pytest.approx(0.2 / 5)
+
+
+def test_lr_tells_what_plain_gradient_descent_would_change():
+    torch.manual_seed(0)
+    net, x = nn.Sequential(nn.GRU(4, 6), Output(), nn.Linear(6, 2)), torch.randn(5, 3, 4)
+    report = initfast.profile(net, x, loss=lambda y: y.square().mean(), lr=0.5)
+    net(x).square().mean().backward()
+    names = ["2.weight", "0.weight_ih_l0", "0.weight_hh_l0"]
+    for name in names:
+        weight = net.get_parameter(name)
+        expected = rms_of(0.5 * weight.grad) / rms_of(weight.detach()), rms_of(weight.grad)
+        assert report.outcome.updates[name] == pytest.approx(expected, rel=1e-5)
+    assert set(report.outcome.updates) == set(names)
+    with initfast.Profiler(net, lr=0.5) as p:
+        net(x).square().mean().backward()
+    ratio = p.report().scalars()["initfast/updates/2.weight/to_weight"]
+    assert ratio == pytest.approx(report.outcome.updates["2.weight"].to_weight, rel=1e-5)
+
+
+class Output(nn.Module):
+    def forward(self, found):
+        return found[0][-1]
+
+
+@pytest.mark.parametrize(
+    "lr, error, says",
+    [("1", TypeError, "str"), (0, ValueError, "lr is 0"), (0.1, TypeError, "without a loss")],
+)
+def test_a_learning_rate_is_a_positive_number_and_needs_a_backward(lr, error, says):
+    with pytest.raises(error, match=says):
+        initfast.profile(nn.Linear(2, 2), torch.ones(1, 2), lr=lr)
+
+
+def test_lr_and_an_optimizer_are_one_too_many():
+    net = nn.Linear(2, 2)
+    with pytest.raises(TypeError, match="both given"):
+        initfast.Profiler(net, lr=0.1, optimizer=torch.optim.SGD(net.parameters(), 0.1))

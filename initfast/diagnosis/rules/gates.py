@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 import torch
 
 from initfast.diagnosis.findings import Finding
 from initfast.diagnosis.net import Net
 from initfast.stats.layer import Layer
+from initfast.stats.moments import Moments
+from initfast.stats.recurrence import Recurrence
 from initfast.stats.text import dtype_name, number, share
 
 GATES = {"RNN": 1, "LSTM": 4, "GRU": 3}
@@ -17,6 +19,9 @@ GATES = {"RNN": 1, "LSTM": 4, "GRU": 3}
 
 FLAT = {"RNN": math.atanh(0.97), "LSTM": math.log(0.985 / 0.015), "GRU": math.log(0.985 / 0.015)}
 """From which pre-activation on tanh, or a gate's sigmoid, is saturated."""
+
+_NOTHING_LEFT = -1e3
+"""In the place of the logarithm of zero: less than a float64 holds."""
 
 
 def _driven(layer: Layer) -> float:
@@ -62,24 +67,39 @@ def saturated(net: Net, i: int, kind: str) -> Iterator[Finding]:
     )
 
 
+def least_left(recurrence: Mapping[str, Recurrence]) -> tuple[str, int, float]:
+    """Where least is left of a gradient at the first step: the part, its steps, the logarithm."""
+    part, found = min(recurrence.items(), key=lambda item: item[1].first_gradient)
+    left = found.first_gradient
+    return part, found.steps, math.log(left) if left > 0 else _NOTHING_LEFT
+
+
 def forgetful(net: Net, i: int, kind: str, steps: int) -> Iterator[Finding]:
     """The gates that keep the state keep so little that nothing is left over the sequence.
 
     A state, and the gradient on its way back, is multiplied by the forget gate of an LSTM at every
     step, by the update gate of a GRU (Jozefowicz, Zaremba & Sutskever 2015).
     """
-    layer, vectors = net.layers[i], net.layers[i].vectors or {}
-    biases = {n: m for n, m in vectors.items() if n.endswith("_l0.keep")}
-    if not biases or steps < 2 or not (driven := _driven(layer)) > 0:
+    layer, part = net.layers[i], "l0"
+    gate = "forget" if kind == "LSTM" else "update"
+    tiny = math.log(torch.finfo(layer.dtype).smallest_normal)
+    if layer.recurrence:
+        part, steps, log = least_left(layer.recurrence)
+    vectors = layer.vectors or {}
+    biases = {n: m for n, m in vectors.items() if n.endswith(f"_{part}.keep")}
+    if not biases or steps < 2:
         return
     mean, var = (sum(getattr(m, what) for m in biases.values()) for what in ("mean", "var"))
-    # The mean of a sigmoid over a normal, to 2 % (MacKay 1992).
-    kept = 1 / (1 + math.exp(min(-mean / math.sqrt(1 + math.pi / 8 * (driven + var)), 700.0)))
-    log, tiny = steps * math.log(kept), math.log(torch.finfo(layer.dtype).smallest_normal)
-    is_shut = kept < net.limits["gate_kept"]
-    if not is_shut and log > 2 * tiny:
+    if layer.recurrence:
+        kept, is_left = layer.recurrence[part].gates[gate].mean, net.log_limit("recurrent_gradient")
+    elif (driven := _driven(layer)) > 0:
+        # The mean of a sigmoid over a normal, to 2 % (MacKay 1992).
+        kept = 1 / (1 + math.exp(min(-mean / math.sqrt(1 + math.pi / 8 * (driven + var)), 700.0)))
+        log, is_left = steps * math.log(kept), 2 * tiny
+    else:
         return
-    gate = "forget" if kind == "LSTM" else "update"
+    if kept >= net.limits["gate_kept"] and log > is_left:
+        return
     yield net.finding(
         "recurrent",
         "warning",
@@ -92,8 +112,15 @@ def forgetful(net: Net, i: int, kind: str, steps: int) -> Iterator[Finding]:
         f"the {gate} gates' biases have a mean of {number(mean)}",
         "start these biases at 1, or for memories of up to T steps at log(uniform(1, T - 1)) "
         "(Tallec & Ollivier 2018, chrono initialization)",
-        _open(net, layer, kind, biases, steps),
+        _open(net, layer, kind, biases | _others_lost(net, layer), steps),
     )
+
+
+def _others_lost(net: Net, layer: Layer) -> dict[str, Moments]:
+    """The biases of all gates that keep the state where a gradient was measured to be lost."""
+    least = net.limits["recurrent_gradient"]
+    lost = [f"_{p}.keep" for p, r in (layer.recurrence or {}).items() if r.first_gradient <= least]
+    return {n: m for n, m in (layer.vectors or {}).items() if n.endswith(tuple(lost))}
 
 
 def _open(net: Net, layer: Layer, kind: str, biases: Iterable[str], steps: int) -> str:

@@ -1,7 +1,8 @@
 """Checks of torch's recurrent modules: the steps run inside one call, so by theory.
 
 A gate's pre-activation has the variance that its weights make of the input and of the state, both
-measured, and the mean of its biases.
+measured, and the mean of its biases. With `measure="recurrent"` what happens from step to step is
+measured, and takes the place of theory.
 """
 
 from __future__ import annotations
@@ -38,11 +39,13 @@ def recurrent(net: Net) -> Outcome:
         yield from _fading(net, i, kind)
         yield from gates.saturated(net, i, kind)
         yield from gates.forgetful(net, i, kind, _steps(net, i))
-        yield SkippedCheck(
-            "recurrent",
-            f"what happens from step to step inside {layer.name!r} ({kind}) is not measured, nor "
-            "how gradients fade over the steps: its weights, input and output are judged",
-        )
+        if layer.recurrence is None:
+            yield SkippedCheck(
+                "recurrent",
+                f"what happens from step to step inside {layer.name!r} ({kind}) is not measured, "
+                "nor how gradients fade over the steps: its weights, input and output are judged; "
+                'pass measure="recurrent" for the steps',
+            )
 
 
 def kind_of(layer: Layer) -> str | None:
@@ -51,15 +54,25 @@ def kind_of(layer: Layer) -> str | None:
 
 
 def radius(layer: Layer) -> dict[str, float]:
-    """Of each recurrent weight the spectral radius that random entries have (Girko 1985)."""
+    """Of each recurrent weight the spectral radius: measured, or that of random entries.
+
+    That is the std times the root of the width (Girko 1985), or the eigenvalue that the entries'
+    mean makes, where that is larger (Tao 2013).
+    """
     found = {n: w for n, w in layer.weights.items() if n.startswith("weight_hh")}
-    return {n: w.std * math.sqrt(w.fan_in) for n, w in found.items()}
+    random = {
+        n: max(w.std * math.sqrt(w.fan_in), w.fan_in * abs(w.moments.mean))
+        for n, w in found.items()
+    }
+    measured = {f"weight_hh_{part}": r for part, r in (layer.recurrence or {}).items()}
+    return {n: measured[n].spectral_radius if n in measured else r for n, r in random.items()}
 
 
 def _wide(net: Net, i: int, kind: str) -> Iterator[Finding]:
     layer = net.layers[i]
     radii = {n: r for n, r in radius(layer).items() if r > net.limits["spectral_radius"]}
     if not radii:
+        yield from _growing(net, i, kind)
         return
     most = max(radii.values())
     yield net.finding(
@@ -76,6 +89,30 @@ def _wide(net: Net, i: int, kind: str) -> Iterator[Finding]:
     )
 
 
+def _growing(net: Net, i: int, kind: str) -> Iterator[Finding]:
+    """The gradient grows on its way from the last step to the first, as was measured."""
+    layer = net.layers[i]
+    if not layer.recurrence:
+        return
+    part, found = max(layer.recurrence.items(), key=lambda item: item[1].first_gradient)
+    grown, most = found.first_gradient, net.limits["gradient_explosion"]
+    if not grown > most:
+        return
+    yield net.finding(
+        "recurrent",
+        "error" if grown > most**2 else "warning",
+        (i, i),
+        "gradient_explosion",
+        grown,
+        f"over the {found.steps} steps of {kind} {layer.name!r} ({part}) a gradient grows by "
+        f"{number(grown)}",
+        f"its recurrent weight has a spectral radius of {number(found.spectral_radius)}",
+        "start it orthogonal (Saxe et al. 2014): a spectral radius of 1; clip the gradient "
+        "(Pascanu, Mikolov & Bengio 2013)",
+        _orthogonal(net, layer, kind, [f"weight_hh_{part}"]),
+    )
+
+
 def _fading(net: Net, i: int, kind: str) -> Iterator[Finding]:
     """A plain recurrent net's gradient falls by its weight's spectral radius at every step.
 
@@ -87,8 +124,12 @@ def _fading(net: Net, i: int, kind: str) -> Iterator[Finding]:
     is_small = least < net.limits["spectral_radius_lost"]
     if kind != "RNN" or not 0 < least < 1:
         return
-    log = steps * math.log(least)
-    if log > math.log(torch.finfo(layer.dtype).smallest_normal) * (1 if is_small else 2):
+    tiny = math.log(torch.finfo(layer.dtype).smallest_normal)
+    log, limit = steps * math.log(least), tiny if is_small else 2 * tiny
+    if layer.recurrence:
+        _, steps, log = gates.least_left(layer.recurrence)
+        limit = net.log_limit("recurrent_gradient")
+    if log > limit:
         return
     yield net.finding(
         "recurrent",
