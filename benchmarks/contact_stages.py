@@ -75,65 +75,69 @@ def output(*command: str) -> str:
 
 def smoke(contact: Contact) -> bool:
     """Every operator, dtype and activation against float64; the samplers against the CPU's bits."""
-    from cases.cuda import check_product, check_row, check_values
-
-    def moments(dtype: torch.dtype, count: int, start: int) -> dict[str, Any]:
-        x = contact.randn(count + start, dtype=dtype)[start:]
-        check_row(ops.moments(x), x)
-        return {}
-
-    def act(dtype: torch.dtype, name: str) -> dict[str, Any]:
-        z, entry = contact.randn(65, 131, dtype=dtype), ACTIVATIONS[name]
-        y, rows, live = ops.act(z, name)
-        check_values(y, entry.value(z.cpu().double(), *entry.defaults), dtype)
-        check_row(rows[0], z)
-        check_row(rows[1], y)
-        assert torch.equal(live.cpu(), (y.cpu() != 0).any(0)), "live units"
-        back = torch.ops.initfast.act_backward
-        grad, rows = back(torch.ones_like(z), z, name, *entry.defaults)
-        check_values(grad, entry.slope(z.cpu().double(), *entry.defaults), dtype)
-        check_row(rows[0], grad)
-        return {}
-
-    def linear(dtype: torch.dtype, shape: tuple[int, int, int]) -> dict[str, Any]:
-        x, w = (
-            contact.randn(*shape[:2], dtype=dtype),
-            contact.randn(shape[2], shape[1], dtype=dtype),
-        )
-        w /= shape[1] ** 0.5
-        z, rows, _ = ops.linear_act(x, w)
-        check_product(z, x.cpu(), w.cpu().t())
-        check_row(rows[2], w)
-        check_row(rows[1], z)
-        return {}
-
-    def bits(dtype: torch.dtype, name: str) -> dict[str, Any]:
-        draw = getattr(initfast.init, name)
-        here = draw(torch.empty(257, 129, dtype=dtype, device=contact.device), key=5)
-        assert torch.equal(here.cpu(), draw(torch.empty(257, 129, dtype=dtype), key=5)), (
-            "other bits"
-        )
-        return {}
-
     passed = []
 
-    def check(name: str, measure: Callable[..., dict[str, Any]], *arguments: Any) -> None:
-        run = functools.partial(measure, *arguments)
-        passed.append(contact.attempt("smoke", name, lambda: run() | {"right": True}))
+    def check(name: str, measure: Callable[..., None], *arguments: Any) -> None:
+        def run() -> dict[str, Any]:
+            measure(contact, *arguments)
+            return {"right": True}
+
+        passed.append(contact.attempt("smoke", name, run))
 
     for label, dtype in DTYPES.items():
         for count in (1, 31, 513, 4097, contact.size(2**20, 2**13)):
-            check(f"moments {count} {label}", moments, dtype, count, 0)
-        check(f"moments unaligned {label}", moments, dtype, 4099, 1)
+            check(f"moments {count} {label}", _check_moments, dtype, count, 0)
+        check(f"moments unaligned {label}", _check_moments, dtype, 4099, 1)
         for name in ("tanh", "relu", "gelu") if contact.small else ACTIVATIONS:
-            check(f"act {name} {label}", act, dtype, name)
+            check(f"act {name} {label}", _check_act, dtype, name)
         wide = contact.size(4096, 96)
         for shape in ((16, 256, 256), (33, 70, 64), (300, 128, 96), (16, 512, wide)):
-            check(f"linear_act {shape} {label}", linear, dtype, shape)
+            check(f"linear_act {shape} {label}", _check_linear, dtype, shape)
         for name in ("uniform_", "normal_", "trunc_normal_"):
-            check(f"{name} {label}", bits, dtype, name)
+            check(f"{name} {label}", _check_bits, dtype, name)
     contact.results.say("smoke", name="all", right=sum(passed), wrong=len(passed) - sum(passed))
     return all(passed)
+
+
+def _check_moments(contact: Contact, dtype: torch.dtype, count: int, start: int) -> None:
+    from cases.cuda import check_row
+
+    x = contact.randn(count + start, dtype=dtype)[start:]
+    check_row(ops.moments(x), x)
+
+
+def _check_act(contact: Contact, dtype: torch.dtype, name: str) -> None:
+    from cases.cuda import check_row, check_values
+
+    z, entry = contact.randn(65, 131, dtype=dtype), ACTIVATIONS[name]
+    y, rows, live = ops.act(z, name)
+    check_values(y, entry.value(z.cpu().double(), *entry.defaults), dtype)
+    check_row(rows[0], z)
+    check_row(rows[1], y)
+    assert torch.equal(live.cpu(), (y.cpu() != 0).any(0)), "live units"
+    back = torch.ops.initfast.act_backward
+    grad, rows = back(torch.ones_like(z), z, name, *entry.defaults)
+    check_values(grad, entry.slope(z.cpu().double(), *entry.defaults), dtype)
+    check_row(rows[0], grad)
+
+
+def _check_linear(contact: Contact, dtype: torch.dtype, shape: tuple[int, int, int]) -> None:
+    from cases.cuda import check_product, check_row
+
+    rows_of_x, depth, units = shape
+    x = contact.randn(rows_of_x, depth, dtype=dtype)
+    w = contact.randn(units, depth, dtype=dtype) / depth**0.5
+    z, rows, _ = ops.linear_act(x, w)
+    check_product(z, x.cpu(), w.cpu().t())
+    check_row(rows[2], w)
+    check_row(rows[1], z)
+
+
+def _check_bits(contact: Contact, dtype: torch.dtype, name: str) -> None:
+    draw = getattr(initfast.init, name)
+    here = draw(torch.empty(257, 129, dtype=dtype, device=contact.device), key=5)
+    there = draw(torch.empty(257, 129, dtype=dtype), key=5)
+    assert torch.equal(here.cpu(), there), "other bits"
 
 
 # ---- timing ----
