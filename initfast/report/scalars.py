@@ -20,9 +20,9 @@ def scalars_of(
 ) -> dict[str, float]:
     """The numbers of a report's layers by tag: ``{"initfast/activations/0/std": 0.57, ...}``.
 
-    A tag is `prefix/kind/NAME/statistic`. The kinds are "activations", "attention", "per_sample" and
-    "recurrence" (where they were asked for), "pre_activations", "gradients" (at the output),
-    "weights" and "weight_gradients".
+    A tag is `prefix/kind/NAME/statistic`. The kinds are "activations", "pre_activations",
+    "gradients" (at the output), "weights" and "weight_gradients", and "attention", "per_sample" and
+    "recurrence" where they were asked for.
     NAME is the module's path, "net" for the net itself; what a function has made within a module is
     "NAME:op", a further row of the same name "NAME:2"; of several weights each is "NAME.parameter".
 
