@@ -185,7 +185,7 @@ class SourceDistribution(sdist):
     """Takes in everything that a build and its tests need, kernels' headers included."""
 
     def make_distribution(self) -> None:
-        for directory in ("csrc", "tests", "benchmarks"):
+        for directory in ("csrc", "tests", "benchmarks", ".github"):
             self.filelist.graft(directory)
         self.filelist.global_exclude("*.py[co]")
         super().make_distribution()

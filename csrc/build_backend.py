@@ -31,7 +31,7 @@ initfast compiles its kernels against the torch that is installed, and uv hides 
 Install torch and the tools first, then initfast beside them:
     uv pip install torch setuptools ninja
     uv pip install --no-build-isolation .
-INITFAST_NATIVE=0 installs it as slow plain Python, without torch."""
+INITFAST_NATIVE=0 installs it as slow plain Python, whose build needs no torch."""
 Settings = dict[str, Any] | None
 
 

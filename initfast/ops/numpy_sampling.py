@@ -167,6 +167,7 @@ def _fma(a: Array, b: Array | np.float64, c: Array | np.float64) -> Array:
         once = product + summand
         part = once - product
         lost = (product - (once - part)) + (summand - part) != 0
-        exact = (torch.from_numpy(t[lost].astype(np.float32)) for t in (factor, other, summand))
-        result[at[lost]] = reference_sampling.fma(*exact).numpy()
+        if lost.any():
+            exact = (torch.from_numpy(t[lost].astype(np.float32)) for t in (factor, other, summand))
+            result[at[lost]] = reference_sampling.fma(*exact).numpy()
     return result

@@ -25,7 +25,6 @@ from initfast.ops.reference_units import UNIT_COLUMNS
 _RUN = 8192  # values; the inner product of more may run on several threads, to other bits
 _SPAN = 65_536  # values whose units are measured at once, from cache
 _add, _least, _most = np.add.reduce, np.minimum.reduce, np.maximum.reduce
-_NOTHING = 0, 0.0, 0.0, math.inf, -math.inf, 0.0, 0.0, math.inf
 
 
 class _Room(threading.local):
@@ -46,22 +45,17 @@ _room = _Room()
 
 def row_of(x: Tensor, saturated: Tensor | None = None) -> Tensor:
     """The columns of x; saturated tells which of its values are."""
-    count = x.numel()
     flat = x.detach().reshape(-1)
-    runs, nan, finite = [], 0, count
-    for run in (flat,) if count <= _RUN else flat.split(_RUN):
-        values = _room.widen(run)
-        numbers = _of_finite(values)
-        if numbers is None:
-            nan += int(np.count_nonzero(np.isnan(values)))
-            values = values[np.isfinite(values)]
-            finite -= len(run) - len(values)
-            numbers = _of_finite(values)
-        if numbers is not None:
-            runs.append((len(values), *numbers))
-    zero, *moments, m3, m4, smallest = _merged(runs) if runs else _NOTHING
+    count, nan = len(flat), 0
+    numbers = _of_finite(flat)
+    if numbers is None:
+        nan = int(flat.isnan().sum())
+        flat = flat[flat.isfinite()]
+        numbers = _of_finite(flat)
+    assert numbers is not None
+    zero, *moments, m3, m4, smallest = numbers
     of_saturated = 0 if saturated is None else np.count_nonzero(saturated.numpy())
-    columns = [count, count - finite, zero, of_saturated, *moments, nan, m3, m4, smallest]
+    columns = [count, count - len(flat), zero, of_saturated, *moments, nan, m3, m4, smallest]
     return torch.from_numpy(np.array(columns, dtype=np.float64))
 
 
@@ -98,45 +92,72 @@ def _wide(x: Tensor) -> np.ndarray:
     return x.to(torch.float64, copy=True).numpy()
 
 
-def _of_finite(values: np.ndarray) -> tuple[float, ...] | None:
-    """How many are zero, the moments, and `smallest`, in values' place.
-
-    None where there is no value, or one is not finite.
-    """
-    n = len(values)
-    if not n:
+def _of_finite(x: Tensor) -> tuple[float, ...] | None:
+    """How many are zero, the moments, and `smallest`; None where a value is not finite."""
+    n = len(x)
+    if n == 0:
+        return 0, 0.0, 0.0, math.inf, -math.inf, 0.0, 0.0, math.inf
+    values = _room.widen(x) if n <= _RUN else None
+    extremes = _extremes_of_many(x) if values is None else _extremes(values)
+    if extremes is None:
         return None
-    low, high = float(_least(values)), float(_most(values))  # of NaN: NaN
-    if not (math.isfinite(low) and math.isfinite(high)):
-        return None
-    zero, magnitude = 0, np.absolute(values, _room.squares[:n])
-    smallest = float(_least(magnitude))
-    if smallest == 0:
-        nonzero = magnitude[magnitude > 0]
-        zero = n - len(nonzero)
-        smallest = float(_least(nonzero, initial=math.inf))
+    low, high, zero, smallest = extremes
     if low == high:
-        return zero, low, 0.0, low, high, 0.0, 0.0, smallest
-    mean = float(_add(values)) / n
-    mean = low if mean < low else high if mean > high else mean  # min and max take longer
-    values -= mean
-    square = np.multiply(values, values, magnitude)
-    m2, m3, m4 = values.dot(values), square.dot(values), square.dot(square)
+        mean, m2, m3, m4 = low, 0.0, 0.0, 0.0
+    elif values is not None:
+        mean, m2, m3, m4 = _powers(values, low, high)
+    else:
+        mean, m2, m3, m4 = _merged_powers(x, low, high)
     return zero, mean, m2, low, high, m3, m4, smallest
 
 
-def _merged(runs: list[tuple[float, ...]]) -> tuple[float, ...]:
-    """The numbers of all runs, each led by its count, as _of_finite has those of one."""
-    if len(runs) == 1:
-        return runs[0][1:]
-    n, zero, means, m2, lows, highs, m3, m4, smallest = np.array(runs).T
-    low, high = lows.min(), highs.max()
+def _extremes(values: np.ndarray) -> tuple[float, float, int, float] | None:
+    """Minimum, maximum, how many are zero, and the smallest magnitude but zero, of a run."""
+    low, high = float(_least(values)), float(_most(values))  # of NaN: NaN
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return None
+    magnitude = np.absolute(values, _room.squares[: len(values)])
+    smallest = float(_least(magnitude))
+    if smallest > 0:
+        return low, high, 0, smallest
+    nonzero = magnitude[magnitude > 0]
+    return low, high, len(values) - len(nonzero), float(_least(nonzero, initial=math.inf))
+
+
+def _extremes_of_many(x: Tensor) -> tuple[float, float, int, float] | None:
+    """As _extremes, from as many bytes as x has, not those of float64."""
+    low, high = (float(end) for end in x.aminmax())
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return None
+    magnitude = x.abs()
+    smallest = float(magnitude.amin())
+    if smallest > 0:
+        return low, high, 0, smallest
+    is_zero = magnitude == 0
+    smallest = float(magnitude.masked_fill_(is_zero, math.inf).amin())
+    return low, high, int(is_zero.sum()), smallest
+
+
+def _powers(values: np.ndarray, low: float, high: float) -> tuple[float, float, float, float]:
+    """The mean of a run, which is used up, and the sums of the powers of what differs from it."""
+    mean = float(_add(values)) / len(values)
+    mean = low if mean < low else high if mean > high else mean  # min and max take longer
+    values -= mean
+    square = np.multiply(values, values, _room.squares[: len(values)])
+    return mean, values.dot(values), square.dot(values), square.dot(square)
+
+
+def _merged_powers(x: Tensor, low: float, high: float) -> tuple[float, float, float, float]:
+    """As _powers, of many runs."""
+    parts = x.split(_RUN)
+    n = np.array([float(len(part)) for part in parts])
+    runs = np.array([_powers(_room.widen(part), low, high) for part in parts])
+    means, m2, m3, m4 = runs.T
     mean = min(max(n.dot(means) / n.sum(), low), high)
-    d = means - mean if low < high else 0 * means
+    d = means - mean
     m4 = m4 + d * (4 * m3 + d * (6 * m2 + n * d * d))
     m3 = m3 + d * (3 * m2 + n * d * d)
-    m2 = m2 + n * d * d
-    return zero.sum(), mean, m2.sum(), low, high, m3.sum(), m4.sum(), smallest.min()
+    return mean, (m2 + n * d * d).sum(), m3.sum(), m4.sum()
 
 
 def _of_units(values: np.ndarray) -> np.ndarray | None:
