@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -18,23 +20,31 @@ def write_whole(path: str | Path, content: bytes) -> None:
     Raises:
         OSError: it cannot be written, with a message of one line that names the file and why.
     """
-    target = Path(os.path.realpath(path))
     try:
-        if target.exists() and not target.is_file():
-            target.write_bytes(content)  # of a directory the system says what it is
+        # Of a directory the system says what it is. A pipe has no name of its own that
+        # /dev/stdout could be resolved to.
+        if os.path.exists(path) and not os.path.isfile(path):
+            Path(path).write_bytes(content)
             return
-        _replace(target, content)
+        with replacing(path) as beside:
+            beside.write_bytes(content)
     except OSError as error:
-        missing = not target.parent.is_dir()
-        why = f"there is no directory {str(target.parent)!r}" if missing else error.strerror
+        folder = Path(os.path.realpath(path)).parent
+        why = error.strerror if folder.is_dir() else f"there is no directory {str(folder)!r}"
         raise type(error)(error.errno, f"cannot write {str(path)!r}: {why}") from None
 
 
-def _replace(target: Path, content: bytes) -> None:
+@contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """Give the path of a new file, which takes the place of the old one if the block succeeds.
+
+    Args:
+        path: of the file; of a link, what it points to is replaced.
+    """
+    target = Path(os.path.realpath(path))
     beside = target.with_name(f".{uuid.uuid4().hex}.partial")  # a rename within one file system
     try:
-        with open(beside, "xb") as file:
-            file.write(content)
+        yield beside
         if target.exists():
             shutil.copymode(target, beside)
         os.replace(beside, target)

@@ -52,6 +52,14 @@ def test_a_device_stays_a_device():
     assert stat.S_ISCHR(os.stat(os.devnull).st_mode)
 
 
+def test_a_pipe_is_written_to_by_the_name_of_its_descriptor():
+    reader, writer = os.pipe()
+    write_whole(f"/dev/fd/{writer}", b"anything")
+    os.close(writer)
+    with open(reader, "rb") as file:
+        assert file.read() == b"anything"
+
+
 def test_a_reader_sees_one_of_the_writers_files(tmp_path):
     path = tmp_path / "a.html"
     contents = [bytes([65 + i]) * 100_000 for i in range(2)]

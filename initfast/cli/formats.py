@@ -35,8 +35,10 @@ def as_json(outcome: Outcome) -> str:
 
 
 def as_csv(outcome: Outcome) -> str:
-    """One row for each layer, with the columns of `Report.to_dataframe`."""
+    """One row for each layer, with the columns of `Report.to_dataframe`, names made printable."""
     columns, rows = flat_rows(outcome.report.layers)
+    for row in rows:
+        row["name"] = printable(row["name"])
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
@@ -49,6 +51,9 @@ def as_html(outcome: Outcome) -> str:
     return outcome.report.to_html()
 
 
+WITHOUT_COMPARISON = ("html", "csv")
+"""Formats that have no place for what changed since the baseline."""
+
 FORMATS: dict[str, Callable[[Outcome], str]] = {
     "text": as_text,
     "json": as_json,
@@ -59,14 +64,14 @@ FORMATS: dict[str, Callable[[Outcome], str]] = {
 }
 
 
-def check_output(path: str | None) -> None:
+def check_output(path: str | None, option: str = "--output") -> None:
     """Know before a long run that its result can be written."""
     if path is None:
         return
     if Path(path).is_dir():
-        raise Failure(f"--output {path} is a folder; expected a file")
+        raise Failure(f"{option} {path} is a folder; expected a file")
     if not Path(path).parent.is_dir():
-        raise Failure(f"--output {path}: there is no folder {str(Path(path).parent)!r}")
+        raise Failure(f"{option} {path}: there is no folder {str(Path(path).parent)!r}")
 
 
 def write(text: str, path: str | None) -> None:
@@ -81,12 +86,20 @@ def write(text: str, path: str | None) -> None:
         try:
             print(text, flush=True)
         except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            drop_output()
+        except OSError as error:
+            drop_output()
+            raise Failure(f"cannot write standard output: {error.strerror}") from error
         return
     try:
         write_whole(path, f"{text}\n".encode())
     except OSError as error:
         raise Failure(f"--output {printable(path)}: {error.strerror or error}") from error
+
+
+def drop_output() -> None:
+    """Where nobody reads standard output, drop what waits for it, also when Python ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 _COLOURS = {"error": "31;1", "warning": "33;1", "changed": "33", "vanished": "33", "appeared": "33"}

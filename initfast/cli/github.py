@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from textwrap import dedent
 
+from initfast.cli.failure import Failure
 from initfast.cli.outcome import Outcome
 from initfast.cli.sources import Place
 
@@ -56,7 +57,9 @@ def _write_summary(outcome: Outcome) -> None:
     while fence in text:
         fence += "`"
     title = outcome.target.replace("`", "'")
-    with Path(path).open("a", encoding="utf-8") as file:
-        file.write(
-            f"### initfast: `{title}`\n\n{outcome.verdict}\n\n{fence}text\n{text}\n{fence}\n"
-        )
+    summary = f"### initfast: `{title}`\n\n{outcome.verdict}\n\n{fence}text\n{text}\n{fence}\n"
+    try:
+        with Path(path).open("a", encoding="utf-8") as file:
+            file.write(summary)
+    except OSError as error:
+        raise Failure(f"GITHUB_STEP_SUMMARY {path}: {error.strerror}") from error

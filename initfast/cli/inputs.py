@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from initfast.cli.failure import Failure, user_code
+from initfast.cli.failure import Failure, one_line, user_code
 from initfast.cli.targets import resolve
 
 HELP = (
@@ -65,7 +65,10 @@ def _one(text: str, dtype: torch.dtype) -> Any:
                 f"--input {text}: no dtype {match['dtype']!r}; expected one of {', '.join(DTYPES)}"
             )
         dtype = DTYPES[match["dtype"]]
-    return _drawn(text, sizes, dtype, match["low"], match["high"])
+    try:
+        return _drawn(text, sizes, dtype, match["low"], match["high"])
+    except RuntimeError as error:  # more than memory, or than torch's sizes, can hold
+        raise Failure(f"--input {text} raised {one_line(error)}") from error
 
 
 def _drawn(

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from initfast.cli import comparing, experiments, profiling, repairing
 from initfast.cli.failure import Failure, one_line
+from initfast.cli.formats import drop_output
 from initfast.cli.values import Parser
 
 COMMANDS = {
@@ -59,14 +60,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run() -> int:
     """The same for a process: interrupted, or with a reader that goes, it ends quietly."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by the shell: `>&-`
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))
     try:
         status = main()
         sys.stdout.flush()
         return status
-    except BrokenPipeError:
-        # The reader (`| head`) has gone: end quietly, also when Python flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+    except BrokenPipeError:  # the reader (`| head`) has seen enough of the experiments
+        drop_output()
+        return 0
+    except OSError as error:
+        drop_output()
+        print(f"initfast: cannot write standard output: {error.strerror}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("initfast: interrupted", file=sys.stderr)
         return _INTERRUPTED

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from functools import partial
 from typing import Any
 
 from initfast.cli import losses
 from initfast.cli.failure import Failure
-from initfast.cli.formats import FORMATS, check_output, coloured, write
+from initfast.cli.formats import FORMATS, WITHOUT_COMPARISON, check_output, coloured, write
 from initfast.cli.outcome import Outcome
 from initfast.cli.progress import Progress
 from initfast.cli.reports import read_report
@@ -61,6 +62,8 @@ def run(options: argparse.Namespace) -> int:
     place = partial(place_of, net, target=target.source)
     outcome = Outcome(target.name, report, options.fail_on, comparison, place)
     text = FORMATS[options.format](outcome)
+    if options.format in WITHOUT_COMPARISON and comparison and not comparison.is_same:
+        print(comparison, file=sys.stderr)
     is_shown = options.output is None and options.format == "text"
     write(coloured(text) if is_shown else text, options.output)
     return outcome.status

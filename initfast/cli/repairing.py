@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import os
-from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from initfast.cli.failure import Failure, user_code
+from initfast.cli.failure import Failure, one_line, user_code
 from initfast.cli.formats import check_output, coloured, write
 from initfast.cli.losses import loss_of
 from initfast.cli.progress import Progress
 from initfast.cli.running import add_net_options, add_run_options, input_for, made, running
 from initfast.cli.targets import add_target, target_of
 from initfast.profiling.random_cotangent import random_projection
+from initfast.stats.text import printable
 from initfast.testing.health import at_level
+from initfast.whole_file import replacing
 
 _LEVELS = ["error", "warning", "never"]
 
@@ -70,7 +70,7 @@ def _run_audit(options: argparse.Namespace) -> int:
 def _run_repair(options: argparse.Namespace) -> int:
     from initfast.repair.repairing import repair_
 
-    check_output(options.save)
+    check_output(options.save, "--save")
     target = target_of(options)
     loss = loss_of(options.loss, options.backward, options.seed)
     loss = random_projection if options.backward == "random" else loss
@@ -81,21 +81,18 @@ def _run_repair(options: argparse.Namespace) -> int:
         with running(net, target.name):
             done = repair_(net, x, loss=loss)
     if options.save is not None:
-        _save(net, Path(options.save))
+        _save(net, options.save)
     write(coloured(str(done)), None)
     return int(bool(at_level(done.after.findings, options.fail_on)))
 
 
-def _save(net: nn.Module, path: Path) -> None:
-    """Write the weights beside the file first: an interrupt leaves the old one or the new one."""
+def _save(net: nn.Module, path: str) -> None:
     try:
         from safetensors.torch import save_model
     except ImportError as error:
         raise Failure("--save needs safetensors: pip install safetensors") from error
-    beside = path.with_name(f".{path.name}.new")
     try:
-        save_model(net, str(beside))
-        os.replace(beside, path)
+        with replacing(path) as beside:
+            save_model(net, str(beside))
     except Exception as error:
-        beside.unlink(missing_ok=True)
-        raise Failure(f"--save {path}: {error}") from error
+        raise Failure(f"--save {printable(path)}: {one_line(error)}") from error

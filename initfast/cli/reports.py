@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from initfast.cli.failure import Failure
+from initfast.cli.failure import Failure, one_line
 from initfast.report.report import Report
 
 
@@ -28,6 +28,6 @@ def read_report(path: str, what: str) -> Report:
         raise Failure(f"{what} {path}: {error.strerror or error}") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise Failure(
-            f"{what} {path} holds no report that this initfast can read; expected what "
-            "--format json or html writes"
+            f"{what} {path} holds no report that this initfast can read ({one_line(error)}); "
+            "expected what --format json or html writes"
         ) from error

@@ -21,7 +21,7 @@ from initfast.profiling.profile import profile
 from initfast.report.report import Report
 
 _MISFITS = (RuntimeError, IndexError, ValueError, TypeError)
-"""What torch raises for an input that does not fit."""
+"""What torch raises for an input that does not fit; profile() notes in which layer."""
 
 
 def add_net_options(parser: argparse.ArgumentParser) -> None:
@@ -110,5 +110,6 @@ def running(net: nn.Module, name: str) -> Iterator[None]:
     except Failure:
         raise
     except (Exception, SystemExit) as error:
-        hint = inputs.wanted(net) if isinstance(error, _MISFITS) else ""
+        is_misfit = isinstance(error, _MISFITS) and getattr(error, "__notes__", ())
+        hint = inputs.wanted(net) if is_misfit else ""
         raise Failure(f"{name} raised {one_line(error)}{'; ' * bool(hint)}{hint}") from error

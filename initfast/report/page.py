@@ -21,7 +21,7 @@ from initfast.report.page_table import MOST_CHARACTERS, layer_table, name_html
 from initfast.report.page_tree import layer_tree
 from initfast.report.table import remarks
 from initfast.report.verdict import found
-from initfast.stats.as_dict import json_text
+from initfast.stats.as_dict import json_text, without_derived
 from initfast.stats.layer import Layer, Skipped
 from initfast.stats.moments import Moments
 from initfast.stats.text import dtype_name, escape, number, printable, shorten
@@ -90,7 +90,7 @@ def html_page(report: Shown, beside: Shown | None = None) -> str:
         table=layer_table(
             report.layers, None if beside is None else beside.layers, list(report.predicted)
         ),
-        json=embedded(json_text(data, indent=None)),
+        json=embedded(json_text(without_derived(data), indent=None)),
     )
 
 

@@ -33,6 +33,14 @@ def as_plain(value: Any) -> Any:
     return dtype_name(value) if isinstance(value, torch.dtype) else value
 
 
+def without_derived(plain: Any) -> Any:
+    """What :func:`as_plain` returned, without what :func:`moments_from_dict` can do without."""
+    if isinstance(plain, dict):
+        derived = _DERIVED if "m2" in plain else ()
+        return {name: without_derived(item) for name, item in plain.items() if name not in derived}
+    return [without_derived(item) for item in plain] if isinstance(plain, list) else plain
+
+
 def moments_from_dict(data: Mapping[str, Any]) -> Moments:
     """The moments that were made plain, directly or through JSON.
 

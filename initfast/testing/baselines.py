@@ -13,6 +13,7 @@ from initfast.report.comparison import TOLERANCE, compare
 from initfast.report.report import Report
 from initfast.stats.as_dict import json_text
 from initfast.testing.health import assert_healthy
+from initfast.whole_file import write_whole
 
 _SCHEMA = 1
 
@@ -61,9 +62,7 @@ class Baselines:
         if self.path is None or not self._is_changed:
             return
         plain = {"schema": _SCHEMA, "reports": dict(sorted(self._reports.items()))}
-        beside = self.path.with_name(f".{self.path.name}.new")
-        beside.write_text(json_text(plain) + "\n", encoding="utf-8")
-        beside.replace(self.path)
+        write_whole(self.path, f"{json_text(plain)}\n".encode())
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -23,6 +23,14 @@ def test_csv_has_the_data_frames_columns(capsys):
     assert list(rows[0])[:3] == ["name", "op", "type"]
 
 
+def test_control_characters_of_names_are_inert_in_csv(folder, capsys):
+    lines = "class Odd(nn.Sequential):\n    def __init__(self):\n        super().__init__()\n"
+    lines += "        self.add_module('a\\x1b[31m\\0\\n', nn.Linear(64, 4))\n"
+    (folder / "odd.py").write_text(f"from torch import nn\n\n{lines}")
+    assert profile("odd.py:Odd", "--format", "csv") == 0
+    assert r"a\x1b[31m\x00\n,linear," in capsys.readouterr().out
+
+
 def test_junit_has_a_case_for_each_check(capsys):
     assert profile("toys:loud", "--format", "junit") == 1
     (suite,) = ElementTree.fromstring(capsys.readouterr().out)

@@ -33,8 +33,18 @@ def test_a_reader_that_leaves_early_meets_no_traceback():
     )
     process.stdout.close()
     assert process.stderr.read() == b""
-    assert process.wait() == 1
+    assert process.wait() == 0  # 1 would say that something is wrong
     process.stderr.close()
+
+
+FULL = "initfast: cannot write standard output: No space left on device\n"
+
+
+@pytest.mark.parametrize(("end", "status", "said"), [(">/dev/full", 2, FULL), (">&-", 0, "")])
+def test_a_full_disk_is_one_line_and_status_2_and_a_closed_output_no_error(end, status, said):
+    command = f'"{sys.executable}" -m initfast sigmoid {end}'
+    run = subprocess.run(["sh", "-c", command], stderr=subprocess.PIPE, text=True)
+    assert (run.returncode, run.stderr) == (status, said)
 
 
 def test_named_experiments_run_in_the_order_given(capsys):

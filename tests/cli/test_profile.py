@@ -49,6 +49,7 @@ def test_findings_fail_the_run_from_the_level_on(capsys):
         (["toys:Small", "--device", "nosuch"], "--device nosuch: "),
         (["toys:Small", "--output", "no/file"], "--output no/file: there is no folder 'no'"),
         (["toys:Small", "--output", "."], "--output . is a folder; expected a file"),
+        (["toys:Small", "--input", "99999999999999,8"], "--input 99999999999999,8 raised Runtime"),
         (["toys:Small", "--baseline", "no.json"], "--baseline: there is no file 'no.json'"),
         (["toys:Small", "--baseline", "toys.py"], "--baseline toys.py holds no report"),
     ],
@@ -145,6 +146,23 @@ def test_a_baseline_of_another_net_or_schema_fails_the_run(folder, capsys):
     (folder / "init.json").write_text('{"layers": [{"name": "fc"}], "schema": 99}')
     assert profile("toys:sound", "--baseline", "init.json") == 2
     assert "holds no report that this initfast can read" in capsys.readouterr().err
+    plain = json.loads((folder / "init.json").read_text()) | {"run": {"initfast": "9.0"}}
+    (folder / "init.json").write_text(json.dumps(plain))
+    assert profile("toys:Small", "--baseline", "init.json") == 2
+    assert (
+        "(ValueError: the report is of schema 99, from initfast 9.0; this"
+        in capsys.readouterr().err
+    )
+
+
+@pytest.mark.parametrize("form", ["csv", "html"])
+def test_what_changed_is_said_where_the_format_has_no_place_for_it(form, capsys):
+    assert profile("toys:sound", "--format", "json", "--output", "init.json") == 0
+    given = ["toys:sound", "--baseline", "init.json", "--format", form, "--output", "out"]
+    assert profile(*given) == 0
+    assert "changed" not in capsys.readouterr().err
+    assert profile(*given, "--seed", "5", "--tolerance", "0") == 1
+    assert "changed: 0.fc: std" in capsys.readouterr().err
 
 
 def test_an_output_that_cannot_be_written_leaves_nothing(folder, capsys, monkeypatch):

@@ -61,6 +61,15 @@ def test_repair_saves_weights_that_are_healthy(folder, capsys):
     assert "takes float inputs whose last dimension is 64" in capsys.readouterr().err
 
 
+def test_weights_that_cannot_be_saved_leave_what_was_there(folder, capsys):
+    pytest.importorskip("safetensors")
+    given = ["repair", "toys.py:loud", "--input", "16,64", "--save"]
+    assert main([*given, "."]) == 2
+    assert capsys.readouterr().err == "initfast: --save . is a folder; expected a file\n"
+    assert main([*given, "/proc/w.safetensors"]) == 2
+    assert capsys.readouterr().err.startswith("initfast: --save /proc/w.safetensors: ")
+
+
 def test_scheme(capsys):
     run = ["--input", "16,64", "--format", "json"]
     assert main(["profile", "toys.py:loud", *run, "--scheme", "auto"]) == 0

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 import re
+import zlib
 from html.parser import HTMLParser
 from itertools import pairwise
 
@@ -147,7 +148,7 @@ def test_the_report_is_read_back_from_its_page():
     with pytest.raises(ValueError, match="has no report in it"):
         embedded_json("<html></html>")
     page = report.to_html()
-    packed = re.search('(?<=base64">)[^<]*', page)[0]
+    packed = re.search('(?<=base85">)[^<]*', page)[0]
     for damaged in (packed[:-8], "!" + packed, "A" * len(packed)):
         with pytest.raises(ValueError, match="is damaged"):
             embedded_json(page.replace(packed, damaged))
@@ -189,6 +190,24 @@ def test_a_thousand_layers_take_400_kb_and_their_json_less_than_as_much_again():
     html = Report(layers).to_html()
     assert len(without_json(html).encode()) < 400_000 and len(html.encode()) < 1_000_000
     assert html.count("<tr id=") == 1000 and "× 250" in html
+
+
+def test_five_hundred_measured_layers_and_their_json_take_half_a_mb():
+    net = nn.Sequential(*[m for _ in range(500) for m in (nn.Linear(8, 8), nn.Tanh())])
+    for linear in net[::2]:
+        nn.init.orthogonal_(linear.weight, 1.1)
+    torch.manual_seed(0)
+    report = profile(net, torch.randn(16, 8), loss=lambda y: y.square().mean())
+    assert report[0].grad.rms and report[499].weight_grad.rms
+    html = report.to_html()
+    assert len(html.encode()) < 500_000
+    assert Report.from_dict(json.loads(embedded_json(html))).layers == report.layers
+
+
+def test_a_page_that_an_older_initfast_wrote_is_read():
+    packed = base64.b64encode(zlib.compress(b'{"layers": []}')).decode()
+    old = f'<script type="text/plain" id="report-json-zlib-base64">{packed}</script>'
+    assert embedded_json(old) == '{"layers": []}'
 
 
 def test_the_prediction_is_drawn_and_listed():

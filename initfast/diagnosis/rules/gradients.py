@@ -78,7 +78,13 @@ def no_gradient(net: Net) -> Outcome:
     if len(zero) == len(known):
         yield _no_gradient(net, zero, None)
         return
-    for cut in sorted({next((j for j in known if j > i and j not in set(zero)), -1) for i in zero}):
+    following, cuts, zeros = -1, set(), set(zero)  # the next layer that has a gradient
+    for i in reversed(known):
+        if i in zeros:
+            cuts.add(following)
+        else:
+            following = i
+    for cut in sorted(cuts):
         before = [i for i in zero if i < cut] if cut >= 0 else zero
         if not before or _is_told(net, cut):
             continue
