@@ -13,7 +13,6 @@ from initfast.diagnosis.advice import Act
 from initfast.init.placement import is_distributed
 from initfast.ops.activations import ACTIVATIONS
 from initfast.repair.blocks import blocks_of
-from initfast.repair.families import Family, eps_of, family
 from initfast.repair.following import by_module_order, with_following
 from initfast.repair.laws_of_weights import fits
 from initfast.repair.parameter_facts import ParameterFacts, readable
@@ -22,6 +21,7 @@ from initfast.repair.roles import Role
 from initfast.repair.schemes import SCHEMES, DoesNotFit, Law, Scheme
 from initfast.repair.sines import OMEGA
 from initfast.repair.slots import Slot, slots, with_net
+from initfast.stats.families import Family, eps_of, family
 from initfast.stats.moments import Moments
 
 _ACTIVATIONS = tuple(map(Act.named, ACTIVATIONS))

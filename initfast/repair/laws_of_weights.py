@@ -9,10 +9,10 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from initfast.init.fans import FAN_MODES
-from initfast.repair.families import BY_CHANCE, SAMPLE, SIGMAS, Family
 from initfast.repair.parameter_facts import ParameterFacts
 from initfast.repair.parameter_kinds import DENSE, plain_name
 from initfast.repair.schemes.law import Law, normal, truncated, truncated_to, uniform
+from initfast.stats.families import BY_CHANCE, SAMPLE, SIGMAS, Family
 
 TOLERANCE = 0.005
 """How far a std may lie from a law's beside what chance explains, relative."""
