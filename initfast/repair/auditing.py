@@ -153,7 +153,7 @@ def audit(net: nn.Module, group: Any = None) -> Audit:
         RuntimeError: another rank has raised.
 
     Source:
-        Families by kurtosis and extremes: see :mod:`initfast.repair.families`. Faults: the issues
+        Families by kurtosis and extremes: see :mod:`initfast.stats.families`. Faults: the issues
         that each finding names.
 
     Example:

@@ -9,10 +9,10 @@ from torch import nn
 
 from initfast.diagnosis.findings import Finding
 from initfast.repair.examined import Examined, fault, several
-from initfast.repair.families import Family
 from initfast.repair.faults_of_scale import NOTICEABLE
 from initfast.repair.laws_of_weights import FIXED, Initialiser, as_found, fits, initialisers
 from initfast.repair.siblings import SHARE
+from initfast.stats.families import Family
 from initfast.stats.text import number
 
 

@@ -102,7 +102,7 @@ def _repetition(units: Tensor) -> str:
 
     The first weights of every unit tell nearly all apart; only the others are read whole.
     """
-    head = units[:, :LEAST_WEIGHTS].double()
+    head = units[:, :LEAST_WEIGHTS].double().contiguous()
     live = (head != 0).any(1) & torch.isfinite(head).all(1)
     flat = live & (head == head[:, :1]).all(1)
     constant = [r for r in flat.nonzero().flatten().tolist() if _is_flat(units[r])]
@@ -110,11 +110,9 @@ def _repetition(units: Tensor) -> str:
         value = number(float(units[constant[0], 0]))
         return f"{len(constant)} of {len(units)} units are constant (unit {constant[0]}: {value})"
     rows = live.nonzero().flatten()
-    _, group, sizes = head[rows].unique(dim=0, return_inverse=True, return_counts=True)
     repeated = 0
     example = (0, 0)
-    for at in (sizes > 1).nonzero().flatten().tolist():
-        same = rows[group == at]
+    for same in _alike(rows, head[rows]):
         equal = (units[same] == units[same[0]]).all(1)
         if int(equal.sum()) > 1:
             repeated += int(equal.sum()) - 1
@@ -122,6 +120,20 @@ def _repetition(units: Tensor) -> str:
     if not repeated:
         return ""
     return f"{repeated} of {len(units)} units repeat another (unit {example[1]} unit {example[0]})"
+
+
+def _alike(rows: Tensor, head: Tensor) -> Iterator[Tensor]:
+    """Those of the rows whose first weights have one sum, each weight times a number of its place.
+
+    Equal rows have equal sums; the others that do are few, and told apart by whoever compares them.
+    """
+    places = torch.arange(1, head.shape[1] + 1, device=head.device, dtype=head.dtype).sqrt()
+    sums, order = (head * places).sum(1).sort()
+    starts = (sums[1:] != sums[:-1]).nonzero().flatten() + 1
+    if len(starts) + 1 < len(rows):
+        for group in rows[order].tensor_split(starts.tolist()):
+            if len(group) > 1:
+                yield group.sort().values
 
 
 def _is_flat(row: Tensor) -> bool:

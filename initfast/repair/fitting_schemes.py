@@ -13,7 +13,6 @@ from initfast.diagnosis.advice import Act
 from initfast.init.placement import is_distributed
 from initfast.ops.activations import ACTIVATIONS
 from initfast.repair.blocks import blocks_of
-from initfast.repair.families import Family, eps_of, family
 from initfast.repair.following import by_module_order, with_following
 from initfast.repair.laws_of_weights import fits
 from initfast.repair.parameter_facts import ParameterFacts, readable
@@ -22,6 +21,7 @@ from initfast.repair.roles import Role
 from initfast.repair.schemes import SCHEMES, DoesNotFit, Law, Scheme
 from initfast.repair.sines import OMEGA
 from initfast.repair.slots import Slot, slots, with_net
+from initfast.stats.families import Family, eps_of, family
 from initfast.stats.moments import Moments
 
 _ACTIVATIONS = tuple(map(Act.named, ACTIVATIONS))
@@ -43,7 +43,10 @@ class Fit:
 
 @dataclass(frozen=True)
 class _Judged:
-    """A parameter beside what it was found to be; pieces: of a packed one, once they are asked."""
+    """A parameter beside what it was found to be.
+
+    pieces: of a packed one, once they are asked. known: which laws it fits, as far as was asked.
+    """
 
     kind: str
     role: Role
@@ -51,6 +54,7 @@ class _Judged:
     moments: Moments
     family: Family
     pieces: dict[int, list[_Judged]] = field(default_factory=dict)
+    known: dict[tuple[str, float, float], bool] = field(default_factory=dict)
 
 
 def fit(net: nn.Module, facts: Sequence[ParameterFacts]) -> Fit:
@@ -72,7 +76,7 @@ def fit(net: nn.Module, facts: Sequence[ParameterFacts]) -> Fit:
     verdicts = {}
     for name, scheme in SCHEMES.items():
         try:
-            verdicts[name] = [_verdict(scheme, p) for p in judged]
+            verdicts[name] = _verdicts(scheme, judged)
         except DoesNotFit:
             continue
     whole = [
@@ -87,6 +91,13 @@ def fit(net: nn.Module, facts: Sequence[ParameterFacts]) -> Fit:
         names = [name for name, found in verdicts.items() if all(found[i] for i in of_kind)]
         by_kind[kind] = tuple(names)
     return Fit(tuple(whole), {kind: names for kind, names in by_kind.items() if names})
+
+
+def _verdicts(scheme: Scheme, judged: Sequence[_Judged]) -> list[bool | None]:
+    found: list[bool | None] = []
+    for p in judged:
+        found.append(_verdict(scheme, p, seen_all=False in found))
+    return found
 
 
 def _is_whole(judged: Sequence[_Judged], verdicts: Iterable[bool | None]) -> bool:
@@ -152,14 +163,16 @@ def _judged(found: Mapping[str, Slot], facts: Sequence[ParameterFacts]) -> Itera
                 yield _Judged(f.kind, slot.role, slot.tensor, f.moments, f.family)
 
 
-def _verdict(scheme: Scheme, p: _Judged) -> bool | None:
+def _verdict(scheme: Scheme, p: _Judged, seen_all: bool = False) -> bool | None:
     """Whether a parameter is as a scheme has it; None where the scheme says nothing of it.
 
-    "auto" goes by the activation, and that may be a function, which no module shows.
+    "auto" goes by the activation, and that may be a function, which no module shows; seen_all: as
+    if there were none such.
     """
     law = scheme.law(p.role)
     verdict = _is_of(law, p)
-    if verdict is not False or scheme is not SCHEMES["auto"] or p.role.next not in ("layer", "end"):
+    may_be_function = scheme is SCHEMES["auto"] and p.role.next in ("layer", "end")
+    if verdict is not False or seen_all or not may_be_function:
         return verdict
     seen = [replace(p.role, next="activation", follows=act) for act in _ACTIVATIONS]
     return any(_is_of(other, p) for other in map(scheme.law, seen) if other != law)
@@ -169,7 +182,10 @@ def _is_of(law: Law | None, p: _Judged) -> bool | None:
     if law is None:
         return None
     if law.family not in ("packed", "orthogonal"):
-        return fits(law, p.family)
+        key = law.family, law.scale, law.cut
+        if key not in p.known:
+            p.known[key] = fits(law, p.family)
+        return p.known[key]
     if is_distributed(p.tensor):  # what is here is a part of no one of them
         return None
     if law.family == "packed":

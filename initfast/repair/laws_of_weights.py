@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 from initfast.init.fans import FAN_MODES
-from initfast.repair.families import BY_CHANCE, SAMPLE, SIGMAS, Family
 from initfast.repair.parameter_facts import ParameterFacts
 from initfast.repair.parameter_kinds import DENSE, plain_name
 from initfast.repair.schemes.law import Law, normal, truncated, truncated_to, uniform
+from initfast.stats.families import BY_CHANCE, SAMPLE, SIGMAS, Family
 
 TOLERANCE = 0.005
 """How far a std may lie from a law's beside what chance explains, relative."""
@@ -80,18 +81,21 @@ class Initialiser(NamedTuple):
     law: Law
 
 
-def initialisers(fans: tuple[int, int]) -> Iterator[Initialiser]:
+@lru_cache(maxsize=1024)  # most weights of a net are like others
+def initialisers(fans: tuple[int, int]) -> tuple[Initialiser, ...]:
     """The usual initialisers of a weight with these fans.
 
     Args:
         fans: fan_in and fan_out.
 
     Example:
-        >>> next(initialisers((100, 50))).call
+        >>> initialisers((100, 50))[0].call
         "kaiming_uniform_(a=√5), torch's default"
     """
-    fan_in, fan_out = fans
+    return tuple(_initialisers(*fans))
 
+
+def _initialisers(fan_in: int, fan_out: int) -> Iterator[Initialiser]:
     def std(scale: float, mode: str = "fan_in") -> float:
         return math.sqrt(scale / FAN_MODES[mode](fan_in, fan_out))
 

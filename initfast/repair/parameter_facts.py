@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from initfast.init.placement import is_distributed, shard_of
 from initfast.ops.checks import bytes_needed
 from initfast.repair.bit_hash import bit_hash
-from initfast.repair.families import Family, eps_of, family
 from initfast.repair.parameter_kinds import Kind, has_values, is_fused, kind_of, stride_of
 from initfast.stats.as_dict import as_plain
+from initfast.stats.families import Family, eps_of, family
 from initfast.stats.moments import Moments
 from initfast.stats.text import dtype_name
 

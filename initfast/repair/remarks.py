@@ -6,9 +6,9 @@ import math
 from collections.abc import Iterator, Sequence
 
 from initfast.repair.examined import Examined, several
-from initfast.repair.families import Family
 from initfast.repair.laws_of_weights import Location
 from initfast.repair.parameter_kinds import DENSE, GATES, block_pattern, plain_name
+from initfast.stats.families import Family
 from initfast.stats.text import number
 
 

@@ -9,9 +9,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from initfast.repair.families import Family
 from initfast.repair.parameter_facts import ParameterFacts, facts_of, owned, readable
 from initfast.repair.parameter_kinds import plain_name
+from initfast.stats.families import Family
 
 Rename = Mapping[str, str] | Callable[[str], str]
 

@@ -7,9 +7,9 @@ import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from initfast.repair.families import SIGMAS
 from initfast.repair.parameter_facts import ParameterFacts
 from initfast.repair.parameter_kinds import pattern, plain_name
+from initfast.stats.families import SIGMAS
 
 SHARE = 0.75
 """The share of a group that must agree before another departs from it."""

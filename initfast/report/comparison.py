@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 from initfast.report.report import Report
-from initfast.report.weight_family import weight_family
+from initfast.stats.families import coarse_family
 from initfast.stats.layer import Layer
 from initfast.stats.text import number, shown
 from initfast.stats.weight import Weight
@@ -238,7 +238,7 @@ def _facts(layer: Layer) -> Iterator[tuple[str, float | str]]:
     weights: dict[str, Weight] = {"weight": layer.weight} if layer.weight else {**layer.weights}
     for name, weight in weights.items():
         yield f"{name} std", weight.std
-        family = weight_family(weight.moments)
+        family = coarse_family(weight.moments)
         if family:
             yield f"{name} family", family
     grads = {"weight": layer.weight_grad} if layer.weight_grad else layer.weight_grads

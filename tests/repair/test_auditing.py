@@ -126,6 +126,17 @@ def test_a_fault_in_a_layer_of_its_own_shape_is_named():
     assert 'kaiming_normal_(nonlinearity="relu")' in finding.measured
 
 
+def test_units_that_begin_alike_but_differ_are_none():
+    net = mlp(1)
+    with torch.no_grad():
+        net[0].weight[:32, :8] = net[0].weight[40, :8]
+    assert serious(net) == []
+    with torch.no_grad():
+        net[0].weight[[50, 51]] = net[0].weight[[60, 61]]
+    (finding,) = serious(net)
+    assert "2 of 64 units repeat another" in finding.measured
+
+
 def test_copies_of_a_module_are_one_finding():
     layer = nn.TransformerEncoderLayer(32, 4, batch_first=True)
     assert serious(layer) == []

@@ -68,6 +68,19 @@ def test_mutants_are_repaired():
     assert len(left) <= 0.05 * tried, left
 
 
+@pytest.mark.parametrize("name", ["N(0, 1)", "all weights times 1/1000"])
+def test_a_net_of_sines_is_repaired_as_a_siren(name):
+    """What follows its layers is torch.sin, which only a run shows."""
+    (siren,) = [healthy for healthy in OWN + ON_SEQUENCES if healthy.name == "SIREN"]
+    (fault,) = [fault for fault in FAULTS if fault.name == name]
+    torch.manual_seed(0)
+    net, x = siren.build().train(), siren.x()
+    with torch.no_grad():
+        fault.put(net)
+    done = initfast.repair_(net, x, loss=distance)
+    assert score(done.before) > (0, 0) and done.is_healthy
+
+
 def test_every_one_of_many_like_faults_is_mended():
     """Ten branches beside each other, and in each a weight that is too large: one finding."""
     torch.manual_seed(0)

@@ -11,7 +11,7 @@ from torch import nn
 import initfast
 from initfast.report.comparison import MOST_SHOWN
 from initfast.report.report import Report
-from initfast.report.weight_family import weight_family
+from initfast.stats.families import coarse_family
 from initfast.stats.moments import Moments
 
 X = torch.ones(8, 16).cumsum(1) / 16
@@ -127,7 +127,7 @@ def test_weight_families(n, seed):
         "sparse": torch.randn(n) * (torch.arange(n) % 3 == 0),
     }
     if n > 64:  # fewer tell no cut from the tails
-        known |= {"uniform": torch.rand(n) - 0.5, "cut at 2.3 std": cut}
+        known |= {"uniform": torch.rand(n) - 0.5, "cut at 2 sigma": cut}
     for family, values in known.items():
-        assert weight_family(Moments.of(values)) == family
-    assert weight_family(Moments.of(torch.randn(10))) == ""
+        assert coarse_family(Moments.of(values)) == family
+    assert coarse_family(Moments.of(torch.randn(10))) == ""

@@ -25,6 +25,9 @@ SAMPLE = 1 << 16
 FEW = 24
 """Of fewer numbers no family can be told."""
 
+COARSE = 64
+"""Of fewer the coarse family is not told."""
+
 BY_CHANCE = 1e-4
 """Probability under which a law's largest number is no chance."""
 
@@ -135,6 +138,32 @@ def family(m: Moments, eps: float = 0.0) -> Family:
     return _named(what, "other")
 
 
+def coarse_family(m: Moments) -> str:
+    """The family in a word, the same of a weight and of what little training makes of it.
+
+    Args:
+        m: of a weight's elements.
+
+    Returns:
+        "constant", "sparse", "uniform", "cut at 2 sigma", or "normal", which all is that is not
+        cut; "" of too few.
+
+    Example:
+        >>> coarse_family(Moments.of(torch.rand(1000) - 0.5))
+        'uniform'
+    """
+    found = family(m)
+    if found.name == "constant":
+        return found.name
+    if m.finite < COARSE or not 0 < found.std < math.inf:
+        return ""
+    if found.zeros > 0.01:
+        return "sparse"
+    if found.name == "truncated normal":
+        return f"cut at {found.cut:.3g} sigma"
+    return "uniform" if found.name == "uniform" else "normal"
+
+
 def _named(what: Family, name: str, cut: float = math.inf) -> Family:
     return Family(
         name, what.mean, what.std, cut, what.largest, what.kurtosis, what.zeros, what.count
@@ -172,13 +201,16 @@ def cut_of(largest: float, n: int) -> float:
     for _ in range(60):
         middle = (low + high) / 2
         low, high = (middle, high) if middle / cut_std(middle) < largest else (low, middle)
-    for usual in CUTS:
-        std = cut_std(usual)
-        density = math.exp(-usual * usual / 2) * math.sqrt(2 / math.pi)
-        gap = 12 / (n * density) + 3 * usual / math.sqrt(n)
-        if abs(usual / std - largest) * std <= gap + 0.01:
-            return usual
-    return low
+    near = [usual for usual in CUTS if _is_near(usual, largest, n)]
+    return min(near, key=lambda usual: abs(usual / cut_std(usual) - largest), default=low)
+
+
+def _is_near(cut: float, largest: float, n: int) -> bool:
+    """Whether the largest is as near to a cut as n numbers come."""
+    std = cut_std(cut)
+    density = math.exp(-cut * cut / 2) * math.sqrt(2 / math.pi)
+    gap = 12 / (n * density) + 3 * cut / math.sqrt(n)
+    return abs(cut / std - largest) * std <= gap + 0.01
 
 
 def eps_of(dtype: torch.dtype) -> float:

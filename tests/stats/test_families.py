@@ -8,8 +8,8 @@ from cases.switches import times
 
 from initfast import init
 from initfast.repair.bit_hash import COLUMNS, ROWS, bit_hash
-from initfast.repair.families import eps_of, family
 from initfast.stats.cut_normal import cut_kurtosis, cut_std
+from initfast.stats.families import eps_of, family
 from initfast.stats.moments import Moments
 
 
@@ -36,6 +36,12 @@ def test_a_law_is_told_from_its_numbers(law, n, dtype):
             assert (found.name, found.cut) == ("truncated normal", law)
         else:
             assert found.name == law and found.cut == math.inf
+
+
+@pytest.mark.parametrize("cut", [1.5, 2.0])
+def test_of_several_cuts_that_few_numbers_allow_the_nearest_is_told(cut):
+    found = [family_of(drawn(cut, 2000, key)).cut for key in range(30)]
+    assert found.count(cut) >= 25, found
 
 
 def test_a_cut_that_never_cuts_is_none():
