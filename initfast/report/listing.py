@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from initfast.collectives import Distinct
 from initfast.recording.unit_room import MOST_UNITS
@@ -88,12 +88,13 @@ def listed(layers: Sequence[Layer]) -> tuple[tuple[Layer, ...], dict[Key, Tensor
         found[key] = Tensors(measured, alive, _units_with_moments(layer))
         known = with_moments(layer, dict.fromkeys(measured, _NONE))
         # Of what is not merged, a process's own would pass for that of all.
-        own = ("live", "attention", "histogram", "unit_moments", "per_sample")
-        bare.append(replace(known, **dict.fromkeys(own)))
+        nothing: dict[str, Any] = dict.fromkeys(_OF_ONE_PROCESS)
+        bare.append(replace(known, **nothing))
     return tuple(bare), found
 
 
 _NONE = Moments()
+_OF_ONE_PROCESS = ("live", "attention", "histogram", "unit_moments", "per_sample")
 
 
 def begin_of_units(layer: Layer) -> int:
