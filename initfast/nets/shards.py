@@ -97,11 +97,11 @@ class Stage(NamedTuple):
     """A stage of a pipeline.
 
     Attributes:
-        index: which one, counted from 0.
+        number: which one, counted from 0.
         micro_batches: of how many the schedule averages the gradients; 1 where it adds them up.
     """
 
-    index: int
+    number: int
     micro_batches: int = 1
 
 

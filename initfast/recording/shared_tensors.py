@@ -107,9 +107,9 @@ class SharedTensors:
     def net(self, stage: Stage | None, inputs: Iterable[int]) -> NetParts:
         """How the net runs; its inputs' rows are at these addresses."""
         processes = math.prod(map(len, self.axes))
-        index, averaged = (None, 1) if stage is None else stage
+        number, averaged = (None, 1) if stage is None else stage
         of_inputs = tuple(map(self.part, inputs))
-        return NetParts(processes, self.part(None).counts, index, of_inputs, averaged)
+        return NetParts(processes, self.part(None).counts, number, of_inputs, averaged)
 
     def part(self, address: int | None) -> Part:
         """Of the tensor whose row is there."""

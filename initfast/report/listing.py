@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from initfast.collectives import Distinct
 from initfast.recording.unit_room import MOST_UNITS
@@ -79,10 +79,6 @@ def keys_of(layers: Sequence[Layer]) -> list[Key]:
     return [key for key, _ in calls_of(layers)]
 
 
-_OWN = ("live", "attention", "histogram", "recurrence", "unit_moments", "per_sample")
-"""Of what is not merged, a process's own would pass for that of all."""
-
-
 def listed(layers: Sequence[Layer]) -> tuple[tuple[Layer, ...], dict[Key, Tensors]]:
     """Layers without their numbers, and what was measured of each by its key."""
     bare, found = [], {}
@@ -91,11 +87,14 @@ def listed(layers: Sequence[Layer]) -> tuple[tuple[Layer, ...], dict[Key, Tensor
         alive = None if layer.live is None else _units(layer, layer.live.size)
         found[key] = Tensors(measured, alive, _units_with_moments(layer))
         known = with_moments(layer, dict.fromkeys(measured, _NONE))
-        bare.append(replace(known, **dict.fromkeys(_OWN)))
+        # Of what is not merged, a process's own would pass for that of all.
+        nothing: dict[str, Any] = dict.fromkeys(_OF_ONE_PROCESS)
+        bare.append(replace(known, **nothing))
     return tuple(bare), found
 
 
 _NONE = Moments()
+_OF_ONE_PROCESS = ("live", "attention", "histogram", "per_sample", "recurrence", "unit_moments")
 
 
 def begin_of_units(layer: Layer) -> int:

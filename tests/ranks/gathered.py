@@ -119,6 +119,8 @@ def tensor_parallel(rank, ranks):
     whole = report.gathered()
     assert whole.processes == ranks and NOTE not in whole.notes
     assert_whole(whole, expected)
+    one = initfast.profile(shared, X[:1])  # of one sample a zero tells nothing of a unit
+    assert_whole(one.gathered(), initfast.profile(net(), X[:1]))
     with initfast.Profiler(shared) as p:
         shared(X[:1])
         shared(X[1:])
