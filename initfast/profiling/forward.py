@@ -16,7 +16,7 @@ from functools import partial
 from itertools import chain
 from math import isfinite
 from threading import get_ident
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -175,7 +175,8 @@ class MeasuredForward:
 
     def _facts_now(self) -> ModuleFacts:
         """What of each module but its weight decides the scale of its output, as it is now."""
-        found, owners, tensors = {}, list[tuple[str, str]](), list[Tensor]()
+        found: dict[str, dict[str, Any]] = {}
+        owners, tensors = list[tuple[str, str]](), list[Tensor]()
         with torch._C.DisableTorchFunction():
             for name, module in zip(self.names.paths(), self.names.modules, strict=True):
                 kind = type(module)

@@ -1,4 +1,4 @@
-"""What of the modules but their weights decides the scale, kept as it was when the forward ended."""
+"""What of the modules but their weights decides the scale, kept as the forward ended."""
 
 import pytest
 import torch
