@@ -75,8 +75,9 @@ class _Reader:
         self._types = dict(zip(recording.names, recording.types, strict=True))
         self._owners = frozenset(compress(recording.names, recording.own_weight))
         self._facts = recording.facts
-        facts = recording.facts
-        self._vectors: dict[str, dict[str, Moments]] = {} if facts is None else facts.vectors(values)
+        self._vectors: dict[str, dict[str, Moments]] = {}
+        if self._facts is not None:
+            self._vectors = self._facts.vectors(values)
         self._gradients = recording.gradients
         self._further = recording.further
         self._makers = {event.post: event.source for event in recording.events}
