@@ -60,9 +60,6 @@ def vectors(module: nn.Module) -> dict[str, Tensor]:
     those of the update gates: they decide how much of the state a step keeps.
     """
     parameters = module._parameters
-    if type(module) is nn.Linear:  # the usual one, in a fraction of the time
-        bias = parameters.get("bias")
-        return {} if bias is None else {"bias": bias}
     own = parameters.items()
     found: dict[str, Tensor] = {name: p for name, p in own if p is not None and p.dim() == 1}
     if isinstance(module, nn.modules.batchnorm._NormBase):

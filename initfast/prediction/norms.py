@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 from initfast.prediction.signal import Signal
 from initfast.stats.layer import Layer
@@ -28,7 +27,7 @@ def norm(layer: Layer, x: Signal) -> Signal | None:
         normal = _with_running(x, vectors["running_mean"], vectors["running_var"], eps)
     elif kind == "RMSNorm":
         normal = x.scaled(1 / math.sqrt(x.square + eps))
-        normal = replace(normal, chance=0.0, kurtosis=x.kurtosis)
+        normal = normal._replace(chance=0.0, kurtosis=x.kurtosis)
     else:
         normal = _normalised(x, eps, kind)
     return None if normal is None else _affine(normal, factor, bias)
@@ -37,7 +36,7 @@ def norm(layer: Layer, x: Signal) -> Signal | None:
 def _with_running(x: Signal, mean: Moments, var: Moments, eps: float) -> Signal | None:
     """By statistics of before; those that no data have reached yet pass the input on."""
     fresh = mean.rms == 0 and var.min == var.max == 1
-    return replace(x.scaled(1 / math.sqrt(1 + eps)), bent=None) if fresh else None
+    return x.scaled(1 / math.sqrt(1 + eps)) if fresh else None
 
 
 def _normalised(x: Signal, eps: float, kind: str) -> Signal:
@@ -46,9 +45,9 @@ def _normalised(x: Signal, eps: float, kind: str) -> Signal:
     var = x.square * (1 - x.common) if over_batch else x.var
     if not var > 0:
         return Signal(0.0, 0.0, common=1.0, rows=x.rows)
-    scaled = replace(x, mean=0.0, var=var).scaled(1 / math.sqrt(var + eps))
+    scaled = x._replace(mean=0.0, var=var).scaled(1 / math.sqrt(var + eps))
     common = 0.0 if over_batch else max(x.common * x.square - x.mean**2, 0.0) / x.var
-    return replace(scaled, common=min(common, 1.0), chance=0.0, settled=True)
+    return scaled._replace(common=min(common, 1.0), chance=0.0, settled=True)
 
 
 def _affine(x: Signal, factor: Moments, bias: Moments) -> Signal:
@@ -59,4 +58,4 @@ def _affine(x: Signal, factor: Moments, bias: Moments) -> Signal:
     mean = factor.mean * x.mean + bias.mean
     square = y.square + bias.rms**2 + 2 * factor.mean * x.mean * bias.mean
     common = (y.common * y.square + bias.rms**2) / square if square else 1.0
-    return replace(y, mean=mean, var=max(square - mean**2, 0.0), common=min(common, 1.0))
+    return y._replace(mean=mean, var=max(square - mean**2, 0.0), common=min(common, 1.0))

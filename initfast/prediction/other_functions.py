@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import reduce
 
 import numpy as np
 
 from initfast.prediction.activations import activation_mesh
-from initfast.prediction.signal import Signal, new_parts
+from initfast.prediction.components import new_component
+from initfast.prediction.signal import Signal
 from initfast.stats.layer import Layer
 from initfast.theory.quadrature import Expectations
 
@@ -28,7 +27,7 @@ def _unit_dim(layer: Layer) -> int:
 
 
 def _sum(a: Signal, b: Signal, units: int, count: int) -> Signal:
-    cov = a.covariance(b)
+    cov = a.components.covariance(b.components)
     mean, var = a.mean + b.mean, max(a.var + b.var + 2 * cov, 0.0)
     q = mean**2 + var
     if not q > 0:
@@ -38,13 +37,10 @@ def _sum(a: Signal, b: Signal, units: int, count: int) -> Signal:
     common = qa * a.common + qb * b.common + 2 * a.mean * b.mean / q
     common += 2 * cov * min(a.common, b.common) / q
     rows = max(a.rows, b.rows)
-    twice, _ = replace(a, rows=rows).pairs(count, units)
+    twice, _ = a._replace(rows=rows).pairs(count, units)
     # The terms' product has the mean of their covariance over the draws, and about it chance.
     crossed = 4 * qa * qb * (twice + (1 - twice) * a.common * b.common) / units
     chance = (qa + together / 2) ** 2 * a.chance + (qb + together / 2) ** 2 * b.chance
-    parts: dict[int, float] = defaultdict(float)
-    for name, part in (*a.parts.items(), *b.parts.items()):
-        parts[name] += part
     third = a.skew * a.var**1.5 + b.skew * b.var**1.5
     fourth = a.kurtosis * a.var**2 + b.kurtosis * b.var**2
     is_one = cov > 0.5 * math.sqrt(a.var * b.var)  # of the same tensor: cumulants do not add
@@ -57,7 +53,7 @@ def _sum(a: Signal, b: Signal, units: int, count: int) -> Signal:
         qa**2 * a.spread + qb**2 * b.spread + 2 * qa * qb * (1 - common) ** 2 / units,
         chance + crossed,
         rows,
-        dict(parts),
+        a.components.plus(b.components),
     )
 
 
@@ -77,15 +73,14 @@ def dropout(layer: Layer, x: Signal) -> Signal:
     central = fourth - 4 * x.mean * (third + 3 * x.mean * square - 2 * x.mean**3)
     central += 6 * x.mean**2 * square - 3 * x.mean**4
     drawn = (x.fourth / x.square**2) * p / (1 - p) / layer.post.count
-    return replace(
-        x,
+    return x._replace(
         var=var,
         skew=third / var**1.5,
         kurtosis=central / var**2 - 3,
         common=x.common * (1 - p),
         spread=x.spread * (1 - p) ** 2,
         chance=x.chance + drawn,
-        parts={**x.parts, **new_parts(square - x.square)},
+        components=x.components.plus(new_component(square - x.square)),
         settled=False,
         bent=None,
     )
@@ -100,15 +95,14 @@ def average_pooling(layer: Layer, x: Signal) -> Signal:
     is_chance = not (x.settled or (x.bent is not None and x.bent.settled))
     share = x.common * x.square / square if square else 0.0
     own = 2 / layer.shape[_unit_dim(layer)] * (share * (1 - x.common)) ** 2 if is_chance else 0.0
-    return replace(
-        x,
+    return x._replace(
         chance=x.chance + own,
         var=var,
         skew=x.skew / math.sqrt(k),
         kurtosis=x.kurtosis / k,
         common=min(x.common * x.square / square, 1.0) if square else 1.0,
         spread=x.spread * (x.square / square) ** 2 if square else 0.0,
-        parts=new_parts(var),
+        components=new_component(var),
         settled=False,
         bent=None,
     )
@@ -148,7 +142,7 @@ def max_pooling(layer: Layer, x: Signal) -> Signal | None:
         # Units whose places have more in common grow less; a norm leaves them no such difference.
         x.chance + (0.0 if settled else 4 * (1 - c) / layer.shape[_unit_dim(layer)]),
         x.rows,
-        new_parts(var),
+        new_component(var),
     )
 
 
@@ -176,7 +170,7 @@ def gated(layer: Layer, x: Signal) -> Signal:
     common = x.common * (gate.first**2 / gate.second + x.common * (1 - gate.first**2 / gate.second))
     var = square - mean**2
     return Signal(
-        mean, var, 0.0, 3 * (1 + of_gate) - 3, common, x.spread, chance, x.rows, new_parts(var)
+        mean, var, 0.0, 3 * (1 + of_gate) - 3, common, x.spread, chance, x.rows, new_component(var)
     )
 
 
@@ -191,5 +185,10 @@ def softmax(layer: Layer, x: Signal) -> Signal | None:
     twice, _ = x.pairs(layer.post.count, n)
     chance = ((grown - 1) / grown) ** 2 * x.chance + 4 * (grown - 1) ** 2 * twice / n
     return Signal(
-        1 / n, var, common=1 / n**2 / square, chance=chance, rows=x.rows, parts=new_parts(var)
+        1 / n,
+        var,
+        common=1 / n**2 / square,
+        chance=chance,
+        rows=x.rows,
+        components=new_component(var),
     )

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from initfast.prediction.prediction import Estimate, PredictedLayer, Prediction
 from initfast.prediction.rules import Outcome, family, outcome
-from initfast.prediction.signal import Signal, measured
+from initfast.prediction.signal import Signal, fits, measured
 from initfast.stats.layer import Layer
 from initfast.stats.moments import Moments
 
@@ -29,6 +29,7 @@ class _Walk:
 
     def __init__(self, layers: Sequence[Layer], inputs: Sequence[Moments]) -> None:
         self._known: dict[tuple[float, ...], Signal] = {}
+        self._shapes: dict[tuple[float, ...], tuple[int, ...]] = {}
         self._silent: dict[tuple[float, ...], Layer] = {}  # what made what no signal is known of
         self._last: Layer | None = None
         first = next((x for x in layers if x.input_shape), None)
@@ -36,7 +37,7 @@ class _Walk:
         if first is not None and first.weight is not None:
             units = first.weight.fan_in
         for m in inputs:
-            if m.finite:
+            if m.finite and fits(m):
                 self._known[m.fingerprint] = measured(m, units)
 
     def step(self, layer: Layer, after: Layer | None) -> PredictedLayer:
@@ -44,19 +45,27 @@ class _Walk:
         ahead = after is not None and after.pre is not None and layer.input is None
         if ahead and layer.weight is None and after.pre == layer.post:  # type: ignore[union-attr]
             return PredictedLayer(layer, remark="it is the next layer's pre-activation")
-        given = [m for m in layer.inputs if m.finite]
+        given = [m for m in layer.inputs if m.finite and fits(m)]
         keys = [m.fingerprint for m in given]
         new = [key for key in keys if key not in self._known]
         for key, m in zip(keys, given, strict=True):
             if key not in self._known:
                 self._known[key] = self._unexplained(layer, m)
-        signals = [self._known[key] for key in keys]
+        signals = [self._as_taken(layer, key) for key in keys]
         own = [x.as_measured(m) for x, m in zip(signals, given, strict=True)]
         whole, local = outcome(layer, signals), outcome(layer, own)
         restarts = bool(new) and self._last is not None
         remark = whole.reason or (self._what_made(new) if restarts else "")
         self._keep(layer, whole)
         return _told(layer, whole, local, remark, restarts)
+
+    def _as_taken(self, layer: Layer, key: tuple[float, ...]) -> Signal:
+        """The signal of this tensor, which may have been transposed on the way to the layer."""
+        signal, made = self._known[key], self._shapes.get(key, ())
+        given = layer.input_shape or layer.shape
+        if len(made) > 2 and given != made and given == (*made[:-2], made[-1], made[-2]):
+            return signal.transposed(given[-1])
+        return signal
 
     def _unexplained(self, layer: Layer, m: Moments) -> Signal:
         """What other functions have made: places of one sample may be alike, as attention's are."""
@@ -72,6 +81,7 @@ class _Walk:
                 continue
             if signal is not None:
                 self._known[m.fingerprint] = signal
+                self._shapes[m.fingerprint] = layer.shape
             elif m is layer.post:
                 self._silent[m.fingerprint] = layer
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 
-from initfast.prediction.signal import Signal, measured, new_parts
+from initfast.prediction.components import new_component
+from initfast.prediction.signal import Signal, measured
 from initfast.stats.layer import Layer
 from initfast.stats.moments import Moments
 from initfast.stats.weight import Weight
@@ -45,15 +45,16 @@ def product(
         return Signal(0.0, 0.0, common=1.0, rows=x.rows)
     share = signal / square
     apart = (1 - x.common) ** 2
-    x = replace(x, spread=max(x.spread, apart / fan_in))
+    x = x._replace(spread=max(x.spread, apart / fan_in))
     twice, alike = x.pairs(count, units)
     own = twice + (1 - twice) * alike - 1 / fan_in
     with_bias = 4 * share * (1 - share) * (twice + (1 - twice) * x.common)
     chance = share**2 * (x.chance + 2 * max(own, 0.0) / units) + with_bias / units
     common = share * x.common + 1 - share
+    var_y = max(square - mean**2, 0.0)
     return Signal(
         mean,
-        max(square - mean**2, 0.0),
+        var_y,
         kurtosis=min(3 * share**2 * max(x.fourth / x.square**2 - 1, 0.0) / fan_in, 3.0)
         if x.square > 0
         else 0.0,
@@ -61,7 +62,8 @@ def product(
         spread=share**2 * x.spread + (1 - common) ** 2 / units,
         chance=chance,
         rows=x.rows,
-        parts=new_parts(square - mean**2),
+        components=new_component(square - mean**2),
+        told=min((bias.rms**2 - bias.mean**2) / var_y, 1.0) if var_y else 0.0,
     )
 
 
@@ -102,7 +104,7 @@ def embedding(layer: Layer, x: Signal | None = None) -> Signal:
         spread,
         chance,
         rows=rows,
-        parts=new_parts(var),
+        components=new_component(var),
     )
 
 
@@ -139,7 +141,9 @@ def attention(layer: Layer, x: Signal) -> Signal:
 
     The logits of n keys are about normal, of variance s²; so each of the n weights is about 1 / n,
     and the sum of their squares n e^{s²} / (n (e^{s²} + n - 1)). An average of values of
-    correlation c keeps c of their square, and of the rest that sum.
+    correlation c keeps c of their square, and of the rest that sum. Logits and values are of the
+    same tokens: e^{u.x} moves the mean of normal d-wide tokens x by their covariance times u, which
+    keeps s² / d more.
     """
     heads, shape = layer.settings["num_heads"], layer.shape
     d = shape[-1]
@@ -154,17 +158,20 @@ def attention(layer: Layer, x: Signal) -> Signal:
     apart = grown / (grown + keys - 1)
     if layer.settings["training"]:
         apart /= 1 - min(layer.settings["dropout"], 0.99)
-    kept = values.common + (1 - values.common) * apart
-    mixed = replace(
-        values,
+    moved = (1 - 1 / keys) * logits / d
+    kept = values.common + (1 - values.common) * (apart + moved)
+    mixed = values._replace(
         var=kept * values.square,
         mean=0.0,
         common=min(values.common / kept, 1.0),
         rows=max(layer.post.count / d / keys / max(1 - apart, 1 / keys), 1.0),
         kurtosis=0.0,
     )
+    # The averages are as few as the samples, and lie by chance in the values' weights too.
+    twice, alike = mixed.pairs(layer.post.count, d)
+    own = 2 * max(twice + (1 - twice) * alike - 1 / d, 0.0) / d
     return product(
-        mixed,
+        mixed._replace(chance=mixed.chance + own),
         Weight(d, d, last.moments),
         vectors.get("out_proj.bias", NO_BIAS),
         d,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import cache
 from typing import NamedTuple
@@ -11,7 +12,7 @@ from initfast.ops.activations import ACTIVATIONS
 from initfast.prediction import other_functions, products
 from initfast.prediction.activations import activated, mesh_of
 from initfast.prediction.norms import norm
-from initfast.prediction.signal import Signal
+from initfast.prediction.signal import Signal, fits
 from initfast.stats.layer import Layer
 
 Rule = Callable[[Layer, Signal], "Signal | None"]
@@ -32,6 +33,7 @@ _OF_ONE: dict[str, Rule] = {
         lambda layer, x: x,
     ),
 }
+_BEYOND = "float64 does not hold the fourth powers of its values, or of its input's"
 _SPELLINGS = {"glu": "GLU", "Softmax": "softmax", "ConvTranspose": "Conv"}
 
 
@@ -80,12 +82,16 @@ def outcome(layer: Layer, inputs: Sequence[Signal], of_pre: bool = False) -> Out
             before = _OF_ONE[kind](layer, inputs[0])
         if before is None:
             return Outcome(reason=_without_rule(layer, kind))
+        if not math.isfinite(before.square):
+            return Outcome(reason=_BEYOND)
         mesh = None if of_pre else mesh_of(layer)
         if mesh is None:
             return Outcome(before)
         units = layer.units or (layer.shape[-1] if layer.shape else 1)
         return Outcome(activated(before, mesh, units, layer.post.count), before)
-    except (ArgumentError, OverflowError, ZeroDivisionError) as error:
+    except (OverflowError, ZeroDivisionError):
+        return Outcome(reason=_BEYOND)
+    except ArgumentError as error:
         return Outcome(reason=str(error))
 
 
@@ -95,6 +101,8 @@ def _lacking(layer: Layer, kind: str, inputs: Sequence[Signal]) -> str:
         return f"there is no theory here of {layer.op}"
     if not layer.post.finite or layer.has_nonfinite:
         return "it is not finite"
+    if not all(map(fits, (*layer.inputs, layer.post))):
+        return _BEYOND
     if not inputs and kind != "Embedding":
         return "its input was not measured"
     if kind in ("linear", "Conv", "Embedding"):

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from itertools import count
 from typing import NamedTuple
 
+from initfast.prediction.components import NONE, Components, new_component
 from initfast.stats.moments import Moments
 from initfast.theory.mesh import Mesh
 
-_names = count()
+_LEAST, _LARGEST = 1e-75, 1e75  # root mean squares whose fourth powers float64 holds
 
 
 class Bent(NamedTuple):
@@ -28,8 +26,7 @@ class Bent(NamedTuple):
     settled: bool
 
 
-@dataclass(frozen=True)
-class Signal:
+class Signal(NamedTuple):
     """The law of a tensor over the draws of the weights.
 
     A row is a sample, or a sample at one place; its entries are units. The tensor's mean square is
@@ -43,10 +40,10 @@ class Signal:
         spread: the variance of that over the pairs.
         chance: the variance of ln q.
         rows: how many rows differ at most.
-        parts: what its deviation from the mean is made of: independent tensors by their names,
-            with what each adds, so that their squares make up var.
+        components: what its deviation from the mean is made of.
         settled: whether each unit's mean over the rows, or each row's over the units, is made 0,
             and the variance 1, as norms do.
+        told: the part of var that biases make, whose mean and mean square are known.
         bent: what function of normal variables it is, if that is known.
     """
 
@@ -58,8 +55,9 @@ class Signal:
     spread: float = 0.0
     chance: float = 0.0
     rows: float = math.inf
-    parts: Mapping[int, float] = field(default_factory=dict)
+    components: Components = NONE
     settled: bool = False
+    told: float = 0.0
     bent: Bent | None = None
 
     @property
@@ -81,22 +79,30 @@ class Signal:
 
     def scaled(self, factor: float) -> Signal:
         """It times a number."""
-        parts = {name: factor * part for name, part in self.parts.items()}
-        return replace(
-            self, mean=factor * self.mean, var=factor**2 * self.var, parts=parts, bent=None
+        return self._replace(
+            mean=factor * self.mean,
+            var=factor**2 * self.var,
+            components=self.components.scaled(factor),
+            bent=None,
         )
 
-    def covariance(self, other: Signal) -> float:
-        """Of their elements at the same place."""
-        return sum(part * other.parts.get(name, 0.0) for name, part in self.parts.items())
+    def transposed(self, units: int) -> Signal:
+        """It with rows of so many entries that each lay in another row before.
+
+        What two rows had in common is now each row's own, about its mean: as much of one sign as of
+        the other, so that it is left in the spread.
+        """
+        common = self.mean**2 / self.square if self.square else 1.0
+        own = max(self.common - common, 0.0)
+        spread = own**2 + (1 - common) ** 2 / max(units, 1)
+        return self._replace(common=common, spread=spread, told=0.0, bent=None)
 
     def as_measured(self, m: Moments) -> Signal:
         """This signal with the moments that it has: nothing of them is left to chance."""
         var = max(m.m2 / m.finite, 0.0)
         factor = math.sqrt(var / self.var) if self.var > 0 else 0.0
         q = var + m.mean**2
-        return replace(
-            self.scaled(factor),
+        return self.scaled(factor)._replace(
             mean=m.mean,
             var=var,
             skew=_finite(m.skew, 0.0),
@@ -111,9 +117,9 @@ def _finite(value: float | None, otherwise: float) -> float:
     return value if value is not None and math.isfinite(value) else otherwise
 
 
-def new_parts(var: float) -> dict[int, float]:
-    """The parts of a tensor that has nothing to do with those before."""
-    return {next(_names): math.sqrt(max(var, 0.0))}
+def fits(m: Moments) -> bool:
+    """Whether float64 holds the fourth powers of values of these moments."""
+    return _LEAST < m.rms < _LARGEST or m.rms == 0
 
 
 def measured(m: Moments, units: int, rows: float = math.inf) -> Signal:
@@ -125,6 +131,6 @@ def measured(m: Moments, units: int, rows: float = math.inf) -> Signal:
         rows: how many rows differ at most.
     """
     var = max(m.m2 / m.finite, 0.0)
-    fresh = Signal(0.0, var, parts=new_parts(var), rows=rows).as_measured(m)
+    fresh = Signal(0.0, var, components=new_component(var), rows=rows).as_measured(m)
     spread = (1 - fresh.common) ** 2 / max(units, 1)
-    return replace(fresh, spread=spread)
+    return fresh._replace(spread=spread)

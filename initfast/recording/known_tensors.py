@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from torch.nn.parameter import Parameter
 
 from initfast.nets.shards import local_part
 from initfast.ops.dispatch import has_memory, kernels_of
+from initfast.recording.module_facts import ModuleFacts
 from initfast.recording.rows import Rows
 from initfast.recording.shared_tensors import SharedTensors
 from initfast.torch_state import modes_enabled
@@ -128,14 +129,14 @@ class KnownTensors:
         if (address := self.row(x)) is not None:
             self._net_inputs.append(address)
 
-    def vectors(self, named: Mapping[str, Tensor]) -> dict[str, int]:
-        """The addresses of new rows of these tensors, those that can be measured."""
-        measure = self._rows.measure
-        return {
-            name: measure(t, kernels)
-            for name, t in named.items()
-            if (kernels := kernels_of(t)) is not None and has_memory(t)
-        }
+    def module_facts(
+        self,
+        settings: Mapping[str, Mapping[str, Any]],
+        owners: Sequence[tuple[str, str]],
+        tensors: Sequence[Tensor],
+    ) -> ModuleFacts:
+        """What decides the scale of the modules' outputs, with these tensors of theirs copied."""
+        return ModuleFacts.of(settings, owners, tensors, self._rows)
 
     def glimpse(self, t: Tensor) -> int | None:
         """The address of the row of what a function took or made, measured now if need be."""

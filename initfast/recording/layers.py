@@ -15,6 +15,7 @@ from initfast.nets.module_facts import SEEN_INSIDE
 from initfast.nets.shards import Stage
 from initfast.recording.events import Event, Source
 from initfast.recording.marks import Marks
+from initfast.recording.module_facts import ModuleFacts
 from initfast.recording.parts import parts_of
 from initfast.recording.rows import Copies
 from initfast.recording.shared_tensors import SharedTensors
@@ -24,21 +25,6 @@ from initfast.stats.layer import Layer
 from initfast.stats.moments import Moments
 from initfast.stats.unit_moments import units_of_layers
 from initfast.stats.weight import Weight
-
-
-class Facts(NamedTuple):
-    """What of a module but its weight decides the scale of its output.
-
-    Attributes:
-        vectors: the addresses of the rows of its parameters of one dimension, by their names.
-        settings: its settings.
-    """
-
-    vectors: Mapping[str, int] = MappingProxyType({})
-    settings: Mapping[str, Any] = MappingProxyType({})
-
-
-_NO_FACTS = Facts()
 
 
 class Recording(NamedTuple):
@@ -51,8 +37,8 @@ class Recording(NamedTuple):
         marks: of the outputs.
         names: of the net's modules.
         types: of each.
-        facts: what of each but its weight decides the scale of its output, by their names; None
-            where the forward did not end.
+        facts: what of them but their weights decides the scale of their outputs; None where the
+            forward did not end.
         own_weight: whether its parameter called weight is the weight that it uses.
         gradients: by the address of a tensor, those of its gradients, and of what they are scaled
             by if they are.
@@ -68,7 +54,7 @@ class Recording(NamedTuple):
     names: Sequence[str]
     types: Sequence[type]
     own_weight: Sequence[bool]
-    facts: Mapping[str, Facts] | None
+    facts: ModuleFacts | None
     gradients: Mapping[int, tuple[Sequence[int], int | None]]
     shared: SharedTensors | None = None
     stage: Stage | None = None
@@ -85,12 +71,15 @@ class _Reader:
     """Makes the layers of one recording; each method tells a part of what an event says."""
 
     def __init__(self, recording: Recording) -> None:
-        self._rows, self._masks, _, units = recording.copies
+        self._rows, self._masks, _, units, values = recording.copies
         self._units = units_of_layers(units)
         self._marks = recording.marks
         self._types = dict(zip(recording.names, recording.types, strict=True))
         self._owners = frozenset(compress(recording.names, recording.own_weight))
         self._facts = recording.facts
+        self._vectors: dict[str, dict[str, Moments]] = {}
+        if self._facts is not None:
+            self._vectors = self._facts.vectors(values)
         self._gradients = recording.gradients
         self._further = recording.further
         self._makers = {event.post: event.source for event in recording.events}
@@ -213,9 +202,8 @@ class _Reader:
         module = self._types.get(source.name)
         if self._facts is None or module is None or not _runs(module, source.kind):
             return {}
-        facts = self._facts.get(source.name, _NO_FACTS)
-        vectors = {name: self.moments(address) for name, address in facts.vectors.items()}
-        return {"vectors": vectors, "settings": dict(facts.settings)}
+        settings = self._facts.settings.get(source.name, {})
+        return {"vectors": self._vectors.get(source.name, {}), "settings": dict(settings)}
 
     def _parameter(self, name: str) -> str:
         """The path of a layer's weight; "" where it is no parameter that carries the layer's name.

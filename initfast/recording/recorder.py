@@ -17,8 +17,9 @@ from initfast.ops.dispatch import ACT, ACT_IN_PLACE, kernels_of
 from initfast.ops.functions import count_write
 from initfast.recording.events import Source, new_event
 from initfast.recording.gradients import Gradients
-from initfast.recording.layers import Facts, Recording
+from initfast.recording.layers import Recording
 from initfast.recording.linear_recorder import LinearRecorder
+from initfast.recording.module_facts import ModuleFacts
 
 
 class Recorder(LinearRecorder):
@@ -186,7 +187,7 @@ class Recorder(LinearRecorder):
         names: list[str],
         modules: list[nn.Module],
         own: list[bool],
-        facts: Mapping[str, Facts] | None,
+        facts: ModuleFacts | None,
     ) -> Recording:
         """Copy everything from the devices.
 
@@ -197,7 +198,8 @@ class Recorder(LinearRecorder):
             names: of the net's modules.
             modules: likewise.
             own: for each, whether its parameter called weight is the weight that it uses.
-            facts: of those that have some, by their names; None where the forward did not end.
+            facts: what of them but their weights decides the scale of their outputs; None where
+                the forward did not end.
         """
         gradients = {} if self.gradients is None else self.gradients.addresses(self._rows)
         events, copies = self._events[: self._stopping.end], self._rows.read()

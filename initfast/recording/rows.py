@@ -51,6 +51,7 @@ class Rows:
         self._masks: list[tuple[bytes | Tensor, Sequence[int] | None, int]] = []
         self._mask_count = 0
         self._numbers: list[float | Tensor] = []
+        self._values: list[Tensor] = []
         self._streams: set[tuple[torch.device, int]] = set()  # that rows were measured on
 
     def measure(self, t: Tensor, kernels: Any, unit_dim: int | None = None) -> int:
@@ -175,12 +176,20 @@ class Rows:
         on_a_card = type(x) is Tensor and x.is_cuda
         self._numbers.append(x.detach().double().reshape(1) if on_a_card else x.item())
 
+    def add_values(self, values: Tensor) -> int:
+        """Keep the values of a tensor of one dimension, which nobody else writes to; its number."""
+        if (stream := stream_of(values.device)) is not None:
+            self._streams.add((values.device, stream))
+        with self._lock:
+            self._values.append(values)
+            return len(self._values) - 1
+
     def read(self) -> Copies:
         """All that was kept; what is on other devices is copied, once from each."""
         numbers = [math.nan if isinstance(x, Tensor) else x for x in self._numbers]
         masks = [np.empty(0, bool)] * self._mask_count
         units = self._unit_room.read()
-        copies = Copies(self._host[: self.count].copy(), masks, numbers, units)
+        copies = Copies(self._host[: self.count].copy(), masks, numbers, units, [*self._values])
         for mask, lengths, first in self._masks:
             if isinstance(mask, bytes):
                 _cut(masks, lengths, first, np.frombuffer(mask, np.uint8))
@@ -207,6 +216,9 @@ class Rows:
         for mask, lengths, first in self._masks:
             if isinstance(mask, Tensor):
                 yield mask, partial(_cut, copies.masks, lengths, first)
+        for i, values in enumerate(self._values):
+            if not values.is_cpu:
+                yield values, partial(_put_values, copies.values, i)
 
 
 def _put_rows(rows: np.ndarray, address: int, data: np.ndarray) -> None:
@@ -216,6 +228,10 @@ def _put_rows(rows: np.ndarray, address: int, data: np.ndarray) -> None:
 
 def _put_number(numbers: list[float], i: int, data: np.ndarray) -> None:
     numbers[i] = data.view(np.float64).item()
+
+
+def _put_values(values: list[Tensor], i: int, data: np.ndarray) -> None:
+    values[i] = torch.from_numpy(data.copy()).view(values[i].dtype)
 
 
 def _put_units(
@@ -245,12 +261,14 @@ class Copies(NamedTuple):
         rows: by address.
         masks, numbers: by theirs.
         units: by the address of a tensor's row, the moments of its units.
+        values: of the tensors whose values were kept.
     """
 
     rows: np.ndarray
     masks: list[np.ndarray]
     numbers: list[float]
     units: dict[int, np.ndarray]
+    values: list[Tensor]
 
     def nonfinite(self) -> bool:
         """Whether any row counts a non-finite value."""

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from torch import Tensor
 
 from initfast.ops.activations import ACTIVATIONS
+from initfast.prediction.signal import fits
 from initfast.stats.layer import Layer
 from initfast.stats.moments import Moments
 from initfast.stats.text import number
@@ -36,6 +37,11 @@ def explanation(layer: Layer) -> str:
           - A unit sums over its 256 inputs: ...
     """
     lines = [f"{layer.name or 'the net'!r} ({layer.op})"]
+    weight = () if layer.weight is None else (layer.weight.moments,)
+    known = (layer.input, layer.pre, layer.post, layer.grad, *weight)
+    if any(m is not None and m.finite and not fits(m) for m in known):
+        beyond = "Some of its values are such that float64 does not hold their fourth powers"
+        return "\n".join([*lines, *bullets([f"{beyond}: nothing is derived here."])])
     lines += _weights(layer)
     lines += _activation(layer)
     lines += _way_back(layer)

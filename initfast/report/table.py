@@ -21,9 +21,6 @@ if TYPE_CHECKING:
 
 _LEAST_ROOM = sum(2 + len(c.heading) for c in PREDICTED)
 
-MOST_PREDICTED = 100
-"""Of longer nets a printed table has no prediction, which takes 2 ms a layer."""
-
 
 class Table:
     """Lines and columns of a report, ready to be set as text or HTML.
@@ -81,8 +78,7 @@ class Table:
             return "no layers"
         lines = self._all_lines()
         table = _Text(_rows(lines), self._columns, self._width)
-        has_room = table.room >= _LEAST_ROOM and len(self._layers) <= MOST_PREDICTED
-        if self._predict is not None and has_room:
+        if self._predict is not None and table.room >= _LEAST_ROOM:
             known = {id(x.layer): x for x in self._predict()}
             told = [
                 x if isinstance(x, str) else x._replace(predicted=known.get(id(x.layer)))

@@ -9,11 +9,26 @@ f² goes with the next power.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.polynomial import hermite_e
 
 from initfast.theory.elementwise import Array
 
 ORDER = 8
 """Of the first coefficient that is not computed."""
+
+
+def _monomials() -> Array:
+    """The coefficients of the first :data:`ORDER` orthonormal polynomials, one a row."""
+    rows = [hermite_e.herme2poly(row) for row in np.eye(ORDER)]
+    lengths = [math.sqrt(math.factorial(k)) for k in range(ORDER)]
+    return np.array([np.pad(row, (0, ORDER - row.size)) for row in rows]) / np.c_[lengths]
+
+
+MONOMIALS = _monomials()
+"""Row k times 1, z, z² and so on is the orthonormal Hermite polynomial h_k of z."""
 
 
 def hermite_squares(z: Array, weight: Array, y: Array) -> list[float]:
@@ -25,18 +40,19 @@ def hermite_squares(z: Array, weight: Array, y: Array) -> list[float]:
         y: the function there.
 
     Example:
-        >>> import numpy as np
         >>> z, w = np.polynomial.hermite_e.hermegauss(20)
         >>> [round(a, 9) for a in hermite_squares(z, w / w.sum(), z**2 - 1)][:4]
         [0.0, 0.0, 2.0, 0.0]
     """
-    last, now = z * 0, z * 0 + 1
     mass = weight * y
-    squares = []
-    for k in range(ORDER):
-        squares.append(float((mass * now).sum()) ** 2)
-        last, now = now, (z * now - math.sqrt(k) * last) / math.sqrt(k + 1)
-    return [*squares, max(float((mass * y).sum()) - sum(squares), 0.0)]
+    coefficients = MONOMIALS @ (np.vander(z, ORDER, True).T @ mass)
+    return squares_of(coefficients.tolist(), float(mass @ y))
+
+
+def squares_of(coefficients: Iterable[float], total: float) -> list[float]:
+    """The coefficients' squares, and what is left of the total, E y², after them."""
+    squares = [a * a for a in coefficients]
+    return [*squares, max(total - sum(squares), 0.0)]
 
 
 def correlated(squares: list[float], c: float) -> float:

@@ -8,6 +8,8 @@ import torch
 from torch import nn
 
 import initfast
+from initfast.prediction.components import NONE, Components, new_component
+from initfast.prediction.normal_moments import NormalMoments
 from initfast.prediction.signal import Signal, measured
 from initfast.stats.moments import Moments
 from initfast.theory.hermite import correlated, hermite_squares
@@ -47,10 +49,30 @@ def with_mean():
     return nn.Sequential(nn.Linear(64, 64), nn.ReLU(), layer)
 
 
+class Attending(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.norm, self.attention = nn.LayerNorm(64), nn.MultiheadAttention(64, 4, batch_first=True)
+
+    def forward(self, x):
+        x = self.norm(x)
+        return self.attention(x, x, x, need_weights=False)[0]
+
+
+class Mixing(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.units, self.places = nn.Linear(64, 64), nn.Linear(16, 32)
+
+    def forward(self, x):
+        return nn.functional.gelu(self.places(self.units(x).transpose(1, 2)))
+
+
 SEEDED = torch.Generator().manual_seed(7)
 X = torch.randn(8, 64, generator=SEEDED)
 IMAGES = torch.randn(4, 3, 8, 8, generator=SEEDED)
 ONE = X[:1]
+TOKENS = torch.randn(4, 16, 64, generator=SEEDED)
 
 CASES = {
     "linear": (lambda: nn.Linear(64, 32), X),
@@ -83,6 +105,8 @@ CASES = {
         IMAGES,
     ),
     "a gate": (lambda: nn.Sequential(nn.Linear(64, 128), nn.GLU(), nn.Linear(64, 32)), X),
+    "attention": (Attending, TOKENS),
+    "a linear layer over places": (Mixing, TOKENS),
     "an embedding": (
         lambda: nn.Sequential(nn.Embedding(50, 64), nn.Linear(64, 64)),
         torch.arange(16),
@@ -141,8 +165,30 @@ def test_hermite_coefficients_make_the_correlation_map():
 
 def test_a_signal_as_measured_has_the_moments_and_no_chance():
     m = Moments.of(torch.tensor([1.0, 2.0, 3.0, 6.0]))
-    x = Signal(0.0, 4.0, chance=0.5, parts={0: 2.0}).as_measured(m)
+    x = Signal(0.0, 4.0, chance=0.5, components=Components({0: 2.0}, 1.0, 4.0)).as_measured(m)
     assert (x.mean, x.var, x.chance) == (3.0, 3.5, 0.0)
-    assert x.square == pytest.approx(m.rms**2) and x.parts[0] ** 2 == pytest.approx(3.5)
+    assert x.square == pytest.approx(m.rms**2) and x.components.var == pytest.approx(3.5)
     assert x.fourth == pytest.approx((1 + 16 + 81 + 1296) / 4)
     assert measured(m, 4).common == pytest.approx(9 / 12.5)
+
+
+def test_independent_tensors_make_up_the_covariance_of_sums():
+    a, b = new_component(4.0), new_component(9.0)
+    total = a.plus(b).scaled(0.5)
+    assert a.covariance(b) == 0 and total.var == pytest.approx(13 / 4)
+    assert total.covariance(a) == pytest.approx(2) and a.covariance(total) == pytest.approx(2)
+    assert total.plus(a).var == pytest.approx(13 / 4 + 4 + 2 * 2)
+    assert NONE.plus(b) == b and b.plus(b.scaled(-1)).var == 0
+
+
+@pytest.mark.parametrize("name", ["relu", "tanh", "gelu", "hardtanh", "sigmoid"])
+@pytest.mark.parametrize(("mean", "std"), [(0.0, 1.0), (0.3, 0.06), (-4.0, 2.9), (900.0, 31.0)])
+def test_shared_nodes_give_the_moments_that_nodes_of_ones_own_give(name, mean, std):
+    own = Expectations(mesh(name), mean, std)
+    z, weight, y = own.z.ravel(), own.weight.ravel(), own.y.ravel()
+    found = NormalMoments.of(mesh(name), mean, std)
+    d = (y - found.centre) / found.scale
+    h3 = (z**3 - 3 * z) / math.sqrt(6)
+    for j, of_power in enumerate(found.of_powers, start=1):
+        assert of_power[0] == pytest.approx(float(weight @ d**j), rel=1e-9, abs=1e-14)
+        assert of_power[3] == pytest.approx(float(weight @ (h3 * d**j)), rel=1e-9, abs=1e-13)

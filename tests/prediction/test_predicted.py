@@ -7,6 +7,8 @@ import torch
 from torch import nn
 
 import initfast
+from initfast.prediction.activations import activation_mesh
+from initfast.theory.elementwise import Elementwise
 
 
 def test_who_feeds_whom_survives_a_file(tmp_path):
@@ -115,3 +117,36 @@ def test_weights_that_know_their_input_depart_from_theory():
     assert finding.severity == "info" and finding.names == ("2", "2")
     assert finding.value == pytest.approx(report[1].rms / report.predicted[1].local.rms, rel=0.02)
     assert "its weights say" in finding.measured
+
+
+@pytest.mark.parametrize("value", [1e300, 1e160, 1e80, 1e-80, 1e-300])
+def test_values_whose_powers_float64_does_not_hold_are_named(value):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 4)).double()
+    report = initfast.profile(net, value * torch.randn(16, 8, dtype=torch.float64))
+    first, last = report.predicted
+    assert first.cumulative is None and "float64" in first.remark
+    assert last.restarts and 0.3 < last.local.rms / last.rms < 3
+    assert "float64" in report.explain("0") and "Measured" in report.explain("2")
+
+
+def deep(layers):
+    torch.manual_seed(0)
+    pairs = [m for _ in range(layers) for m in (nn.Linear(16, 16), nn.Tanh())]
+    return initfast.profile(nn.Sequential(*pairs), torch.randn(8, 16))
+
+
+def test_a_function_is_computed_as_often_for_many_layers_as_for_few(monkeypatch):
+    calls, value = [], Elementwise.__call__
+    monkeypatch.setattr(Elementwise, "__call__", lambda f, x: calls.append(x.size) or value(f, x))
+    counts = []
+    for layers in (30, 120):
+        activation_mesh.cache_clear()
+        calls.clear()
+        assert len(deep(layers).predicted) == layers
+        counts.append(len(calls))
+    assert counts[1] <= counts[0] + 3
+
+
+def test_long_nets_print_what_is_predicted():
+    assert "predicted" in str(deep(120)).splitlines()[0]

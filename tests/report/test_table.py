@@ -253,13 +253,10 @@ def test_the_rms_stands_beside_its_prediction_where_both_have_room(monkeypatch):
         assert ("predicted" in text) == has_room and "left out" not in text
 
 
-def test_long_nets_and_nets_of_which_theory_says_nothing_have_no_prediction(monkeypatch):
+def test_nets_of_which_theory_says_nothing_have_no_prediction(monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
     x = torch.randn(4, 4)
     assert "predicted" not in str(profile(nn.LogSoftmax(-1), x))
-    for depth in (100, 101):
-        net = nn.Sequential(*[nn.Linear(4, 4) for _ in range(depth)])
-        assert ("predicted" in str(profile(net, x))) == (depth == 100)
 
 
 def test_html_is_escaped():

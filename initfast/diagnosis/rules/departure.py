@@ -8,7 +8,7 @@ from initfast.diagnosis.facts import dense
 from initfast.diagnosis.net import Net, Outcome
 from initfast.prediction.prediction import Estimate
 from initfast.prediction.rules import outcome
-from initfast.prediction.signal import measured
+from initfast.prediction.signal import fits, measured
 from initfast.stats.layer import Layer
 from initfast.stats.moments import Moments
 from initfast.stats.text import number
@@ -62,6 +62,8 @@ def _expected(layer: Layer) -> Estimate | None:
     """
     weight, given = layer.weight, layer.input
     if not dense(layer) or weight is None or given is None or not given.finite or not given.rms > 0:
+        return None
+    if not fits(given):
         return None
     is_centred = abs(weight.moments.mean) <= CENTRED * weight.moments.std
     if not is_centred or layer.op.startswith("ConvTranspose"):
