@@ -106,6 +106,7 @@ _LEADS: dict[str, dict[str, _Leads]] = {
         "dead_units": _is_of_zeros,
     },
     "initial_loss": {
+        "loss_arguments": _beside,
         **dict.fromkeys(("explosion", "input_scale", "weight_scale"), _before),
         "vanishing": _beside,
     },
