@@ -76,10 +76,6 @@ def keys_of(layers: Sequence[Layer]) -> list[Key]:
     return [key for key, _ in calls_of(layers)]
 
 
-_OWN = ("live", "attention", "histogram", "recurrence", "unit_moments")
-"""Of what is not merged, a process's own would pass for that of all."""
-
-
 def listed(layers: Sequence[Layer]) -> tuple[tuple[Layer, ...], dict[Key, Tensors]]:
     """Layers without their numbers, and what was measured of each by its key."""
     bare, found = [], {}
@@ -87,7 +83,9 @@ def listed(layers: Sequence[Layer]) -> tuple[tuple[Layer, ...], dict[Key, Tensor
         measured = tuple((each.kind, each.name) for each in tensors_of(layer))
         found[key] = Tensors(measured, units_of(layer)[1] if has_units(layer) else None)
         known = with_moments(layer, dict.fromkeys(measured, _NONE))
-        bare.append(replace(known, **dict.fromkeys(_OWN)))
+        # Of what is not merged, a process's own would pass for that of all.
+        known = replace(known, live=None, attention=None, histogram=None, unit_moments=None)
+        bare.append(replace(known, recurrence=None))
     return tuple(bare), found
 
 
