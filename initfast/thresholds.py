@@ -27,6 +27,11 @@ THRESHOLDS: dict[str, Threshold] = {
         "a cross-entropy before training over 1 + ln(classes); from its square on an error",
         "Karpathy, A Recipe for Training Neural Networks: verify the loss at init",
     ),
+    "loss_size": Threshold(
+        1e10,
+        "the magnitude of a loss before training: sums over large batches of images reach 1e8",
+        _OWN,
+    ),
     "loss_gradient": Threshold(
         1e-3,
         "how near the gradient at the output is, relative, to that of a loss by which this loss is "
@@ -78,6 +83,11 @@ THRESHOLDS: dict[str, Threshold] = {
     ),
     "input_rms": Threshold(
         30.0, "the root mean square of the net's input: bytes from 0 to 255 have 147", _HEALTHY
+    ),
+    "drowned_embedding": Threshold(
+        50.0,
+        "the root mean square of what is added to an embedding at every sample alike, over its own",
+        _HEALTHY,
     ),
     "constant_input": Threshold(0.0, "the std of a layer's input", "exactly zero"),
     "gradient_explosion": Threshold(

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from initfast.diagnosis.advice import Act, activation_of, behaviour, call, needed, steady_std
 from initfast.diagnosis.facts import dense, is_constant
 from initfast.diagnosis.net import Net
+from initfast.diagnosis.refills import calls_of, named
+from initfast.diagnosis.rules import gates
 from initfast.diagnosis.steps_between import between, rescaled_weights
 from initfast.ops.activations import GATES
+from initfast.stats.layer import Layer
 
 RIGHT = 1.25
 """A weight's scale is called right within this factor of what holds the scale."""
@@ -49,15 +53,17 @@ def cause_and_cure(net: Net, members: Sequence[int], sign: int, rate: float | No
     act = max(set(acts), key=acts.count)
     scales = sorted(_scale(net, i) for i in weighted)
     scale = scales[len(scales) // 2]
-    span = _whole_run(net, weighted, act, scale)
+    known = _common_initialiser(net, weighted)
+    span = _whole_run(net, weighted, act, scale, known)
     if act is not None and (never := _never(act)):
         return never
     off, name = scale / needed(act), act.name if act else "a linear layer"
     is_cause = off > RIGHT if sign > 0 else off < 1 / RIGHT
+    if is_cause and sign > 0 and rate and off < rate:  # √off a layer is less than half of it
+        is_cause = not between(net, weighted, sign, rate)[0]
     inner = net.layers[members[0] : members[-1] + 1]
     is_plain = all(dense(x) or activation_of(x) is not None for x in inner)
-    known = net.initialiser(weighted[len(weighted) // 2]) or "no known initialiser"
-    what = f"fan_in × Var(w) is {scale:.3g} ({known}); {name} holds its scale at {needed(act):.3g}"
+    what = f"{_scales(net, weighted, scales, known)}; {name} holds its scale at {needed(act):.3g}"
     depth = sum(_counts(net, i) for i in range(span[0], span[1] + 1))
     if act is not None and (is_cause or 1 / RIGHT <= off <= RIGHT):
         std = steady_std(act, depth)
@@ -83,9 +89,26 @@ def _scale(net: Net, i: int) -> float:
     return 0.0 if weight is None else weight.scale
 
 
-def _whole_run(net: Net, weighted: Sequence[int], act: Act | None, scale: float) -> tuple[int, int]:
+def _common_initialiser(net: Net, weighted: Sequence[int]) -> str | None:
+    """What most of the weights were filled by; None where nothing fits."""
+    return Counter(map(net.initialiser, weighted)).most_common(1)[0][0]
+
+
+def _scales(net: Net, weighted: Sequence[int], scales: Sequence[float], known: str | None) -> str:
+    """The weights' scales, the middle one where they differ, and what most were filled by."""
+    count = sum(net.initialiser(i) == known for i in weighted)
+    filled = known or "no known initialiser"
+    of = "" if count == len(weighted) else f" on {count} of {len(weighted)} layers"
+    least, middle, most = scales[0], scales[len(scales) // 2], scales[-1]
+    is_one = most <= RIGHT * least
+    spread = "" if is_one else f", the median of {least:.3g} to {most:.3g}"
+    return f"fan_in × Var(w) is {middle:.3g}{spread} ({filled}{of})"
+
+
+def _whole_run(
+    net: Net, weighted: Sequence[int], act: Act | None, scale: float, name: str | None
+) -> tuple[int, int]:
     """The first and last of the layers before and after that are filled alike."""
-    name = net.initialiser(weighted[len(weighted) // 2])
     every = [i for i in range(len(net.layers)) if _counts(net, i)]
     ends = [weighted[0], weighted[-1]]
     for end, ordered in ((0, every[::-1]), (1, every)):
@@ -103,10 +126,7 @@ def _whole_run(net: Net, weighted: Sequence[int], act: Act | None, scale: float)
 
 def _refill(net: Net, span: tuple[int, int], act: Act | None, cause: str) -> Cause:
     code = net.refill(*span, act)
-    calls = (line.strip() for line in code.splitlines() if "initfast.init." in line)
-    init = next(calls, call(act)).removeprefix("initfast.init.")
-    what = init.replace("(w, ", "(").replace("(w", "(")
-    advice = f"use {what} on layers {span[0]} to {span[1]}"
+    advice = "use " + (calls_of(code) or f"{named(call(act))} on layers {span[0]} to {span[1]}")
     if not code and any(net.layers[i].type for i in span):
         advice += "; their weights are computed: set the parameters that they are made of"
     return Cause(cause, advice, code)
@@ -177,6 +197,19 @@ def _recurrent(net: Net, members: Sequence[int], sign: int) -> Cause:
         if sign > 0
         else "start recurrent weights orthogonal, or use gates that begin open (an LSTM's forget "
         "gate with a bias of 1: Jozefowicz, Zaremba & Sutskever 2015)",
+        _orthogonal(net, net.layers[members[0]]),
+    )
+
+
+def _orthogonal(net: Net, layer: Layer) -> str:
+    """Code that draws a cell's recurrent weight anew, each of its gates' matrices orthogonal."""
+    kind = next((kind for kind in gates.GATES if layer.op.startswith(f"{kind}Cell")), None)
+    if kind is None or "weight_hh" not in layer.weights or not net.root:
+        return ""
+    path = f"{layer.name}.weight_hh" if layer.name else "weight_hh"
+    return (
+        f"for part in {net.root}.get_parameter({path!r}).data.chunk({gates.GATES[kind]}):\n"
+        "    initfast.init.orthogonal_(part)"
     )
 
 

@@ -105,7 +105,11 @@ _LEADS: dict[str, dict[str, _Leads]] = {
         **dict.fromkeys(("explosion", "weight_scale", "input_scale", "recurrent"), _overflows),
         "dead_units": _is_of_zeros,
     },
-    "initial_loss": dict.fromkeys(("explosion", "input_scale", "weight_scale"), _before),
+    "initial_loss": {
+        "loss_arguments": _beside,
+        **dict.fromkeys(("explosion", "input_scale", "weight_scale"), _before),
+        "vanishing": _beside,
+    },
     "explosion": {"weight_scale": _explains},
     "weight_scale": dict.fromkeys(("explosion", "vanishing"), _is_cured),
     "saturation": {

@@ -44,6 +44,7 @@ RULES: dict[str, Rule] = {
         weights.symmetric_units,
         constant.constant_output,
         inputs.constant_input,
+        inputs.drowned_embedding,
         layers.collapse,
         layers.dead_units,
         layers.saturation,

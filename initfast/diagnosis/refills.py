@@ -24,9 +24,15 @@ class Refills:
     def __init__(self, layers: Sequence[Layer], root: str) -> None:
         self.layers = layers
         self.root = root
+        self._activations: dict[int, Act | None] = {}
 
     def activation(self, i: int) -> Act | None:
         """The activation that layer i ends in, or that takes its output next."""
+        if i not in self._activations:
+            self._activations[i] = self._activation(i)
+        return self._activations[i]
+
+    def _activation(self, i: int) -> Act | None:
         act = activation_of(self.layers[i])
         if act is not None or i + 1 >= len(self.layers):
             return act
@@ -144,3 +150,46 @@ class Refills:
         """Code that fills the weights of first to last so that each fits what it is given."""
         codes = [self.refill_for_input(i) for i in range(first, last + 1) if dense(self.layers[i])]
         return "\n".join(codes) if all(codes) else ""
+
+
+def named(call: str) -> str:
+    """An initialiser as one names it, of its call on w.
+
+    Example:
+        >>> named('initfast.init.kaiming_normal_(w, nonlinearity="relu")')
+        'kaiming_normal_(nonlinearity="relu")'
+    """
+    return call.strip().removeprefix("initfast.init.").replace("(w, ", "(").replace("(w", "(")
+
+
+_MOST_PLACES = 4
+
+_FILL = re.compile(
+    r"for (?:layer in report\.layers\[(\d+):(\d+)\]|i in \(([\d,\s]+)\)):\n"
+    r"(?: +(?!initfast).*\n)+ +(initfast\.init\..*)"
+)
+
+
+def calls_of(code: str) -> str:
+    """What code of :meth:`Refills.refill` fills which layers by, in words; "" of other code.
+
+    Example:
+        >>> calls_of("for i in (3, 7,):\\n    w = ...\\n    initfast.init.lecun_normal_(w)")
+        'lecun_normal_() on layers 3 and 7'
+    """
+    said = []
+    for first, end, listed, call in _FILL.findall(code):
+        if not listed:
+            said.append(f"{named(call)} on layers {first} to {int(end) - 1}")
+            continue
+        places = re.findall(r"\d+", listed)
+        shown, rest = places[:_MOST_PLACES], len(places) - _MOST_PLACES
+        if rest > 0:
+            where = f"layers {', '.join(shown)} and {rest} more"
+        else:
+            where = " and ".join(filter(None, (", ".join(shown[:-1]), shown[-1])))
+            where = f"layer{'s' if len(shown) > 1 else ''} {where}"
+        said.append(f"{named(call)} on {where}")
+    # What follows a range is filled a second time.
+    but = ", but " if said and " to " in said[0] else " and "
+    return but.join(filter(None, (said[0], " and ".join(said[1:])))) if said else ""

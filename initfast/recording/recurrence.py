@@ -113,9 +113,10 @@ def of_call(
 
 def _weights(flat: Sequence[Tensor], has_biases: bool) -> Weights:
     within, across = flat[:2]
-    biases = flat[2:4] if has_biases else [within.new_zeros(len(within))] * 2
+    zero = within.new_zeros(len(within))
+    bias, bias_across = flat[2:4] if has_biases else (zero, zero)
     projection = flat[-1] if len(flat) in (3, 5) else None
-    return Weights(within, across, *biases, projection)
+    return Weights(within, across, bias, bias_across, projection)
 
 
 def _run(

@@ -100,6 +100,8 @@ def test_each_line_changes_what_is_said(unsound):
         follows.weight.fill_(0.2)[::2] = -0.2
     more += [profile(follows, torch.ones(4, 32))]
     more += [profile(nn.LSTM(8, 16), torch.randn(20, 4, 8))]
+    more += [profile(nn.LSTM(8, 16), torch.randn(20, 4, 8), measure="recurrent")]
+    more += [profile(Placed(), torch.arange(8).view(2, 4))]
     router = nn.Sequential(nn.Linear(32, 8), nn.Softmax(-1), nn.Linear(8, 4))
     router[0].weight.data.mul_(30)
     more += [profile(router, torch.randn(64, 32))]
@@ -119,6 +121,16 @@ def test_each_line_changes_what_is_said(unsound):
         )
 
     assert [name for name in THRESHOLDS if not is_heard(name)] == []
+
+
+class Placed(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.words, self.places = nn.Embedding(8, 4), nn.Embedding(4, 4)
+        self.places.weight.data.mul_(4)
+
+    def forward(self, x):
+        return self.words(x) + self.places(torch.arange(4))
 
 
 def said_by(report, thresholds=None):

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import torch
 
-from initfast.diagnosis.facts import spans
+from initfast.diagnosis.facts import dense, spans
 from initfast.diagnosis.findings import Finding
 from initfast.diagnosis.net import Net, Outcome
 from initfast.stats.attention import Attention
@@ -83,8 +83,14 @@ def _near_the_end(net: Net, found: dict[int, Attention]) -> Iterator[Finding]:
         )
 
 
-_MASKED = -1e4
-"""From here on down a logit is a mask's: large finite numbers stand for minus infinity."""
+_MASKED, _FAR = -1e4, -4.0
+"""From here on down a logit is a mask's: large finite numbers stand for minus infinity.
+
+But for logits that are as large, in magnitude, on the other side of zero: these are only large.
+"""
+
+_FROM_BIAS = 0.25
+"""Logits whose std over the samples is so small a part of all have their spread from the bias."""
 
 
 def _one_of_many(net: Net) -> Iterator[Finding]:
@@ -99,21 +105,14 @@ def _one_of_many(net: Net) -> Iterator[Finding]:
             continue
         if not (p.mean > 0 and 1 / p.mean > LEAST_OF_MANY and x.std > LEAST_LOGIT_STD):
             continue
-        if x.min <= _MASKED:
+        if x.min <= min(_MASKED, _FAR * abs(x.max)):
             continue
         share_of_one = p.rms**2 / p.mean
         if not share_of_one > net.limits["softmax_share"]:
             continue
         before = net.parents[i]
         weight = net.layers[before].parameter if before is not None else ""
-        yield net.finding(
-            "attention_logits",
-            "error" if share_of_one > net.limits["softmax_share"] ** 0.25 else "warning",
-            (i, i),
-            "softmax_share",
-            share_of_one,
-            f"of the {round(1 / p.mean)} weights of a softmax one has nearly all: their squares "
-            f"add up to {share_of_one:.3g}, which is 1 where one has it all",
+        cure = _of_bias(net, before, x.std) or (
             f"the logits' std is {number(x.std)}, their largest {number(x.max)}; at a std of 1 "
             "the softmax passes gradients on",
             "divide the logits by their std, as a product of queries and keys by sqrt(head "
@@ -122,3 +121,28 @@ def _one_of_many(net: Net) -> Iterator[Finding]:
             if weight and net.root
             else "",
         )
+        yield net.finding(
+            "attention_logits",
+            "error" if share_of_one > net.limits["softmax_share"] ** 0.25 else "warning",
+            (i, i),
+            "softmax_share",
+            share_of_one,
+            f"of the {round(1 / p.mean)} weights of a softmax one has nearly all: their squares "
+            f"add up to {share_of_one:.3g}, which is 1 where one has it all",
+            *cure,
+        )
+
+
+def _of_bias(net: Net, before: int | None, std: float) -> tuple[str, str, str] | None:
+    """Why logits lie far apart that are nearly the same for all samples, and the cure."""
+    layer = None if before is None else net.layers[before]
+    if layer is None or not dense(layer) or layer.batch_std is None or before is None:
+        return None
+    if not layer.batch_std < _FROM_BIAS * std:
+        return None
+    return (
+        f"the bias of {layer.name!r}: the logits' std is {number(std)}, over the samples "
+        f"{number(layer.batch_std)} only",
+        "start the bias at zero",
+        net.zero_biases(before, before),
+    )

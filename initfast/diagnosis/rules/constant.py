@@ -132,6 +132,37 @@ def _same_for_every_input(net: Net) -> Iterator[Finding]:
         share,
         f"the output is the same for every input: over the samples its std is "
         f"{number(over_samples(layer).batch_std or 0.0)}, over all values {number(layer.std)}",
+        *(_cut_off(net, first) or _faded(net, first, last)),
+    )
+
+
+def _cut_off(net: Net, first: int) -> tuple[str, str, str] | None:
+    """Why and what to do, where one layer alone makes one thing of all that it is given."""
+    layer, name, root = net.layers[first], net.layers[first].name, net.root
+    module = f"{root}.get_submodule({name!r})"
+    share = layer.settings.get("p", 0.0)
+    if layer.op.endswith("Dropout") and share == 1:
+        return (
+            f"{name!r} is a dropout of p = 1: it makes all zero",
+            "give it a share that passes something",
+            f"{module}.p = 0.5" if root else "",
+        )
+    if layer.op == "Embedding" and layer.std > 0 and first:
+        before = net.layers[first - 1]
+        return (
+            f"all samples take the same rows of {name!r}, whose std is {number(layer.std)}; that "
+            f"of the layer before it is {number(before.std)}",
+            "where the nearest code is taken, draw the codes with the std of what is compared with "
+            "them",
+            f"initfast.init.normal_({module}.weight, 0.0, report.layers[{first - 1}].std)"
+            if root and before.std > 0
+            else "",
+        )
+    return None
+
+
+def _faded(net: Net, first: int, last: int) -> tuple[str, str, str]:
+    return (
         "what depends on the input has faded on the way; what is left comes from the biases",
         "draw the weights of these layers larger, or put norms between",
         _drawn_larger(net, first, last),

@@ -90,3 +90,37 @@ def _is_all(net: Net, i: int) -> bool:
             of_it.add(j)
     returned = [j for j, x in enumerate(net.layers) if x.is_returned]
     return bool(returned) and all(j in of_it for j in returned)
+
+
+def drowned_embedding(net: Net) -> Outcome:
+    """What is added to an embedding at every sample alike, as positions are, is far larger."""
+    tables = {x.post.fingerprint: i for i, x in enumerate(net.sound) if x.op == "Embedding"}
+    for layer in net.sound if len(tables) > 1 else ():
+        places = [tables.get(m.fingerprint) for m in layer.inputs]
+        if not layer.op.startswith("add") or len(places) != 2 or None in places:
+            continue
+        large, small = sorted(
+            (i for i in places if i is not None), key=lambda i: -net.layers[i].rms
+        )
+        of, over = net.layers[small], net.layers[large]
+        if not of.rms > 0 or over.post.count >= of.post.count:
+            continue  # the larger is looked up for each sample, too
+        ratio = over.rms / of.rms
+        if not ratio > net.limits["drowned_embedding"]:
+            continue
+        yield net.finding(
+            "drowned_embedding",
+            "warning",
+            (min(small, large), max(small, large)),
+            "drowned_embedding",
+            ratio,
+            f"{over.name!r} has a root mean square of {number(over.rms)}, {of.name!r}, to which it "
+            f"is added, of {number(of.rms)}",
+            "what is the same for every sample is so much larger that the sum is nearly the same",
+            "start both with the same std",
+            f"w = {net.root}.get_parameter({f'{over.name}.weight'!r})\n"
+            f"initfast.init.normal_(w, 0.0, report.layers[{small}].std)"
+            if net.root and over.name
+            else "",
+        )
+        return

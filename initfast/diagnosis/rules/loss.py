@@ -32,6 +32,30 @@ def initial_loss(net: Net) -> Outcome:
         if at and ratio > net.limits["initial_loss"]:
             yield _finding(net, at[-1], found, expected, ratio)
             return
+    yield from _huge(net)
+
+
+def _huge(net: Net) -> Outcome:
+    """A loss of any kind that is huge, of outputs that are not: no step is small enough for it."""
+    value = net.outcome.loss
+    if value is None or not net.limits["loss_size"] < abs(value) < math.inf or not net.sound:
+        return
+    returned = [i for i, x in enumerate(net.sound) if x.is_returned and x.rms > 0]
+    if any(net.layers[i].rms > net.limits["overall_growth"] for i in returned):
+        return  # growth has checks of its own
+    odd = max(returned, key=lambda i: abs(math.log(net.layers[i].rms)), default=len(net.sound) - 1)
+    yield net.finding(
+        "initial_loss",
+        "error",
+        (odd, odd),
+        "loss_size",
+        abs(value),
+        f"the loss is {number(value)} before any training; the output furthest from 1 has a "
+        f"root mean square of {number(net.layers[odd].rms)}",
+        "",
+        "look for a division by next to nothing (a variance, a norm), an exponential, or targets "
+        "in large units",
+    )
 
 
 def _is_cosine(layer: Layer) -> bool:

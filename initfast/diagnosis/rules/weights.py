@@ -93,7 +93,7 @@ def weight_scale(net: Net) -> Outcome:
             large[i] = off
         elif known:
             continue
-        elif off < net.limits["weight_lost"] and _is_on_the_way(net, i):
+        elif _is_lost(net, i, off, reach):
             lost[i] = off
         else:
             odd.append(i)
@@ -109,6 +109,12 @@ def weight_scale(net: Net) -> Outcome:
             f"the weights of {plural(len(odd), 'layer')} have the variance of no usual initialiser "
             "for their activation",
         )
+
+
+def _is_lost(net: Net, i: int, off: float, reach: float) -> bool:
+    """Whether a weight makes next to nothing of an input of about 1, and of the one that it has."""
+    least = net.limits["weight_lost"]
+    return off < least and reach**2 < least and _is_on_the_way(net, i)
 
 
 def _is_on_the_way(net: Net, i: int) -> bool:

@@ -81,6 +81,8 @@ def _cause(net: Net, first: int, last: int, sign: int) -> Cause:
     i, act = members[0], net.activation(members[0])
     weight = net.layers[i].weight
     off = weight.scale / needed(act) if weight else 1.0
+    if sign > 0 and (plain := _of_plain_code(net, i)) is not None:
+        return plain
     if 1 / RIGHT < off < RIGHT:
         return Cause("", "look at what comes before it, and at its bias")
     return Cause(
@@ -88,6 +90,23 @@ def _cause(net: Net, first: int, last: int, sign: int) -> Cause:
         f"holds its scale at {needed(act):.3g}",
         "draw its weights anew",
         net.refill(i, i, act),
+    )
+
+
+def _of_plain_code(net: Net, i: int) -> Cause | None:
+    """Where most of a layer's size is in its input, which plain code has made of less."""
+    layer, start = net.layers[i], max(net.reference, 1.0)
+    if layer.input is None or net.parents[i] is not None or not layer.input.rms > start:
+        return None
+    before = max((x.rms for x in net.sound[:i] if x.post.finite), default=start)
+    if math.log(layer.input.rms / max(before, start)) < MOST_OF_ALL * math.log(layer.rms / start):
+        return None
+    return Cause(
+        f"plain code gives it an input whose root mean square is {number(layer.input.rms)}; its "
+        f"weights multiply that by {number(layer.rms / layer.input.rms)} only",
+        "look at that code: an exponential, a power, a product, or a state that grows from step to "
+        "step" + ("; the code fits the layer's weights to its input" if layer.is_returned else ""),
+        net.refill_for_input(i) if layer.is_returned else "",
     )
 
 
