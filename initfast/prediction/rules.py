@@ -32,6 +32,7 @@ _OF_ONE: dict[str, Rule] = {
         lambda layer, x: x,
     ),
 }
+BEYOND = "float64 does not hold the powers of such numbers"
 _SPELLINGS = {"glu": "GLU", "Softmax": "softmax", "ConvTranspose": "Conv"}
 
 
@@ -70,23 +71,31 @@ def outcome(layer: Layer, inputs: Sequence[Signal], of_pre: bool = False) -> Out
     if reason := _lacking(layer, kind, inputs):
         return Outcome(reason=reason)
     try:
-        if head in ACTIVATIONS:
-            before: Signal | None = inputs[0]
-        elif kind == "add":
-            before = other_functions.residual_sum(layer, inputs)
-        elif kind == "Embedding":
-            before = products.embedding(layer)
-        else:
-            before = _OF_ONE[kind](layer, inputs[0])
-        if before is None:
-            return Outcome(reason=_without_rule(layer, kind))
-        mesh = None if of_pre else mesh_of(layer)
-        if mesh is None:
-            return Outcome(before)
-        units = layer.units or (layer.shape[-1] if layer.shape else 1)
-        return Outcome(activated(before, mesh, units, layer.post.count), before)
-    except (ArgumentError, OverflowError, ZeroDivisionError) as error:
+        found = _outcome(layer, kind, head, inputs, of_pre)
+    except (OverflowError, ZeroDivisionError):
+        return Outcome(reason=BEYOND)
+    except ArgumentError as error:
         return Outcome(reason=str(error))
+    held = all(x is None or x.is_held for x in (found.post, found.pre))
+    return found if held else Outcome(reason=BEYOND)
+
+
+def _outcome(layer: Layer, kind: str, head: str, inputs: Sequence[Signal], of_pre: bool) -> Outcome:
+    if head in ACTIVATIONS:
+        before: Signal | None = inputs[0]
+    elif kind == "add":
+        before = other_functions.residual_sum(layer, inputs)
+    elif kind == "Embedding":
+        before = products.embedding(layer)
+    else:
+        before = _OF_ONE[kind](layer, inputs[0])
+    if before is None:
+        return Outcome(reason=_without_rule(layer, kind))
+    mesh = None if of_pre else mesh_of(layer)
+    if mesh is None:
+        return Outcome(before)
+    units = layer.units or (layer.shape[-1] if layer.shape else 1)
+    return Outcome(activated(before, mesh, units, layer.post.count), before)
 
 
 def _lacking(layer: Layer, kind: str, inputs: Sequence[Signal]) -> str:
@@ -97,6 +106,8 @@ def _lacking(layer: Layer, kind: str, inputs: Sequence[Signal]) -> str:
         return "it is not finite"
     if not inputs and kind != "Embedding":
         return "its input was not measured"
+    if not all(x.is_held for x in inputs):
+        return BEYOND
     if kind in ("linear", "Conv", "Embedding"):
         if layer.weight is None or not layer.weight.moments.finite:
             return "its weight was not measured"

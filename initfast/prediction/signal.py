@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from itertools import count
@@ -65,7 +66,12 @@ class Signal:
     @property
     def square(self) -> float:
         """The mean square, without chance."""
-        return self.mean**2 + self.var
+        return self.mean * self.mean + self.var
+
+    @property
+    def is_held(self) -> bool:
+        """Whether float64 holds its mean square, without which nothing is said of it."""
+        return math.isfinite(self.square)
 
     @property
     def fourth(self) -> float:
@@ -91,17 +97,21 @@ class Signal:
         return sum(part * other.parts.get(name, 0.0) for name, part in self.parts.items())
 
     def as_measured(self, m: Moments) -> Signal:
-        """This signal with the moments that it has: nothing of them is left to chance."""
+        """This signal with the moments that it has: nothing of them is left to chance.
+
+        Its variance is NaN where the squares of small numbers are lost.
+        """
         var = max(m.m2 / m.finite, 0.0)
         factor = math.sqrt(var / self.var) if self.var > 0 else 0.0
-        q = var + m.mean**2
+        q = var + m.mean * m.mean
+        var = var if q >= sys.float_info.min or not m.largest else math.nan
         return replace(
             self.scaled(factor),
             mean=m.mean,
             var=var,
             skew=_finite(m.skew, 0.0),
             kurtosis=_finite(m.kurtosis, 3.0) - 3.0,
-            common=max(self.common, m.mean**2 / q) if q else 0.0,
+            common=max(self.common, m.mean * m.mean / q) if q else 0.0,
             chance=0.0,
             bent=self.bent,
         )

@@ -101,7 +101,7 @@ def _one_of_many(net: Net) -> Iterator[Finding]:
             continue
         if x.min <= _MASKED:
             continue
-        share_of_one = p.rms**2 / p.mean
+        share_of_one = p.rms * p.rms / p.mean
         if not share_of_one > net.limits["softmax_share"]:
             continue
         before = net.parents[i]
