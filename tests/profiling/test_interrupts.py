@@ -153,13 +153,15 @@ def shown(run):
 # An interrupt as a context's end is called keeps the context active, which is documented.
 ENDS = (Profiler.__exit__.__code__,)
 # What the net itself calls, and torch does not leave as found when it is interrupted there:
-# a cast and a transform stay in force, and a trace ends the process.
+# a cast, a transform and a checkpoint's hooks stay in force, and a trace ends the process.
 TORCHS_OWN = tuple(
     inspect.unwrap(function).__code__
     for function in (
         torch.autocast.__enter__,
         torch.autocast.__exit__,
         torch._functorch.vmap.vmap_impl,
+        torch.autograd.graph.saved_tensors_hooks.__enter__,
+        torch.autograd.graph.saved_tensors_hooks.__exit__,
         torch.jit.trace,
     )
 )
