@@ -160,11 +160,13 @@ TORCHS_OWN = tuple(
         torch.autocast.__enter__,
         torch.autocast.__exit__,
         torch._functorch.vmap.vmap_impl,
-        torch.autograd.graph.saved_tensors_hooks.__enter__,
-        torch.autograd.graph.saved_tensors_hooks.__exit__,
+        torch.utils.checkpoint._checkpoint_without_reentrant_generator,
         torch.jit.trace,
     )
 )
+
+HELD_BY_THE_ERROR = {"saved tensors"}
+"""What ends with the error: torch's checkpoint is a generator that the error's frames hold."""
 
 
 @pytest.mark.parametrize("name", RUNS)
@@ -190,7 +192,8 @@ def test_an_interrupt_leaves_the_net_and_torch_as_found(name):
         place = f"place {at}: {one.place}"
         is_raised = type(error) is KeyboardInterrupt or KeyboardInterrupt in unraised
         assert is_raised or one.place is None, (place, error)
-        assert not interrupts.changed(of_torch, interrupts.of_torch()), place
+        left = interrupts.changed(of_torch, interrupts.of_torch())
+        assert set(left) <= HELD_BY_THE_ERROR, (place, left)
         error = None  # what it holds may end something, too
         assert not interrupts.changed(of_torch, interrupts.of_torch()), place
         assert not interrupts.changed(of_the_net, interrupts.of_the_net(net)), place

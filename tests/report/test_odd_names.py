@@ -1,6 +1,7 @@
 """Names that no terminal should obey, or that standard output cannot show."""
 
 import io
+import math
 import sys
 
 import pytest
@@ -55,10 +56,11 @@ def test_a_class_of_an_odd_name():
 
 
 def test_standard_output_that_shows_ascii_alone(monkeypatch):
-    report = initfast.profile(Holder("блок"), torch.randn(2, 4))
+    report = initfast.profile(Holder("блок"), torch.full((2, 4), math.inf))
     assert "блок" in str(report)
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
     shown = report, report.tree(), report[0], report.explain(0), report.predicted
+    shown += report.origin, report.findings[0]
     for each in shown:
         print(each)
     sys.stdout.flush()
