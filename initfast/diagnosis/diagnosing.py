@@ -108,7 +108,7 @@ def diagnose(report: Profiled, thresholds: Mapping[str, float] | None = None) ->
         The findings, worst first, and what was not checked and why.
 
     Raises:
-        TypeError: report is none.
+        TypeError: report is none, or thresholds no mapping.
         ValueError: no threshold has that name, or a value is not a number from zero up.
 
     Example:
@@ -119,6 +119,8 @@ def diagnose(report: Profiled, thresholds: Mapping[str, float] | None = None) ->
     """
     if not hasattr(report, "layers"):
         raise TypeError(f"diagnose: report is {kind_of(report)}; expected a Report")
+    if not (thresholds is None or isinstance(thresholds, Mapping)):
+        raise TypeError(f"diagnose: thresholds is {kind_of(thresholds)}; expected a dict")
     net = Net(report.layers, report.inputs, limits(thresholds), report.root, report.outcome)
     findings: list[Finding] = []
     skipped: list[SkippedCheck] = []

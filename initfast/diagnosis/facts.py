@@ -60,7 +60,7 @@ def is_constant(layer: Layer) -> bool:
 
 def squares(weight: Weight) -> float:
     """By so much a weight multiplies the mean square of what has a mean of zero: its own counts."""
-    return weight.fan_in * weight.moments.rms**2
+    return weight.fan_in * weight.moments.rms * weight.moments.rms
 
 
 def squares_in_words(weight: Weight) -> str:

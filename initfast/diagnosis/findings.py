@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, NamedTuple
 
-from initfast.stats.text import escape, printable, prose_width
+from initfast.stats.text import escape, printable, prose_width, shown
 
 Severity = Literal["error", "warning", "info"]
 
@@ -72,7 +72,7 @@ class Finding:
         parts += (
             [textwrap.indent(_broken(self.code, prose_width() - 8), " " * 8)] if self.code else []
         )
-        return "\n".join(parts)
+        return shown("\n".join(parts))
 
     @property
     def in_short(self) -> str:

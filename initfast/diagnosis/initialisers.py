@@ -95,9 +95,9 @@ def initialiser_of(layer: Layer, act: Act | None, blocks: int, tolerance: float)
         whole = (_fan_in_without_stride(layer, weight.moments.count), weight.fan_out)
         fans = [fans[0][::-1], whole[::-1], whole, *fans]
     tolerance = max(tolerance, 4 * math.sqrt(2 / max(weight.moments.finite, 1)))
-    if weight.moments.mean**2 > tolerance * weight.std**2:
+    if weight.moments.mean * weight.moments.mean > tolerance * weight.std * weight.std:
         return None
-    found = (recognise(weight.std**2, *f, act, blocks, tolerance) for f in fans)
+    found = (recognise(weight.std * weight.std, *f, act, blocks, tolerance) for f in fans)
     return next((known.name for known in found if known), None)
 
 

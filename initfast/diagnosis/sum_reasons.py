@@ -71,7 +71,7 @@ def _deviations(call: FunctionCall, dims: list[int]) -> Reason:
     if not all(t.isfinite().all() for t in given) or not x.numel():
         return Reason()
     off = (x.amax(dims) - x.amin(dims)).max().item() / 2
-    if off**2 <= _largest_sum(call.output.dtype):
+    if off * off <= _largest_sum(call.output.dtype):
         return Reason()
     limit = number(_largest_sum(call.output.dtype))
     return Reason(f"it squares deviations of {number(off)} or more, beyond {limit}", WIDER)
@@ -80,7 +80,7 @@ def _deviations(call: FunctionCall, dims: list[int]) -> Reason:
 def _squares(call: FunctionCall) -> Reason:
     top, order = largest(call.input), call.args[1] if len(call.args) > 1 else 2
     limit = _largest_sum(call.output.dtype)
-    if order != 2 or top**2 * _terms(call) <= limit:
+    if order != 2 or top * top * _terms(call) <= limit:
         return Reason()
     return Reason(
         f"it sums squares of values of up to {number(top)}, beyond {number(limit)}", WIDER
@@ -217,7 +217,7 @@ def _difference(call: FunctionCall) -> Reason:
     a, b = (t for t in call.args[:2] if isinstance(t, Tensor))
     if (a.isfinite().all() and b.isfinite().all()) and (call.output.numel() or a.numel()):
         top = max(largest(a), largest(b))
-        squares = (2 * top) ** 2 * a.numel()
+        squares = 4 * top * top * a.numel()
         if squares > torch.finfo(call.output.dtype).max:
             return Reason(f"it squares differences of values of up to {number(top)}", WIDER)
     if not a.numel():

@@ -126,6 +126,15 @@ class Axes(NamedTuple):
 
 
 @functools.cache
+def _read(text: str) -> Axes | None:
+    words = [word for word in re.split(r" (?![^(]*\))", text.strip()) if word]
+    found = [_WORD.fullmatch(word) for word in words]
+    dimensions = tuple(Dimension(m[3]) if m[3] else Dimension(m[2], int(m[1])) for m in found if m)
+    is_weight = {"out", "in"} <= {role for role, _ in dimensions}
+    is_right = all(found) and is_weight and all(parts > 0 for _, parts in dimensions)
+    return Axes(text, dimensions) if is_right else None
+
+
 def axes_of(text: str) -> Axes:
     """Read what the dimensions of a weight are.
 
@@ -142,17 +151,8 @@ def axes_of(text: str) -> Axes:
         >>> axes_of("(3 out) in").matrix_shape((96, 16))
         (32, 16)
     """
-    if isinstance(text, str):
-        words = [word for word in re.split(r" (?![^(]*\))", text.strip()) if word]
-        found = [_WORD.fullmatch(word) for word in words]
-        if all(found):
-            dimensions = tuple(
-                Dimension(m[3]) if m[3] else Dimension(m[2], int(m[1])) for m in found if m
-            )
-            if {"out", "in"} <= {role for role, _ in dimensions} and all(
-                parts > 0 for _, parts in dimensions
-            ):
-                return Axes(text, dimensions)
+    if isinstance(text, str) and (found := _read(text)) is not None:
+        return found
     raise ArgumentError(
         f"axes is {text!r}; expected a word for each dimension, out and in among them, as "
         '"batch out in", "in out", "(3 out) in" or "out in kernel kernel"'

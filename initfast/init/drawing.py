@@ -19,7 +19,7 @@ from torch.nn.parameter import Parameter
 
 from initfast.init.axes import axes_of
 from initfast.init.keys import derive_key, draw_key, next_key
-from initfast.init.placement import Place, Shard, is_distributed, shard_of
+from initfast.init.placement import Place, Shard, checked_place, is_distributed, shard_of
 from initfast.ops.functions import count_write
 from initfast.ops.schemas import definitions
 from initfast.torch_state import operators_are_seen
@@ -78,7 +78,9 @@ class Target(NamedTuple):
     @property
     def shape(self) -> tuple[int, ...]:
         """Of the global tensor."""
-        return tuple(self.tensor.shape if self.place is None else self.place.global_shape)
+        if self.place is None:
+            return tuple(self.tensor.shape)
+        return tuple(checked_place(self.place).global_shape)
 
     @property
     def matrix_shape(self) -> tuple[int, ...]:

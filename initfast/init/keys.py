@@ -87,7 +87,9 @@ def derive_key(seed: int, name: str) -> int:
         >>> derive_key(0, "layers.0.weight") == derive_key(0, "layers.1.weight")
         False
     """
-    digest = hashlib.blake2b(f"{seed}\0{name}".encode(), digest_size=8).digest()
+    digest = hashlib.blake2b(
+        f"{seed}\0{name}".encode(errors="surrogatepass"), digest_size=8
+    ).digest()
     return int.from_bytes(digest, "little", signed=True)
 
 

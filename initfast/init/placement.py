@@ -48,6 +48,13 @@ class Place(NamedTuple):
     strides: tuple[int, ...] | None = None
 
 
+def checked_place(place: object) -> Place:
+    """It; raises ArgumentError unless it is a place."""
+    if not isinstance(place, Place):
+        raise ArgumentError(f"place is {place!r}; expected an initfast.init.Place")
+    return place
+
+
 class Shard(NamedTuple):
     """A slice that this process holds.
 
@@ -112,7 +119,7 @@ def shard_of(tensor: Tensor, place: Place | None = None) -> Shard:
         (3, 1)
     """
     if place is not None:
-        return _placed(tensor, place)
+        return _placed(tensor, checked_place(place))
     shape = tuple(tensor.shape)
     if not is_distributed(tensor):
         return Shard(tensor, (0,) * len(shape), shape)
@@ -134,8 +141,6 @@ def shard_of(tensor: Tensor, place: Place | None = None) -> Shard:
 
 def _placed(tensor: Tensor, place: Place) -> Shard:
     """The slice that a place says a plain tensor is."""
-    if not isinstance(place, Place):
-        raise ArgumentError(f"place is {place!r}; expected an initfast.init.Place")
     shape, (wanted, offset, strides) = tuple(tensor.shape), place
     whole = tuple(map(operator.index, wanted))
     rows = _row_strides(whole)

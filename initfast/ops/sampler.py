@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from initfast.ops.checks import check_tensors
 from initfast.ops.functions import count_write
 
 
@@ -53,6 +54,7 @@ def sample_(
         >>> torch.equal(part, whole[1::2])
         True
     """
+    check_tensors("sample_", out=out)
     torch.ops.initfast.sample_(
         out, shape, table, scale, location, low, high, key, offset, list(strides)
     )
@@ -90,6 +92,7 @@ def zero_rows_(
         >>> torch.equal(zero_rows_(torch.ones(2, 1), 2, 7, 5, (3, 1)), whole[3:, 1:2])
         True
     """
+    check_tensors("zero_rows_", out=out)
     rows = out.shape[:1].numel() if rows is None else rows
     torch.ops.initfast.zero_rows_(out, count, key, rows, *first)
     count_write(out)

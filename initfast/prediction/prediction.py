@@ -10,7 +10,7 @@ from statistics import NormalDist
 from initfast.prediction.signal import Signal
 from initfast.stats.layer import Layer
 from initfast.stats.moments import Moments
-from initfast.stats.text import number, printable
+from initfast.stats.text import number, printable, shown
 
 TOO_WIDE = 10.0
 """A factor between the ends of a band beyond which nothing is predicted."""
@@ -61,7 +61,7 @@ class Estimate:
         """By how many standard deviations of its logarithm a measured rms lies above."""
         if not (self.rms > 0 and m.rms > 0):
             return 0.0 if self.rms == m.rms else math.inf
-        return 2 * math.log(m.rms / self.rms) / math.sqrt(self.chance)
+        return 2 * (math.log(m.rms) - math.log(self.rms)) / math.sqrt(self.chance)
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,7 @@ class Prediction:
         for remark, names in remarks.items():
             more = f" and {len(names) - 3} more" if len(names) > 3 else ""
             lines.append(f"{', '.join(names[:3])}{more}: {remark}")
-        return "\n".join(lines)
+        return shown("\n".join(lines))
 
 
 def _cells(x: PredictedLayer) -> tuple[str, ...]:

@@ -16,6 +16,11 @@ from initfast.profiling.tensor_copies import copies, write
 T = TypeVar("T")
 
 
+def _is_training(module: nn.Module) -> bool:
+    """Whether it is in training mode; a frozen scripted module has none."""
+    return bool(getattr(module, "training", False))
+
+
 class Buffers:
     """The buffers of a module, to be put back as they were when they were last taken.
 
@@ -35,7 +40,7 @@ class Buffers:
 
     def __init__(self, module: nn.Module, lock: AbstractContextManager[Any]) -> None:
         self.module = module
-        self.may_be_written = bool(module.training and module._buffers)
+        self.may_be_written = bool(_is_training(module) and module._buffers)
         self.attributes: dict[str, Any] = {}
         self.is_alone = self.may_be_written and is_torchs(module)
         self.lock = lock if self.is_alone else nullcontext()
@@ -140,7 +145,7 @@ def _written(module: nn.Module) -> list[Tensor]:
     return [
         t
         for t in module._buffers.values()
-        if module.training
+        if _is_training(module)
         and t is not None
         and not is_lazy(t)
         and not t.is_inference()

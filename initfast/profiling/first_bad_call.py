@@ -63,5 +63,5 @@ def has_nonfinite(report: Report) -> bool:
 def _scales(report: Report) -> tuple[float, float]:
     """The norm of the gradients at the weights, and the largest root mean square of an output."""
     grads = [x.weight_grad for x in report.layers if x.weight_grad is not None]
-    norm = math.sqrt(sum(g.rms**2 * g.finite for g in grads))
+    norm = math.sqrt(sum(g.rms * g.rms * g.finite for g in grads))
     return norm, max((x.rms for x in report.layers if x.post.finite), default=0.0)

@@ -19,6 +19,11 @@ from initfast.recording.shared_tensors import SharedTensors
 from initfast.torch_state import modes_enabled
 
 
+def _storage(t: Tensor) -> UntypedStorage:
+    with torch._C.DisableTorchFunction():  # another profile would take t's memory for lent
+        return t.untyped_storage()
+
+
 class KnownTensors:
     """The tensors that have been measured, with the addresses of their rows, and those rows.
 
@@ -65,12 +70,12 @@ class KnownTensors:
     def lend(self, t: Any) -> None:
         """The memory of t may be written to unseen from now on: it is measured anew at each use."""
         if type(t) in (Tensor, Parameter) and t.layout is torch.strided and t.device.type != "meta":
-            storage = t.untyped_storage()
+            storage = _storage(t)
             self._lent[storage.data_ptr()] = StorageWeakRef(storage)
 
     def _is_lent(self, t: Tensor) -> bool:
         """Whether it shares lent memory: what was freed since may have become another tensor's."""
-        begin = t.untyped_storage().data_ptr()
+        begin = _storage(t).data_ptr()
         if (lent := self._lent.get(begin)) is None:
             return False
         storage = UntypedStorage._new_with_weak_ptr(lent.cdata)

@@ -24,11 +24,20 @@ from initfast.ops.dispatch import MEASURE, MOMENTS, OF_THE_CPU, UNIT_MOMENTS
 from initfast.ops.reference_moments import COLUMNS
 from initfast.recording.streams import stream_of, wait_for
 from initfast.recording.unit_room import UnitRoom, split_units, units_to_keep
+from initfast.torch_state import modes_enabled
 
 _BYTES = 8 * COLUMNS
 _FIRST = 1 << 10  # rows that there is room for at first
 Put = Callable[[np.ndarray], None]
 _DTYPES = {dtype: number for number, dtype in enumerate(DTYPES)}  # as csrc/math/dtype.h counts
+
+
+def _array(t: Tensor) -> np.ndarray:
+    """The numbers of a tensor on the CPU."""
+    if not modes_enabled():
+        return t.numpy()
+    with torch._C.DisableTorchFunction():  # another profile would take this for the net's doing
+        return t.numpy()
 
 
 class Rows:
@@ -112,7 +121,7 @@ class Rows:
                 self._streams.add((found.device, stream))
             return
         with self._lock:
-            self._unit_room.put(addresses, found.numpy().reshape(-1), lengths)
+            self._unit_room.put(addresses, _array(found).reshape(-1), lengths)
 
     def add(self, rows: Tensor, count: int) -> int:
         """Keep a tensor of that many rows; the address of its first."""
@@ -137,7 +146,7 @@ class Rows:
                 self._streams.add((rows.device, stream))
             return
         with self._lock:
-            self._host[address : address + count] = rows.numpy().reshape(count, COLUMNS)
+            self._host[address : address + count] = _array(rows).reshape(count, COLUMNS)
 
     def _make_room(self, rows: int) -> None:
         room = np.zeros((rows, COLUMNS))
@@ -164,7 +173,7 @@ class Rows:
 
     def add_mask(self, mask: Tensor, lengths: Sequence[int] | None = None) -> int:
         """Keep a mask, or several of these lengths one after the other; the first one's number."""
-        kept = mask.numpy().tobytes() if mask.is_cpu else mask
+        kept = _array(mask).tobytes() if mask.is_cpu else mask
         with self._lock:
             number = self._mask_count
             self._masks.append((kept, lengths, number))

@@ -237,7 +237,7 @@ def carry_out(plan: Plan, seed: int, log: UndoLog) -> None:
 
 
 def _scheme(name: str | None) -> Scheme | None:
-    if name is not None and name not in SCHEMES:
+    if name is not None and not (isinstance(name, str) and name in SCHEMES):
         known = ", ".join(SCHEMES)
         raise ArgumentError(f"scheme is {name!r}; expected None or one of {known}")
     return None if name is None else SCHEMES[name]

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from torch import Tensor
 
-from initfast.errors import ArgumentError
+from initfast.errors import ArgumentError, kind_of
 from initfast.repair.slots import Slot
 
 Use: TypeAlias = "Callable[[Tensor], Any] | None"
@@ -37,10 +37,12 @@ class Rules:
         given: functions by patterns and types.
 
     Raises:
-        TypeError: a key is neither, or a value cannot be called and is not None.
+        TypeError: a key is neither, a value cannot be called and is not None, or they are no dict.
     """
 
     def __init__(self, given: Mapping[Any, Use]) -> None:
+        if not isinstance(given, Mapping):
+            raise TypeError(f"rules is {kind_of(given)}; expected a dict of functions by patterns")
         self._rules: list[Rule] = []
         for pattern, use in given.items():
             if not isinstance(pattern, (str, type)):

@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from initfast.errors import kind_of
 from initfast.repair.parameter_facts import ParameterFacts, facts_of, owned, readable
 from initfast.repair.parameter_kinds import plain_name
 from initfast.stats.families import Family
@@ -49,6 +50,7 @@ def assert_same_init(
         AssertionError: a parameter is missing, has another shape, or is drawn otherwise; all are
             named, with what was found in both.
         ValueError: by is neither, or level is not between 0 and 1.
+        TypeError: a or b is no module, or rename neither a dict nor a function.
 
     Source:
         Kolmogorov 1933; Smirnov 1948: P(D > d) = 2 exp(-2 d² nm / (n + m)).
@@ -61,6 +63,13 @@ def assert_same_init(
         Traceback (most recent call last):
         AssertionError: ...'weight' has std ... against ...
     """
+    if not (rename is None or callable(rename) or isinstance(rename, Mapping)):
+        raise TypeError(
+            f"assert_same_init: rename is {kind_of(rename)}; expected a dict of names or a function"
+        )
+    for net in (a, b):
+        if not isinstance(net, nn.Module):
+            raise TypeError(f"assert_same_init: net is {kind_of(net)}; expected a torch.nn.Module")
     if by not in ("distribution", "bits"):
         raise ValueError(f"assert_same_init: by is {by!r}; expected 'distribution' or 'bits'")
     if not 0 < level < 1:

@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterator
 
 from torch import Tensor
 
+from initfast.errors import ArgumentError
 from initfast.ops.activations import ACTIVATIONS
 from initfast.prediction.signal import fits
 from initfast.stats.layer import Layer
 from initfast.stats.moments import Moments
-from initfast.stats.text import number
+from initfast.stats.text import number, shown
 from initfast.stats.weight import Weight
 from initfast.theory.derivation import activation_steps, bullets, scale_steps
 from initfast.theory.mean_field import chi, variance_map
@@ -45,7 +46,7 @@ def explanation(layer: Layer) -> str:
     lines += _weights(layer)
     lines += _activation(layer)
     lines += _way_back(layer)
-    return "\n".join(lines)
+    return shown("\n".join(lines))
 
 
 def _weights(layer: Layer) -> Iterator[str]:
@@ -55,9 +56,10 @@ def _weights(layer: Layer) -> Iterator[str]:
         yield from bullets([_without_weight(layer)])
         return
     result, fan_in = layer.pre or layer.post, weight.fan_in
-    *steps, last = scale_steps(fan_in, weight.moments.var, x.rms**2)
+    square = x.rms * x.rms
+    *steps, last = scale_steps(fan_in, weight.moments.var, square)
     yield from bullets([*steps, f"Here: {last}", _beside(weight, x, result)])
-    ones, held = scale_steps(fan_in, 1.0, x.rms**2), scale_steps(fan_in, 1 / fan_in, x.rms**2)
+    ones, held = scale_steps(fan_in, 1.0, square), scale_steps(fan_in, 1 / fan_in, square)
     yield from bullets([f"Weights N(0, 1): {ones[-1]}", f"Weights N(0, 1/fan_in): {held[-1]}"])
 
 
@@ -76,7 +78,7 @@ def _without_weight(layer: Layer) -> str:
 
 def _beside(weight: Weight, x: Moments, result: Moments) -> str:
     """What was measured, beside fan_in Var(w) E x^2, and what the formula leaves out."""
-    expected = weight.fan_in * weight.moments.var * x.rms**2
+    expected = weight.fan_in * weight.moments.var * x.rms * x.rms
     said = f"Measured: the std of y is {number(result.std)}, its rms {number(result.rms)}"
     if expected > 0 and result.finite:
         said += f", {number(result.rms / math.sqrt(expected))} times what the weights say"
@@ -92,16 +94,16 @@ def _activation(layer: Layer) -> Iterator[str]:
         return
     width = layer.units or (layer.shape[-1] if layer.shape else 1)
     yield f"What {name} makes of it"
-    function, q = _function(layer, name), layer.pre.rms**2
-    if q > 0:
-        yield from bullets(
-            [
-                f"Of y = N(0, {q:.4g}), E {name}(y)^2 = {variance_map(function, q, 1.0):.4g}. "
-                f"Measured: {layer.post.rms**2:.4g}, the E x^2 of the next layer."
-            ]
-        )
+    function, rms = _function(layer, name), layer.post.rms
+    measured = f"Measured: {rms * rms:.4g}, the E x^2 of the next layer."
     own = None if function == name else function
-    yield from bullets(activation_steps(name, width, own))
+    try:
+        if (q := layer.pre.rms * layer.pre.rms) > 0:
+            square = variance_map(function, q, 1.0)
+            yield from bullets([f"Of y = N(0, {q:.4g}), E {name}(y)^2 = {square:.4g}. {measured}"])
+        yield from bullets(activation_steps(name, width, own))
+    except ArgumentError as error:
+        yield from bullets([f"Theory has no number here: {error}. {measured}"])
 
 
 def _function(layer: Layer, name: str) -> str | Callable[[Tensor], Tensor]:
@@ -123,13 +125,18 @@ def _way_back(layer: Layer) -> Iterator[str]:
     name = layer.op.rpartition(" + ")[2]
     if weight is None or weight.fan_in < 1:
         return
-    act = layer.pre is not None and name in ACTIVATIONS and layer.pre.rms > 0
-    squared_slope = chi(_function(layer, name), layer.pre.rms**2, 1.0) if act and layer.pre else 1.0
+    yield "What a gradient becomes on its way back"
+    squared_slope, z = 1.0, layer.pre
+    if z is not None and name in ACTIVATIONS and z.rms > 0:
+        try:
+            squared_slope = chi(_function(layer, name), z.rms * z.rms, 1.0)
+        except ArgumentError as error:
+            yield from bullets([f"Theory has no E f'(y)^2 here: {error}."])
+            return
     x = layer.input  # of a linear layer the quotient of the sizes is that of the fans
     sums = weight.fan_in * layer.post.count / x.count if x and x.count else weight.fan_out
     reached = f"{sums:.4g}"
     factor = sums * weight.moments.var * squared_slope
-    yield "What a gradient becomes on its way back"
     steps = [
         f"Each input reaches {reached} outputs, so the gradient's square is multiplied by "
         f"fan_out Var(w) E f'(y)^2 = {reached} * {weight.moments.var:.4g} * "

@@ -86,7 +86,7 @@ class LayerSequence:
         Raises:
             IndexError, TypeError: as above.
         """
-        if not hasattr(key, "__index__"):
+        if isinstance(key, type) or not hasattr(key, "__index__"):
             raise TypeError(
                 f"report[...] is given {kind_of(key)}; expected a layer's name, a tuple of a name "
                 "and its call, a place in the order or a range of places"

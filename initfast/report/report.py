@@ -103,7 +103,7 @@ class Report(Merging):
         """Where the first NaN or infinity comes from, in a sentence; "" where there is none."""
         from initfast.diagnosis.origin import origin  # when asked
 
-        return origin(self.layers, self.inputs, source=self.outcome.source)
+        return shown(origin(self.layers, self.inputs, source=self.outcome.source))
 
     @property
     def loss(self) -> float | None:

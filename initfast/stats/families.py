@@ -113,7 +113,7 @@ def family(m: Moments, eps: float = 0.0) -> Family:
         return Family("constant", m.mean, 0.0, count=m.finite)
     zeros, n = m.zero / m.count, m.finite - m.zero
     mean = m.mean * m.finite / n
-    variance = max((m.m2 + m.finite * m.mean**2 - n * mean**2) / max(n - 1, 1), 0.0)
+    variance = max((m.m2 + m.finite * m.mean * m.mean - n * mean * mean) / max(n - 1, 1), 0.0)
     std = math.sqrt(variance)
     kurtosis = math.nan if m.kurtosis is None else m.kurtosis
     if std == 0:  # one number, and zeros, as of an identity

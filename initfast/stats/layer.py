@@ -15,7 +15,7 @@ from initfast.stats.layer_dict import ALWAYS_KEPT, KEPT, read, read_units
 from initfast.stats.moments import Moments
 from initfast.stats.output_statistics import OutputStatistics
 from initfast.stats.parts import LayerParts
-from initfast.stats.text import escape, number, printable, share
+from initfast.stats.text import escape, number, printable, share, shown
 from initfast.stats.unit_moments import UnitMoments, UnitStatistics
 from initfast.stats.weight import Weight
 
@@ -133,7 +133,7 @@ class Layer(OutputStatistics):
         shares = {"zeros": self.zeros, "saturated": self.saturated, "nonfinite": self.nonfinite}
         facts += [f"{name}={share(value)}" for name, value in shares.items() if value > 0]
         facts += [f"dead_units={self.dead_units}"] if self.dead_units else []
-        return f"Layer({', '.join(facts)})"
+        return shown(f"Layer({', '.join(facts)})")
 
     def _repr_html_(self) -> str:
         kept = self.to_dict().items()

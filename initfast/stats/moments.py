@@ -187,8 +187,12 @@ class Moments:
 
     @property
     def crest(self) -> float:
-        """The largest magnitude over the rms; NaN where all is zero, or nothing finite."""
-        return self.largest / self.rms if self.largest else math.nan
+        """The largest magnitude over the rms; NaN where all is zero, or nothing finite.
+
+        Likewise where the squares of what is there leave float64.
+        """
+        is_held = sys.float_info.min <= self.rms * self.rms < math.inf
+        return self.largest / self.rms if is_held else math.nan
 
     @property
     def zeros(self) -> float:

@@ -36,7 +36,7 @@ def branch_cosine(terms: Sequence[Moments], branch: int | None, total: Moments) 
         total: the moments of their sum.
 
     Returns:
-        From -1 to 1; None where a term is zero or not finite.
+        From -1 to 1; None where a term is zero, not finite, or lost beside the other.
 
     Example:
         >>> branch_cosine([Moments(4, mean=2.0), Moments(4, mean=0.5)], 1, Moments(4, mean=2.5))
@@ -46,7 +46,7 @@ def branch_cosine(terms: Sequence[Moments], branch: int | None, total: Moments) 
         return None
     stream, added = terms[1 - branch].rms, terms[branch].rms
     unit = max(stream, added)
-    if not (stream > 0 and added > 0):
+    if not (stream > 0 and added > 0 and stream / unit * (added / unit) > 0):
         return None
     a, b, y = stream / unit, added / unit, total.rms / unit
     return min(1.0, max(-1.0, (y * y - a * a - b * b) / (2 * a * b)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from typing import Any
 
 import torch
 
@@ -17,9 +18,17 @@ LEAST_WIDTH = 60
 
 def text_width() -> int:
     """The columns of standard output: COLUMNS, else the terminal's, else :data:`WIDTH`."""
-    if "COLUMNS" not in os.environ and not getattr(sys.stdout, "isatty", bool)():
+    if "COLUMNS" not in os.environ and not _is_terminal(sys.stdout):
         return WIDTH
     return max(LEAST_WIDTH, shutil.get_terminal_size((WIDTH, 24)).columns)
+
+
+def _is_terminal(stream: Any) -> bool:
+    """Whether it is a terminal; it may be None, closed, or anything with a `write`."""
+    try:
+        return bool(stream.isatty())
+    except (AttributeError, ValueError):
+        return False
 
 
 def prose_width() -> int:

@@ -7,6 +7,7 @@ from typing import Any
 
 from initfast.diagnosis.diagnosing import RULES
 from initfast.diagnosis.findings import SEVERITIES, Finding, Severity
+from initfast.errors import kind_of
 from initfast.profiling.arguments import NO_TARGETS
 from initfast.profiling.profile import profile
 from initfast.report.report import Report
@@ -41,6 +42,7 @@ def assert_healthy(
     Raises:
         AssertionError: its text is the findings, worst first, and the rows that they are about.
         ValueError: level is no severity, or ignore names no check.
+        TypeError: ignore has something that is no name.
 
     Example:
         >>> net = nn.Sequential(nn.Linear(64, 64), nn.Tanh(), nn.Linear(64, 10))
@@ -78,6 +80,9 @@ def _check_level(level: str) -> None:
 def _rules(names: Collection[str]) -> set[str]:
     """The names of checks, with blanks or underscores."""
     given = [names] if isinstance(names, str) else names
+    for name in given:
+        if not isinstance(name, str):
+            raise TypeError(f"assert_healthy: ignore has {kind_of(name)}; expected names of checks")
     rules = {name.replace(" ", "_") for name in given}
     unknown = sorted(rules - RULES.keys())
     if unknown:

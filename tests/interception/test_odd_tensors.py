@@ -4,8 +4,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import initfast
+from initfast.ops import dispatch
 from initfast.profiling.profile import profile
 from initfast.stats.moments import Moments
 
@@ -143,3 +145,24 @@ def test_a_backward_within_the_backward_leaves_no_gradients(call):
 
 def linears(net):
     return [(name, m) for name, m in net.named_modules() if isinstance(m, nn.Linear)]
+
+
+class Seen(TorchDispatchMode):
+    """Looks at every operator."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        return func(*args, **(kwargs or {}))
+
+
+def test_the_first_profile_of_a_process_may_run_under_a_dispatch_mode(monkeypatch):
+    net, x = nn.Sequential(nn.Linear(4, 4), nn.Tanh()), torch.randn(3, 4)
+    monkeypatch.setattr(dispatch, "_kernels", {})  # as where none was asked for before
+    with Seen():
+        report = profile(net, x)
+    assert not report.skipped and [layer.op for layer in report] == ["linear + tanh"]
+
+
+def test_a_frozen_scripted_net_is_listed():
+    net = torch.jit.freeze(torch.jit.script(nn.Sequential(nn.Linear(4, 4), nn.ReLU()).eval()))
+    report = profile(net, torch.randn(3, 4))
+    assert "scripted" in reasons(report)[""]

@@ -153,16 +153,20 @@ def shown(run):
 # An interrupt as a context's end is called keeps the context active, which is documented.
 ENDS = (Profiler.__exit__.__code__,)
 # What the net itself calls, and torch does not leave as found when it is interrupted there:
-# a cast and a transform stay in force, and a trace ends the process.
+# a cast, a transform and a checkpoint's hooks stay in force, and a trace ends the process.
 TORCHS_OWN = tuple(
     inspect.unwrap(function).__code__
     for function in (
         torch.autocast.__enter__,
         torch.autocast.__exit__,
         torch._functorch.vmap.vmap_impl,
+        torch.utils.checkpoint._checkpoint_without_reentrant_generator,
         torch.jit.trace,
     )
 )
+
+HELD_BY_THE_ERROR = {"saved tensors"}
+"""What ends with the error: torch's checkpoint is a generator that the error's frames hold."""
 
 
 @pytest.mark.parametrize("name", RUNS)
@@ -188,7 +192,8 @@ def test_an_interrupt_leaves_the_net_and_torch_as_found(name):
         place = f"place {at}: {one.place}"
         is_raised = type(error) is KeyboardInterrupt or KeyboardInterrupt in unraised
         assert is_raised or one.place is None, (place, error)
-        assert not interrupts.changed(of_torch, interrupts.of_torch()), place
+        left = interrupts.changed(of_torch, interrupts.of_torch())
+        assert set(left) <= HELD_BY_THE_ERROR, (place, left)
         error = None  # what it holds may end something, too
         assert not interrupts.changed(of_torch, interrupts.of_torch()), place
         assert not interrupts.changed(of_the_net, interrupts.of_the_net(net)), place

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 import initfast
+from initfast.errors import ArgumentError
 
 NET = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2))
 X = torch.ones(8, 4)
@@ -45,13 +46,43 @@ MISTAKES = {
     "a type to select": (lambda: REPORT.select(nn.Linear), "name is the class Linear; expected a"),
     "a net to merge": (lambda: REPORT.merge(NET), "other is a Sequential; expected a Report"),
     "a net to judge": (lambda: initfast.diagnose(NET), "report is a Sequential; expected a Report"),
+    "a net to place": (
+        lambda: initfast.init.normal_(X.clone(), place=NET),
+        "(?s)place is .*; expected an initfast.init.Place",
+    ),
+    "axes in a list": (
+        lambda: initfast.init.xavier_normal_(X.clone(), axes=["out", "in"]),
+        "axes is .*; expected a word for each dimension",
+    ),
+    "a text of thresholds": (
+        lambda: initfast.diagnose(REPORT, "dead_units"),
+        "diagnose: thresholds is a str; expected a dict",
+    ),
+    "reports to compare": (
+        lambda: initfast.assert_same_init(REPORT, REPORT),
+        "assert_same_init: net is a Report; expected a torch.nn.Module",
+    ),
+    "names in a tuple": (
+        lambda: initfast.assert_same_init(NET, NET, rename=("0", "1")),
+        "rename is a tuple; expected a dict of names or a function",
+    ),
+    "rules in a list": (
+        lambda: initfast.initialize_(NET, rules=[nn.Linear]),
+        "rules is a list; expected a dict of functions by patterns",
+    ),
+    "findings to ignore": (
+        lambda: initfast.assert_healthy(NET, X, ignore=[REPORT]),
+        "ignore has a Report; expected names of checks",
+    ),
+    "nothing to zero": (lambda: initfast.ops.zero_rows_(None, 1, 2), "out is None; expected a ten"),
+    "a type as key": (lambda: REPORT[int], "is given the class int; expected a layer's name"),
     "a number to include": (lambda: initfast.profile(NET, X, include=3), "include is 3; expected"),
 }
 
 
 @pytest.mark.parametrize("make, words", MISTAKES.values(), ids=MISTAKES)
 def test_a_value_of_a_wrong_kind(make, words):
-    with pytest.raises(TypeError, match=words):
+    with pytest.raises((TypeError, ArgumentError), match=words):
         make()
 
 

@@ -1,5 +1,6 @@
 """Several Profilers of one net, Profilers of methods, and Profilers that saw no call."""
 
+import contextlib
 import copy
 import inspect
 import itertools
@@ -133,3 +134,19 @@ def test_who_asks_for_a_measured_methods_arguments_gets_them():
     with initfast.Profiler(net.training_step):
         assert list(inspect.signature(net.training_step).parameters) == ["x"]
         assert inspect.unwrap(net.training_step).__name__ == "training_step"
+
+
+@pytest.mark.parametrize("loss", [False, True])
+def test_many_profilers_see_the_same(loss):
+    net = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 2))
+    with contextlib.ExitStack() as stack:
+        profilers = [stack.enter_context(initfast.Profiler(net)) for _ in range(5)]
+        y = net(torch.randn(5, 4))
+        if loss:
+            y.sum().backward()
+    first, *others = [
+        [(x.name, x.op, x.pre, x.post, x.grad) for x in p.report()] for p in profilers
+    ]
+    assert [op for _, op, *_ in first] == ["linear + relu", "linear + tanh", "linear"]
+    for other in others:
+        assert other == first

@@ -66,7 +66,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=times(150), deadline=None)
+@settings(max_examples=times(150, 7000), deadline=None, derandomize=True)
 @given(STEPS, st.integers(1, 9), st.integers(1, 5), st.integers(0, 99))
 def test_random_programs_compute_the_same(steps, width, rows, seed):
     x = batch(rows, width)
@@ -89,7 +89,7 @@ def test_random_programs_compute_the_same(steps, width, rows, seed):
 NOT_ACTS = ["linear", "add", "add_scaled", "Program", *(f"Program[{i}]" for i in range(3))]
 
 
-@settings(max_examples=times(60), deadline=None)
+@settings(max_examples=times(60, 3000), deadline=None, derandomize=True)
 @given(
     st.lists(st.tuples(st.integers(1, 20), st.sampled_from(sorted(ACTS))), min_size=1, max_size=8),
     st.lists(st.integers(1, 4), min_size=1, max_size=3),

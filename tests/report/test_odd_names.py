@@ -1,6 +1,7 @@
 """Names that no terminal should obey, or that standard output cannot show."""
 
 import io
+import math
 import sys
 
 import pytest
@@ -55,13 +56,33 @@ def test_a_class_of_an_odd_name():
 
 
 def test_standard_output_that_shows_ascii_alone(monkeypatch):
-    report = initfast.profile(Holder("блок"), torch.randn(2, 4))
+    report = initfast.profile(Holder("блок"), torch.full((2, 4), math.inf))
     assert "блок" in str(report)
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
-    print(report)
-    print(report.tree())
+    shown = report, report.tree(), report[0], report.explain(0), report.predicted
+    shown += report.origin, report.findings[0]
+    for each in shown:
+        print(each)
     sys.stdout.flush()
-    assert sys.stdout.buffer.getvalue().count(rb"\u0431\u043b\u043e\u043a") >= 2
+    assert sys.stdout.buffer.getvalue().count(rb"\u0431\u043b\u043e\u043a") >= len(shown)
+
+
+class WritesOnly:
+    """What some tools put in the place of standard output."""
+
+    def write(self, text):
+        return len(text)
+
+
+@pytest.mark.parametrize("make", [lambda: None, io.StringIO, WritesOnly])
+def test_a_report_is_text_whatever_standard_output_is(make, monkeypatch):
+    report, stream = initfast.profile(nn.Linear(4, 4), torch.ones(2, 4)), make()
+    monkeypatch.delenv("COLUMNS", raising=False)
+    expected = str(report)
+    if isinstance(stream, io.StringIO):
+        stream.close()
+    monkeypatch.setattr(sys, "stdout", stream)
+    assert str(report) == expected
 
 
 def test_a_profiler_whose_net_was_never_called_says_so():

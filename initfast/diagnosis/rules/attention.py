@@ -107,7 +107,7 @@ def _one_of_many(net: Net) -> Iterator[Finding]:
             continue
         if x.min <= min(_MASKED, _FAR * abs(x.max)):
             continue
-        share_of_one = p.rms**2 / p.mean
+        share_of_one = p.rms * p.rms / p.mean
         if not share_of_one > net.limits["softmax_share"]:
             continue
         before = net.parents[i]

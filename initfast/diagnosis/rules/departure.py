@@ -30,7 +30,7 @@ def departure(net: Net) -> Outcome:
         expected = _expected(layer)
         if expected is None or layer.input is None or not (expected.rms > 0 and z.rms > 0):
             continue
-        off = math.log(z.rms / expected.rms)
+        off = math.log(z.rms) - math.log(expected.rms)
         if abs(off) > line and abs(expected.off(z)) > SURE:
             given = layer.input.rms
             yield net.finding(
@@ -38,7 +38,7 @@ def departure(net: Net) -> Outcome:
                 "info",
                 (i, i),
                 "departure",
-                math.exp(off),
+                z.rms / expected.rms,
                 f"departs from theory: it multiplies the root mean square of its input by "
                 f"{number(z.rms / given)}; its weights say {number(expected.rms / given)}",
                 "the weights and the input are not independent, as after training, or a few of "
@@ -52,7 +52,7 @@ def _is_near(layer: Layer, z: Moments, line: float) -> bool:
     if weight is None or given is None:
         return True
     rms = math.sqrt(weight.scale) * given.rms
-    return rms > 0 and z.rms > 0 and abs(math.log(z.rms / rms)) < line
+    return rms > 0 and z.rms > 0 and abs(math.log(z.rms) - math.log(rms)) < line
 
 
 def _expected(layer: Layer) -> Estimate | None:

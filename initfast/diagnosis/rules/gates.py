@@ -29,7 +29,8 @@ def _driven(layer: Layer) -> float:
     within, across = layer.weights.get("weight_ih_l0"), layer.weights.get("weight_hh_l0")
     if within is None or across is None or layer.input is None or not layer.input.finite:
         return 0.0
-    return within.scale * layer.input.rms**2 + across.scale * layer.post.rms**2
+    x, h = layer.input.rms, layer.post.rms
+    return within.scale * x * x + across.scale * h * h
 
 
 def saturated(net: Net, i: int, kind: str) -> Iterator[Finding]:
@@ -39,8 +40,8 @@ def saturated(net: Net, i: int, kind: str) -> Iterator[Finding]:
     if not std > 0 or layer.input is None or (kind == "RNN" and layer.post.largest > 1):
         return  # the state of a ReLU is no tanh's
     flat = math.erfc(FLAT[kind] / std / math.sqrt(2))
-    weight = layer.weights["weight_ih_l0"]
-    if not flat > net.limits["saturation_early"] or weight.scale * layer.input.rms**2 < std**2 / 2:
+    weight, x = layer.weights["weight_ih_l0"], layer.input.rms
+    if not flat > net.limits["saturation_early"] or weight.scale * x * x < std * std / 2:
         return  # the recurrent weight's part is told by its spectral radius
     is_severe = flat > net.limits["saturation_severe"]
     what = "its tanh" if kind == "RNN" else "the gates"

@@ -184,7 +184,7 @@ def _closed(net: Net, i: int) -> Iterator[Finding]:
     layer = net.layers[i]
     inner = {n: w for n, w in layer.weights.items() if n.startswith("weight_ih")}
     large = (
-        max(layer.input.rms, 1.0) ** 2 if layer.input else 1.0
+        max(layer.input.rms * layer.input.rms, 1.0) if layer.input else 1.0
     )  # a large input has small weights
     reach = {n: w.scale * (large if n.startswith(FIRST) else 1.0) for n, w in inner.items()}
     small = {n: inner[n] for n, r in reach.items() if 0 < r < net.limits["weight_lost"] ** 0.5}

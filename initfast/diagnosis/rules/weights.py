@@ -124,7 +124,7 @@ def _is_on_the_way(net: Net, i: int) -> bool:
         return False
     if i in net.normed:  # less than its eps, or than a bias: nothing for it to normalise
         rms = layer.input.rms if layer.input else 1.0
-        return layer.weight.scale * rms**2 < EPS
+        return layer.weight.scale * rms * rms < EPS
     if not any(dense(x) for x in net.layers[i + 1 :]):
         return False
     return i not in net.untaken or not any(x.op.startswith("add") for x in net.layers)
