@@ -68,7 +68,7 @@ class ModuleFacts(NamedTuple):
                 kernels = kernels_of(copy)
                 for place, (begin, end) in zip(places, pairwise(ends), strict=True):
                     row = MOMENTS(kernels, copy[begin:end])
-                    found[place] = Moments.from_row(row.tolist())
+                    found[place] = Moments.from_row(row.numpy().tolist())
         of_modules: dict[str, dict[str, Moments]] = {}
         for place, (module, name) in enumerate(self.owners):  # in the module's own order
             if place in found:
