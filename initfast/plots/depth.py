@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from initfast.errors import ArgumentError
 from initfast.plots.series import Curve, Drawn, Panel, named, nonfinite, panels, range_ends, serious
@@ -184,10 +184,22 @@ def _draw_range_ends(axes: Axes, limits: tuple[float, float]) -> None:
     for name, end in ends:
         axes.axhline(end, color="0.5", linestyle=(0, (1, 3)), linewidth=1)
         axes.annotate(
-            name, (1, end), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=8
+            name,
+            (1, end),
+            xycoords=("axes fraction", "data"),
+            ha="right",
+            va="bottom",
+            fontsize=8,
+            **_legible(axes),
         )
     values = [*limits, *(end for _, end in ends)]
     axes.set_ylim(min(values), max(values))
+
+
+def _legible(axes: Axes) -> dict[str, Any]:
+    """For texts over curves: on a patch of the background's colour."""
+    patch = {"facecolor": axes.get_facecolor(), "edgecolor": "none", "alpha": 0.6, "pad": 0.8}
+    return {"bbox": patch, "zorder": 5}
 
 
 def _mark(axes: Axes, report: Drawn, with_names: bool) -> None:
@@ -204,6 +216,7 @@ def _mark(axes: Axes, report: Drawn, with_names: bool) -> None:
             ha="left" if left else "right",
             fontsize=9,
             fontstyle="italic",
+            **_legible(axes),
         )
     bad = nonfinite(report.layers)
     if bad:
