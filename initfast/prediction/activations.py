@@ -90,8 +90,8 @@ def activated(x: Signal, mesh: Mesh, units: int, count: int) -> Signal:
         count: of all elements.
     """
     if not x.var > 0:
-        y = float(mesh.f(np.array([x.mean]))[0])
-        return Signal(y, 0.0, common=1.0, rows=x.rows)
+        value = float(mesh.f(np.array([x.mean]))[0])
+        return Signal(value, 0.0, common=1.0, rows=x.rows)
     y = _Result(x, mesh)
     scale, square, var = y.scale, y.square, y.var
     if not square > 0:

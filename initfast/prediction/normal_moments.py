@@ -54,7 +54,8 @@ def _nodes(mesh: Mesh, octave: int, place: int) -> _Nodes:
     centre = float(mass @ y / mass.sum())
     scale = float(np.abs(y).max()) or 1.0
     deviation = (y - centre) / scale
-    return _Nodes(x, weight, centre, scale, np.cumprod(np.tile(deviation, (_POWERS, 1)), axis=0))
+    powers = np.stack([deviation**j for j in range(1, _POWERS + 1)])
+    return _Nodes(x, weight, centre, scale, powers)
 
 
 class NormalMoments(NamedTuple):
