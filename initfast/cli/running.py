@@ -110,6 +110,6 @@ def running(net: nn.Module, name: str) -> Iterator[None]:
     except Failure:
         raise
     except (Exception, SystemExit) as error:
-        is_misfit = isinstance(error, _MISFITS) and getattr(error, "__notes__", ())
+        is_misfit = isinstance(error, _MISFITS) and hasattr(error, "__notes__")
         hint = inputs.wanted(net) if is_misfit else ""
         raise Failure(f"{name} raised {one_line(error)}{'; ' * bool(hint)}{hint}") from error
