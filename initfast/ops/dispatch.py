@@ -23,6 +23,7 @@ MEASURE = measure_function()
 """Writes moments of numbers in the CPU's memory past the dispatcher; None on the reference."""
 
 _keys_of = torch._C._dispatch_keys
+_STRIDED = torch.strided
 _NEGATIVE = torch._C.DispatchKey.Negative
 OF_THE_CPU = torch._C.DispatchKeySet(torch._C.DispatchKey.CPU)
 """The dispatch key set of the CPU's kernels, for what they read as it lies in memory."""
@@ -34,7 +35,7 @@ def kernels_of(t: Tensor) -> Any:
     """The dispatch key of the kernels for t; None where they do not take it."""
     if t.dtype not in DTYPES:
         return None
-    if type(t) is Parameter and t.is_cpu and _is_dense(t):
+    if type(t) is Parameter and t.is_cpu and t.layout is _STRIDED and not t.is_neg():
         return OF_THE_CPU
     return plain_kernels(t) or _kernels_of_negative(t)
 
@@ -114,13 +115,8 @@ def fits(weight: Tensor, bias: Tensor | None, x: Tensor, width: int, kernels: An
     return bias.dtype is dtype and bias.shape == fans[:1] and _matches(bias, x, kernels)
 
 
-def _is_dense(parameter: Tensor) -> bool:
-    """Whether a parameter on the CPU is a plain dense tensor, without asking for its keys."""
-    return parameter.layout is torch.strided and not parameter.is_neg()
-
-
 def _matches(t: Tensor, x: Tensor, kernels: Any) -> bool:
     """Whether t is on x's device and as plain as x; for a parameter this takes no dispatch keys."""
     if kernels is OF_THE_CPU and type(t) is Parameter and t.is_cpu:
-        return _is_dense(t)
+        return t.layout is _STRIDED and not t.is_neg()
     return plain_kernels(t) is kernels and t.device == x.device
