@@ -88,6 +88,45 @@ def test_a_wrong_import_is_seen(tmp_path, monkeypatch):
         raise AssertionError("an import that runs up was not seen")
 
 
+TABLES = {"tests/nets/nonfinite.py"}
+"""Files of one long list of cases."""
+
+
+def test_files_are_short_enough_to_hold_in_the_head():
+    long = {}
+    for folder in ("csrc", "initfast", "tests", "benchmarks"):
+        for path in (ROOT / folder).rglob("*"):
+            if path.suffix in (".py", ".h", ".inl", ".cpp", ".cu", ".cuh", ".js", ".css"):
+                name = path.relative_to(ROOT).as_posix()
+                lines = path.read_text(encoding="utf-8").count("\n")
+                if lines > 300 and name not in TABLES:
+                    long[name] = lines
+    assert long == {}
+
+
+def code_lines(node: ast.AST, lines: list[str]) -> int:
+    """How many lines of a function are code: no comments, no docstrings, none that are empty."""
+    text = ast.get_docstring(node, clean=False)
+    first = node.body[1].lineno if text is not None and len(node.body) > 1 else node.body[0].lineno
+    head = range(node.lineno - 1, node.body[0].lineno - 1)
+    body = range(first - 1, node.end_lineno)
+    return sum(bool(lines[i].strip()) and lines[i].lstrip()[0] != "#" for i in (*head, *body))
+
+
+def test_functions_do_one_thing():
+    """Of at most 40 lines of code."""
+    long = {}
+    for folder in ("initfast", "tests", "benchmarks"):
+        for path in (ROOT / folder).rglob("*.py"):
+            text = path.read_text(encoding="utf-8")
+            for node in ast.walk(ast.parse(text)):
+                if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                    count = code_lines(node, text.split("\n"))
+                    if count > 40:
+                        long[f"{path.relative_to(ROOT)}: {node.name}"] = count
+    assert long == {}
+
+
 def test_kernels_know_nothing_of_torch():
     """csrc/binding alone includes torch, and nothing of it is included from elsewhere."""
     for folder in ("math", "cpu", "cuda"):

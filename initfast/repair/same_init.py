@@ -63,17 +63,7 @@ def assert_same_init(
         Traceback (most recent call last):
         AssertionError: ...'weight' has std ... against ...
     """
-    if not (rename is None or callable(rename) or isinstance(rename, Mapping)):
-        raise TypeError(
-            f"assert_same_init: rename is {kind_of(rename)}; expected a dict of names or a function"
-        )
-    for net in (a, b):
-        if not isinstance(net, nn.Module):
-            raise TypeError(f"assert_same_init: net is {kind_of(net)}; expected a torch.nn.Module")
-    if by not in ("distribution", "bits"):
-        raise ValueError(f"assert_same_init: by is {by!r}; expected 'distribution' or 'bits'")
-    if not 0 < level < 1:
-        raise ValueError(f"assert_same_init: level is {level!r}; expected a number between 0 and 1")
+    _check(a, b, by, rename, level)
     ours = {_renamed(o.name, rename): o for o in owned(a)}
     theirs = {plain_name(o.name): o for o in owned(b)}
     wrong = [f"{name!r} is in the first net alone" for name in ours.keys() - theirs.keys()]
@@ -96,6 +86,20 @@ def assert_same_init(
             f"{len(wrong)} of {len(ours.keys() | theirs.keys())} parameters are not initialised "
             f"alike:\n    {lines}{rest}"
         )
+
+
+def _check(a: nn.Module, b: nn.Module, by: str, rename: Rename | None, level: float) -> None:
+    if not (rename is None or callable(rename) or isinstance(rename, Mapping)):
+        raise TypeError(
+            f"assert_same_init: rename is {kind_of(rename)}; expected a dict of names or a function"
+        )
+    for net in (a, b):
+        if not isinstance(net, nn.Module):
+            raise TypeError(f"assert_same_init: net is {kind_of(net)}; expected a torch.nn.Module")
+    if by not in ("distribution", "bits"):
+        raise ValueError(f"assert_same_init: by is {by!r}; expected 'distribution' or 'bits'")
+    if not 0 < level < 1:
+        raise ValueError(f"assert_same_init: level is {level!r}; expected a number between 0 and 1")
 
 
 def _renamed(name: str, rename: Rename | None) -> str:

@@ -16,6 +16,7 @@ from torch import Tensor
 from initfast import ops
 from initfast.collectives import gather
 from initfast.ops.checks import DTYPES
+from initfast.stats.central_moments import Central, merged
 
 
 @dataclass(frozen=True)
@@ -209,6 +210,10 @@ class Moments:
         """The share of NaN and infinite numbers among all; NaN where there are none."""
         return self._share(self.nonfinite)
 
+    @property
+    def _central(self) -> Central:
+        return Central(self.finite, self.mean, self.m2, self.m3, self.m4)
+
     def _share(self, part: int) -> float:
         return part / self.count if self.count else math.nan
 
@@ -231,11 +236,7 @@ class Moments:
             >>> a.merge(b).m2  # 2 + 2 + 3**2 * 2 * 2 / 4
             13.0
         """
-        if self.finite and other.finite:
-            mean, m2, m3, m4 = _merged_central(self, other)
-        else:
-            some = self if self.finite else other
-            mean, m2, m3, m4 = some.mean, some.m2, some.m3, some.m4
+        _, mean, m2, m3, m4 = merged(self._central, other._central)
         return Moments(
             self.count + other.count,
             self.nonfinite + other.nonfinite,
@@ -296,17 +297,3 @@ class Moments:
 
 def _if_known(join: Callable[[Any, Any], Any], a: float | None, b: float | None) -> Any:
     return None if a is None or b is None else join(a, b)
-
-
-def _merged_central(a: Moments, b: Moments) -> tuple[float, float, float | None, float | None]:
-    """The mean, m2, m3 and m4 of both; csrc/math/moments.h has the same for the kernels."""
-    of_b = b.finite / (a.finite + b.finite)
-    of_a, delta = 1 - of_b, b.mean - a.mean
-    between = delta * delta * a.finite * of_b
-    mean, m2 = a.mean + delta * of_b, a.m2 + b.m2 + between
-    if a.m3 is None or a.m4 is None or b.m3 is None or b.m4 is None:
-        return mean, m2, None, None
-    m3 = a.m3 + b.m3 + between * delta * (of_a - of_b) + 3 * delta * (of_a * b.m2 - of_b * a.m2)
-    m4 = a.m4 + b.m4 + between * delta * delta * (of_a * of_a - of_a * of_b + of_b * of_b)
-    m4 += 6 * delta * delta * (of_a * of_a * b.m2 + of_b * of_b * a.m2)
-    return mean, m2, m3, m4 + 4 * delta * (of_a * b.m3 - of_b * a.m3)

@@ -65,52 +65,8 @@ def test_any_line_may_be_drawn_anywhere(unsound, value):
 
 def test_each_line_changes_what_is_said(unsound):
     torch.manual_seed(0)
-    odd = he(3)()
-    with torch.no_grad():
-        odd[2].weight.mul_(0.7)
-        odd[4].bias.fill_(-9.0)
-    small = nn.Sequential(nn.Linear(32, 4), nn.Tanh(), nn.Linear(4, 4))
-    with torch.no_grad():
-        small[0].bias.fill_(9.0)
-    log = nn.Sequential(nn.Linear(32, 32), Log())
-    clamped = mlp(nn.Hardtanh, normal(30.0), 2)()
-    half = mlp(nn.ReLU, lambda w: nn.init.normal_(w, 0, 1e-3), 6)().half()
-    more = [profile(odd, torch.randn(BATCH, WIDTH)), profile(small, torch.randn(64, 32))]
-    more += [profile(log, torch.randn(64, 32)), profile(clamped, torch.randn(BATCH, WIDTH))]
-    more += [profile(half, torch.randn(BATCH, WIDTH).half())]
-    more += [profile(he()(), torch.randn(2, WIDTH))]
-    classes, loss = torch.zeros(64, dtype=torch.long), nn.CrossEntropyLoss()
-    more += [profile(small, torch.randn(64, 32), loss=loss, targets=classes)]
-    normed = nn.Sequential(nn.Linear(8, 16), nn.BatchNorm1d(16), nn.Linear(16, 2))
-    nn.init.constant_(normed[1].weight, 0.3)
-    more += [profile(normed, torch.randn(64, 8)), profile(nn.RNN(8, 16), torch.randn(5, 4, 8))]
-    fading = nn.RNN(8, 16)
-    nn.init.normal_(fading.weight_hh_l0, 0, 0.05)
-    more += [profile(fading, torch.randn(60, 4, 8))]
-    numbers = [{"batch_std": 1.0, "correlation": 0.5}, {"batch_std": 0.01, "correlation": 0.97}]
-    measured = [Measured(n, is_returned=True, name=str(i)) for i, n in enumerate(numbers)]
-    more += [Report(measured)]
-    for begin in (0.5, 0.95):  # one direction needs a stack of layers
-        rises = [{"batch_std": 1.0, "correlation": c} for c in (*[begin] * 9, 0.99)]
-        more += [Report([Measured(n, name=str(i)) for i, n in enumerate(rises)])]
-    flat = Attention(Moments(64, mean=0.0, m2=6400.0, min=-30.0, max=30.0), 8, 0.1)
-    more += [Report([layer("0", "softmax", attention=flat)])]
-    follows = nn.Linear(32, 32, bias=False)
-    with torch.no_grad():
-        follows.weight.fill_(0.2)[::2] = -0.2
-    more += [profile(follows, torch.ones(4, 32))]
-    more += [profile(nn.LSTM(8, 16), torch.randn(20, 4, 8))]
-    more += [profile(nn.LSTM(8, 16), torch.randn(20, 4, 8), measure="recurrent")]
-    more += [profile(Placed(), torch.arange(8).view(2, 4))]
-    router = nn.Sequential(nn.Linear(32, 8), nn.Softmax(-1), nn.Linear(8, 4))
-    router[0].weight.data.mul_(30)
-    more += [profile(router, torch.randn(64, 32))]
-    far = torch.full((64, 4), 100.0)
-    more += [profile(small, torch.randn(64, 32), loss=nn.functional.mse_loss, targets=far)]
-    picked = nn.Sequential(nn.Linear(32, 8))
-    likely = nn.functional.nll_loss
-    more += [profile(picked, torch.randn(64, 32), loss=lambda y: 2 * likely(y, classes))]
-    reports = [*more, *unsound]
+    reports = [*of_layers(), *of_weights(), *of_recurrent_nets(), *of_losses(), *of_numbers()]
+    reports += unsound
     usual = [said_by(report) for report in reports]
 
     def is_heard(name):
@@ -121,6 +77,73 @@ def test_each_line_changes_what_is_said(unsound):
         )
 
     assert [name for name in THRESHOLDS if not is_heard(name)] == []
+
+
+def small():
+    """Two layers, the first of which saturates by its bias."""
+    net = nn.Sequential(nn.Linear(32, 4), nn.Tanh(), nn.Linear(4, 4))
+    nn.init.constant_(net[0].bias, 9.0)
+    return net
+
+
+def of_layers():
+    """Reports of activations, norms and sums that some check looks at."""
+    yield profile(small(), torch.randn(64, 32))
+    yield profile(nn.Sequential(nn.Linear(32, 32), Log()), torch.randn(64, 32))
+    yield profile(mlp(nn.Hardtanh, normal(30.0), 2)(), torch.randn(BATCH, WIDTH))
+    yield profile(he()(), torch.randn(2, WIDTH))
+    normed = nn.Sequential(nn.Linear(8, 16), nn.BatchNorm1d(16), nn.Linear(16, 2))
+    nn.init.constant_(normed[1].weight, 0.3)
+    yield profile(normed, torch.randn(64, 8))
+    yield profile(Placed(), torch.arange(8).view(2, 4))
+    router = nn.Sequential(nn.Linear(32, 8), nn.Softmax(-1), nn.Linear(8, 4))
+    router[0].weight.data.mul_(30)
+    yield profile(router, torch.randn(64, 32))
+
+
+def of_weights():
+    """Of weights that are too small, too large, or follow each other."""
+    odd = he(3)()
+    odd[2].weight.data.mul_(0.7)
+    nn.init.constant_(odd[4].bias, -9.0)
+    yield profile(odd, torch.randn(BATCH, WIDTH))
+    half = mlp(nn.ReLU, lambda w: nn.init.normal_(w, 0, 1e-3), 6)().half()
+    yield profile(half, torch.randn(BATCH, WIDTH).half())
+    follows = nn.Linear(32, 32, bias=False)
+    nn.init.constant_(follows.weight, 0.2)
+    follows.weight.data[::2] = -0.2
+    yield profile(follows, torch.ones(4, 32))
+
+
+def of_recurrent_nets():
+    """Of recurrent modules, whose steps forget or fade."""
+    yield profile(nn.RNN(8, 16), torch.randn(5, 4, 8))
+    fading = nn.RNN(8, 16)
+    nn.init.normal_(fading.weight_hh_l0, 0, 0.05)
+    yield profile(fading, torch.randn(60, 4, 8))
+    yield profile(nn.LSTM(8, 16), torch.randn(20, 4, 8))
+    yield profile(nn.LSTM(8, 16), torch.randn(20, 4, 8), measure="recurrent")
+
+
+def of_losses():
+    """Of losses that are far from what they should begin at, or take the wrong thing."""
+    classes, likely = torch.zeros(64, dtype=torch.long), nn.functional.nll_loss
+    x, far = torch.randn(64, 32), torch.full((64, 4), 100.0)
+    yield profile(small(), x, loss=nn.CrossEntropyLoss(), targets=classes)
+    yield profile(small(), x, loss=nn.functional.mse_loss, targets=far)
+    picked = nn.Sequential(nn.Linear(32, 8))
+    yield profile(picked, x, loss=lambda y: 2 * likely(y, classes))
+
+
+def of_numbers():
+    """Of numbers that no small net has: samples that meet, attention that is flat."""
+    numbers = [{"batch_std": 1.0, "correlation": 0.5}, {"batch_std": 0.01, "correlation": 0.97}]
+    yield Report([Measured(n, is_returned=True, name=str(i)) for i, n in enumerate(numbers)])
+    for begin in (0.5, 0.95):  # one direction needs a stack of layers
+        rises = [{"batch_std": 1.0, "correlation": c} for c in (*[begin] * 9, 0.99)]
+        yield Report([Measured(n, name=str(i)) for i, n in enumerate(rises)])
+    flat = Attention(Moments(64, mean=0.0, m2=6400.0, min=-30.0, max=30.0), 8, 0.1)
+    yield Report([layer("0", "softmax", attention=flat)])
 
 
 class Placed(nn.Module):

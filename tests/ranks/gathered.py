@@ -7,17 +7,15 @@ import pytest
 import torch
 import torch.distributed as dist
 from ranks.merge import Fails, same_on_all_ranks
-from ranks.sharded_nets import Block
+from ranks.sharded_nets import Block, Wide, decoder, decoder_plan
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.pipelining import PipelineStage, ScheduleGPipe
-from torch.distributed.tensor import Replicate, Shard, distribute_tensor
+from torch.distributed.tensor import Shard, distribute_tensor
 from torch.distributed.tensor.parallel import (
     ColwiseParallel,
-    PrepareModuleInput,
     RowwiseParallel,
-    SequenceParallel,
     parallelize_module,
 )
 
@@ -28,17 +26,6 @@ from initfast.stats.unit_moments import OF_UNITS
 
 X = torch.linspace(-9, 9, 4 * 16, dtype=torch.float64).view(4, 16).sin()
 TOKENS = torch.linspace(-9, 9, 4 * 6 * 16, dtype=torch.float64).view(4, 6, 16).sin()
-
-
-class Wide(nn.Module):
-    """A gated feed-forward block; its parts go through functions that are no layers."""
-
-    def __init__(self):
-        super().__init__()
-        self.gate, self.up, self.down = nn.Linear(16, 30), nn.Linear(16, 30), nn.Linear(30, 16)
-
-    def forward(self, x):
-        return self.down(nn.functional.silu(self.gate(x)) * torch.tanh(self.up(x)))
 
 
 def net():
@@ -152,48 +139,6 @@ def uneven(rank, ranks):
         mesh = init_device_mesh("cpu", (ranks,))
         shared = parallelize_module(copy.deepcopy(plain), mesh, plan)
         assert_whole(initfast.profile(shared, X).gathered(), initfast.profile(plain, X))
-
-
-class Attention(nn.Module):
-    """Self-attention of a few heads, a part of them on each rank."""
-
-    def __init__(self):
-        super().__init__()
-        self.q, self.k, self.v, self.o = (nn.Linear(16, 16, bias=False) for _ in range(4))
-
-    def forward(self, x):
-        q, k, v = (f(x).view(*x.shape[:2], -1, 4).transpose(1, 2) for f in (self.q, self.k, self.v))
-        y = nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
-        return self.o(y.transpose(1, 2).reshape(*x.shape[:2], -1))
-
-
-class Decoder(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.norm1, self.norm2, self.end = (nn.LayerNorm(16) for _ in range(3))
-        self.attention, self.mlp = Attention(), Wide()
-
-    def forward(self, x):
-        x = x + self.attention(self.norm1(x))
-        return self.end(x + self.mlp(self.norm2(x)))
-
-
-def decoder():
-    torch.manual_seed(0)
-    return Decoder().double()
-
-
-def decoder_plan(sequence):
-    """How a decoder is split; along the sequence between its blocks, if so asked."""
-    plan = {f"attention.{name}": ColwiseParallel() for name in "qkv"}
-    plan |= {f"mlp.{name}": ColwiseParallel() for name in ("gate", "up")}
-    if not sequence:
-        return plan | {"attention.o": RowwiseParallel(), "mlp.down": RowwiseParallel()}
-    whole = {"input_layouts": Shard(1), "desired_input_layouts": Replicate()}
-    options = {"output_layouts": Shard(1), "use_local_output": False}
-    plan |= {name: RowwiseParallel(**options) for name in ("attention.o", "mlp.down")}
-    plan |= {name: SequenceParallel() for name in ("norm1", "norm2", "end")}
-    return plan | {name: PrepareModuleInput(**whole) for name in ("attention", "mlp")}
 
 
 def transformer(rank, ranks):

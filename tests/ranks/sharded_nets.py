@@ -1,4 +1,4 @@
-"""What the ranks of interception/test_shards.py check, in processes that import this module."""
+"""What the ranks of interception/test_shards.py check, and nets to shard; processes import this."""
 
 import copy
 
@@ -7,7 +7,13 @@ from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.pipelining import PipelineStage, ScheduleGPipe
 from torch.distributed.tensor import DTensor, Partial, Replicate, Shard
-from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
+from torch.distributed.tensor.parallel import (
+    ColwiseParallel,
+    PrepareModuleInput,
+    RowwiseParallel,
+    SequenceParallel,
+    parallelize_module,
+)
 
 import initfast
 from initfast.nets.shards import NOTE, local_part, partial_placements
@@ -115,3 +121,56 @@ def pipeline(rank, ranks):
         for layer in p.report():
             assert layer.shape == (4, 16)
             assert abs(layer.std - expected[layer.name].std) < 1e-6
+
+
+class Wide(nn.Module):
+    """A gated feed-forward block; its parts go through functions that are no layers."""
+
+    def __init__(self):
+        super().__init__()
+        self.gate, self.up, self.down = nn.Linear(16, 30), nn.Linear(16, 30), nn.Linear(30, 16)
+
+    def forward(self, x):
+        return self.down(nn.functional.silu(self.gate(x)) * torch.tanh(self.up(x)))
+
+
+class Attention(nn.Module):
+    """Self-attention of a few heads, a part of them on each rank."""
+
+    def __init__(self):
+        super().__init__()
+        self.q, self.k, self.v, self.o = (nn.Linear(16, 16, bias=False) for _ in range(4))
+
+    def forward(self, x):
+        q, k, v = (f(x).view(*x.shape[:2], -1, 4).transpose(1, 2) for f in (self.q, self.k, self.v))
+        y = nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+        return self.o(y.transpose(1, 2).reshape(*x.shape[:2], -1))
+
+
+class Decoder(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.norm1, self.norm2, self.end = (nn.LayerNorm(16) for _ in range(3))
+        self.attention, self.mlp = Attention(), Wide()
+
+    def forward(self, x):
+        x = x + self.attention(self.norm1(x))
+        return self.end(x + self.mlp(self.norm2(x)))
+
+
+def decoder():
+    torch.manual_seed(0)
+    return Decoder().double()
+
+
+def decoder_plan(sequence):
+    """How a decoder is split; along the sequence between its blocks, if so asked."""
+    plan = {f"attention.{name}": ColwiseParallel() for name in "qkv"}
+    plan |= {f"mlp.{name}": ColwiseParallel() for name in ("gate", "up")}
+    if not sequence:
+        return plan | {"attention.o": RowwiseParallel(), "mlp.down": RowwiseParallel()}
+    whole = {"input_layouts": Shard(1), "desired_input_layouts": Replicate()}
+    options = {"output_layouts": Shard(1), "use_local_output": False}
+    plan |= {name: RowwiseParallel(**options) for name in ("attention.o", "mlp.down")}
+    plan |= {name: SequenceParallel() for name in ("norm1", "norm2", "end")}
+    return plan | {name: PrepareModuleInput(**whole) for name in ("attention", "mlp")}

@@ -272,47 +272,6 @@ def test_layers_are_told_together_as_they_are_alone():
         assert together == units_of(tensors[-i]) and together.columns is columns[i]
 
 
-def rows(y, units):
-    """y's values in float64, a row for each sample or position."""
-    return y.movedim(units, -1).reshape(-1, y.shape[units])
-
-
-@pytest.mark.parametrize(
-    "after", [nn.MaxPool2d(2), nn.AvgPool2d(2), nn.Dropout(), nn.Upsample(scale_factor=2)], ids=str
-)
-def test_what_follows_a_convolution_has_its_channels(after):
-    torch.manual_seed(0)
-    net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3), after).eval()
-    x = torch.randn(4, 3, 10, 10)
-    with torch.no_grad():
-        expected = exact(rows(net(x).double(), 1))
-    assert initfast.profile(net, x)[-1].correlation == pytest.approx(expected["correlation"])
-
-
-class Patches(nn.Conv2d):
-    """[N, positions, channels] of an image."""
-
-    def forward(self, x):
-        return super().forward(x).flatten(2).transpose(1, 2)
-
-
-class Averages(nn.Conv2d):
-    """[N, channels] of an image."""
-
-    def forward(self, x):
-        return super().forward(x).mean((2, 3))
-
-
-@pytest.mark.parametrize("kind", [Patches, Averages])
-@pytest.mark.parametrize("more", [[], [nn.ReLU()]], ids=["alone", "relu"])
-def test_a_convolution_that_lays_out_its_output_otherwise(kind, more):
-    torch.manual_seed(0)
-    net, x = nn.Sequential(kind(3, 8, 4, 4), *more), torch.randn(6, 3, 12, 12)
-    with torch.no_grad():
-        expected = exact(rows(net(x).double(), -1))
-    assert initfast.profile(net, x)[-1].correlation == pytest.approx(expected["correlation"])
-
-
 def test_a_layer_of_which_nothing_is_known_is_itself_again():
     (layer,) = initfast.profile(nn.Linear(3, 4), torch.full((2, 3), math.nan))
     assert Layer.from_dict(layer.to_dict()) == layer

@@ -133,8 +133,7 @@ def _may_die(layer: Layer) -> bool:
 
 def _enough(net: Net) -> str:
     """How many samples would tell that a unit is never active."""
-    rare = net.limits["unit_activity"]
-    if rare <= 0:
+    if (rare := net.limits["unit_activity"]) <= 0:
         return "no batch tells that a unit is never active"
     need = math.ceil(math.log(1 - CONFIDENCE) / math.log(1 - rare))
     return f"pass a batch of {need} or more"
