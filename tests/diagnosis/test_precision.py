@@ -74,6 +74,7 @@ def test_confusion(labelled):
     unlabelled |= {"recurrent", "constant_output", "one_direction"}  # test_constant, test_whole_net
     unlabelled |= {"departure", "attention_logits"}  # tests/prediction, test_attention
     unlabelled |= {"loss_arguments", "constant_input"}  # test_reported
+    unlabelled |= {"drowned_embedding"}  # test_kinds_of_fault
     assert {rule for rule, row in table.items() if row["hit"] == 0} == unlabelled
     assert all(row["quiet"] >= 60 for row in table.values())
 
