@@ -55,8 +55,8 @@ def cause_and_cure(net: Net, members: Sequence[int], sign: int, rate: float | No
     scale = scales[len(scales) // 2]
     known = _common_initialiser(net, weighted)
     span = _whole_run(net, weighted, act, scale, known)
-    if act is not None and (never := _never(act)):
-        return never
+    if at_any_scale := _at_any_scale(net, weighted, span, act):
+        return at_any_scale
     off, name = scale / needed(act), act.name if act else "a linear layer"
     is_cause = off > RIGHT if sign > 0 else off < 1 / RIGHT
     if is_cause and sign > 0 and rate and off < rate:  # √off a layer is less than half of it
@@ -77,6 +77,16 @@ def cause_and_cure(net: Net, members: Sequence[int], sign: int, rate: float | No
         if sign > 0:
             return _residual(sign)
     return between_weights(net, weighted, rate, f"not the weights: {what}", sign)
+
+
+def _at_any_scale(
+    net: Net, weighted: Sequence[int], span: tuple[int, int], act: Act | None
+) -> Cause | None:
+    """Why, where the variance of the weights is not what matters."""
+    if all(is_constant(net.layers[i]) for i in weighted):
+        same = "each weight is one number all over, by which it multiplies the sum of its inputs"
+        return _refill(net, span, act, same)
+    return None if act is None else _never(act)
 
 
 def _counts(net: Net, i: int) -> bool:

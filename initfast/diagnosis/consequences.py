@@ -66,6 +66,11 @@ def _beside(cause: Finding, follower: Finding) -> bool:
     return cause.first <= follower.last and follower.first <= cause.last
 
 
+def _covers(cause: Finding, follower: Finding) -> bool:
+    """Whether the cause is on all of the follower's layers."""
+    return cause.first <= follower.first and follower.last <= cause.last
+
+
 def _before(cause: Finding, follower: Finding) -> bool:
     """Whether the cause begins no later than the follower ends."""
     return cause.first <= follower.last
@@ -110,7 +115,8 @@ _LEADS: dict[str, dict[str, _Leads]] = {
         **dict.fromkeys(("explosion", "input_scale", "weight_scale"), _before),
         "vanishing": _beside,
     },
-    "explosion": {"weight_scale": _explains},
+    "explosion": {"weight_scale": _explains, "symmetric_units": _covers},
+    "vanishing": {"symmetric_units": _covers},
     "weight_scale": dict.fromkeys(("explosion", "vanishing"), _is_cured),
     "saturation": {
         "input_scale": _beside,

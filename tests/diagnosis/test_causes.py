@@ -263,3 +263,11 @@ def test_stacked_attention_is_not_explained_without_a_look():
     torch.manual_seed(0)
     for f in profile(Stack(), torch.randn(4, 16, 64)).findings:
         assert "the layers' weights alone do not do this" not in f.cause
+
+
+def test_growth_by_constant_weights_is_blamed_on_them():
+    torch.manual_seed(0)
+    net = mlp(nn.ReLU, lambda w: nn.init.constant_(w, 0.1), 3)()
+    grown = [f for f in profile(net, torch.randn(BATCH, WIDTH)).findings if f.rule == "explosion"]
+    assert [f.follows for f in grown] == ["symmetric units in layers 0 to 2 ('0' to '4')"]
+    assert "one number all over" in grown[0].cause
