@@ -57,9 +57,8 @@ def between(net: Net, weighted: Sequence[int], sign: int, rate: float | None) ->
 
 def _are_others_between(net: Net, weighted: Sequence[int]) -> bool:
     """Whether other layers with weights lie between these: branches, or parts of a block."""
-    return any(
-        dense(net.layers[i]) for i in range(weighted[0], weighted[-1]) if i not in set(weighted)
-    )
+    own = set(weighted)
+    return any(dense(net.layers[i]) for i in range(weighted[0], weighted[-1]) if i not in own)
 
 
 def rescaled_weights(net: Net, weighted: Sequence[int], rate: float) -> str:

@@ -165,7 +165,7 @@ def _off(
 
 def _alike(net: Net, places: Iterable[int]) -> list[list[int]]:
     """Places in groups: neighbours, and those that play the same roles in other blocks."""
-    role = {i: min(members) for members in net.roles for i in members}
+    role = {i: first for members in net.roles for first in [min(members)] for i in members}
     found: dict[frozenset[int], list[int]] = defaultdict(list)
     places = sorted(places)
     for first, last in spans(places):
