@@ -31,6 +31,7 @@ from initfast.repair.schemes import SCHEMES
 from initfast.repair.schemes.scheme import any_net
 from initfast.stats.as_dict import json_text
 from initfast.stats.text import WIDTH, escape, shown
+from initfast.whole_file import write_whole
 
 CHECKS: dict[str, Check] = {
     check.__name__: check
@@ -122,14 +123,14 @@ class Audit:
         """The audit as JSON, also written to a file if a path is given.
 
         Args:
-            path: of the file, which is overwritten. NaN and infinities are strings in it.
+            path: of the file, which is overwritten in one step; NaN and infinities are strings.
 
         Raises:
             OSError: the file cannot be written.
         """
         text = json_text(self.to_dict())
         if path is not None:
-            Path(path).write_text(text + "\n", encoding="utf-8")
+            write_whole(path, f"{text}\n".encode())
         return text
 
 

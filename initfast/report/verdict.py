@@ -6,6 +6,9 @@ from collections.abc import Sequence
 
 from initfast.diagnosis.findings import SEVERITIES, Finding, Severity, SkippedCheck, counted
 
+MOST_NAMED = 3
+"""Of more checks that were not made the others are counted."""
+
 
 def verdict(findings: Sequence[Finding], skipped: Sequence[SkippedCheck], loss: bool) -> str:
     """The report in a line.
@@ -39,7 +42,9 @@ def _unchecked(skipped: Sequence[SkippedCheck], loss: bool) -> list[str]:
     gradients = [] if loss else [rule for rule in rules if rule.startswith("gradient")]
     others = [rule for rule in rules if rule not in gradients]
     said = ["pass loss= to judge gradients"] if gradients else []
-    said += [f"{', '.join(others)} (report.skipped_checks says why)"] if others else []
+    more = [f"{len(others) - MOST_NAMED} more"] if len(others) > MOST_NAMED + 1 else []
+    named = others[:MOST_NAMED] + more if more else others
+    said += [f"{', '.join(named)} (report.skipped_checks says why)"] if others else []
     checks = "1 check was" if len(rules) == 1 else f"{len(rules)} checks were"
     return [f"{checks} not made: {'; '.join(said)}"]
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 from nets.labelled import rules_of
 from nets.nonfinite import MADE, MEANT
+from torch import nn
 
 from initfast import profile
 from initfast.diagnosis.function_calls import FunctionCall
@@ -124,3 +125,21 @@ def test_no_targets_are_not_ignored_targets():
     assert reason(FunctionCall("nll_loss", args, {}, loss)).why == "the mean of no values is NaN"
     image = [torch.zeros(1, 3, 2, 2), torch.full((1, 2, 2), -100), None, 1, -100]
     assert of("nll_loss2d", *image).startswith("all 4 targets are -100")
+
+
+@pytest.mark.parametrize(
+    ("after", "words"),
+    [
+        ([], ""),
+        ([nn.ReLU()], "; the layer after it has such values too"),
+        ([nn.Linear(4, 4), nn.Linear(4, 4)], "; 2 of the 2 layers after it have such values too"),
+    ],
+)
+def test_how_far_it_spreads_is_told_in_plain_words(after, words):
+    class Log(nn.Module):
+        def forward(self, x):
+            return torch.log(x)
+
+    net = nn.Sequential(nn.Linear(4, 4), Log(), *after)
+    (found,) = [f for f in profile(net, -torch.ones(2, 4)).findings if f.rule == "non_finite"]
+    assert words in " ".join(found.measured.split()) and "of the 0" not in found.measured

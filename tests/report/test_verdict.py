@@ -51,6 +51,12 @@ LOSS = [SkippedCheck("gradient_vanishing", "r"), SkippedCheck("gradient_explosio
             "no errors or warnings; 3 checks were not made: pass loss= to judge gradients; "
             "dead units (report.skipped_checks says why)",
         ),
+        (
+            "e",
+            [SkippedCheck(rule, "r") for rule in ("a", "b", "c", "d", "e_f")],
+            True,
+            "1 error; 5 checks were not made: a, b, c, 2 more (report.skipped_checks says why)",
+        ),
     ],
 )
 def test_the_verdict(severities, skipped, loss, words):

@@ -26,7 +26,6 @@ def non_finite(net: Net) -> Outcome:
         return
     layer, later, source = net.layers[i], net.layers[i + 1 :], net.outcome.source
     bad = layer.post if layer.post.nonfinite or layer.pre is None else layer.pre
-    spread = sum(x.has_nonfinite for x in later)
     yield net.finding(
         "non_finite",
         "error",
@@ -34,8 +33,8 @@ def non_finite(net: Net) -> Outcome:
         "nonfinite",
         bad.nonfinite_share,
         f"{origin(net.layers, net.inputs, i, source)} {share(bad.nonfinite_share)} of the values "
-        f"there; {spread} of the {plural(len(later), 'layer')} after it have such values too"
-        f"{'' if net.outcome.is_finite else ', and so has the loss'}",
+        f"there{_spread(sum(x.has_nonfinite for x in later), len(later))}"
+        f"{'' if net.outcome.is_finite else '; so has the loss'}",
         *(_why_traced(source) if source and explains(source, layer) else _why_nonfinite(layer)),
     )
 
@@ -120,7 +119,8 @@ def _nonfinite_gradient(net: Net) -> Outcome:
         "nonfinite",
         bad[i].nonfinite_share,
         f"{share(bad[i].nonfinite_share)} of the gradient at {where} is NaN or infinite, while "
-        f"all outputs are finite{but}; {len(bad) - 1} layers before it have such gradients too"
+        f"all outputs are finite{but}; {plural(len(bad) - 1, 'layer')} before it "
+        f"{'has' if len(bad) == 2 else 'have'} such gradients too"
         f"{_made_by(source) if known else ''}",
         *(_why_traced(source) if source and known else _why_gradient(dtype)),
     )
@@ -138,6 +138,15 @@ def _why_gradient(dtype: torch.dtype) -> tuple[str, str]:
         "finite slope there, such as a square root at 0",
         "keep the scale of signal and gradient; in float16 lower the GradScaler's scale",
     )
+
+
+def _spread(spread: int, count: int) -> str:
+    """How many of the layers after it have such values too."""
+    if not count:
+        return ""
+    if count == 1:
+        return f"; the layer after it has {'such values too' if spread else 'none'}"
+    return f"; {spread} of the {count} layers after it have such values too"
 
 
 def _why_nonfinite(layer: Layer) -> tuple[str, str]:
