@@ -24,3 +24,8 @@ def add_note(error: Exception, text: str) -> None:
         error.add_note(text)
     elif error.args and isinstance(error.args[0], str):
         error.args = (f"{error.args[0]}\n{text}", *error.args[1:])
+
+
+def notes_of(error: Exception) -> list[str]:
+    """What was added to what an error says; before Python 3.11 with its message."""
+    return [note for note in getattr(error, "__notes__", error.args) if isinstance(note, str)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import uuid
@@ -40,7 +41,12 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
     Args:
         path: of the file; of a link, what it points to is replaced.
+
+    Raises:
+        OSError: it cannot be made, or the path is that of a pipe, a device or a directory.
     """
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise OSError(errno.EINVAL, "it is there, and is no file")
     target = Path(os.path.realpath(path))
     beside = target.with_name(f".{uuid.uuid4().hex}.partial")  # a rename within one file system
     try:

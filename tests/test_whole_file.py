@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from initfast.whole_file import write_whole
+from initfast.whole_file import replacing, write_whole
 
 
 def test_what_was_there_is_replaced_with_its_mode_and_through_links(tmp_path):
@@ -76,3 +76,11 @@ def test_a_reader_sees_one_of_the_writers_files(tmp_path):
     while any(writer.is_alive() for writer in writers):
         seen.add(path.read_bytes())
     assert seen <= set(contents) and os.listdir(tmp_path) == ["a.html"]
+
+
+def test_a_pipe_is_not_replaced(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(OSError, match="is no file"), replacing(pipe) as beside:
+        beside.write_bytes(b"weights")
+    assert os.listdir(tmp_path) == ["pipe"] and not pipe.is_file()

@@ -15,7 +15,8 @@ class Failure(Exception):
 
 def one_line(error: BaseException) -> str:
     """The type, the message and the notes of an error, in one line."""
-    parts = [str(error), *getattr(error, "__notes__", ())]
+    message = str(error).partition("Exception raised from")[0]  # and not the C++ calls after it
+    parts = [message, *getattr(error, "__notes__", ())]
     text = "; ".join(" ".join(part.split()) for part in parts if part.strip())
     kind = type(error).__name__
     return printable(f"{kind}: {text}" if text else kind)

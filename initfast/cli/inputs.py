@@ -67,7 +67,7 @@ def _one(text: str, dtype: torch.dtype) -> Any:
         dtype = DTYPES[match["dtype"]]
     try:
         return _drawn(text, sizes, dtype, match["low"], match["high"])
-    except RuntimeError as error:  # more than memory, or than torch's sizes, can hold
+    except (RuntimeError, TypeError) as error:  # more than memory, or than torch's sizes, can hold
         raise Failure(f"--input {text} raised {one_line(error)}") from error
 
 

@@ -17,6 +17,7 @@ from initfast.cli import inputs, losses
 from initfast.cli.failure import Failure, one_line, user_code
 from initfast.cli.targets import Target
 from initfast.cli.values import seed
+from initfast.nets.names import is_blamed
 from initfast.profiling.profile import profile
 from initfast.report.report import Report
 
@@ -110,6 +111,6 @@ def running(net: nn.Module, name: str) -> Iterator[None]:
     except Failure:
         raise
     except (Exception, SystemExit) as error:
-        is_misfit = isinstance(error, _MISFITS) and hasattr(error, "__notes__")
+        is_misfit = isinstance(error, _MISFITS) and is_blamed(error)
         hint = inputs.wanted(net) if is_misfit else ""
         raise Failure(f"{name} raised {one_line(error)}{'; ' * bool(hint)}{hint}") from error

@@ -7,9 +7,14 @@ from types import FrameType
 
 from torch import Tensor, nn
 
-from initfast.errors import add_note
+from initfast.errors import add_note, notes_of
 
 _NOTE = "initfast.profile: raised in layer"
+
+
+def is_blamed(error: Exception) -> bool:
+    """Whether a note of ours says which layer raised an error."""
+    return any(_NOTE in note for note in notes_of(error))
 
 
 class NetNames:
@@ -106,8 +111,7 @@ class NetNames:
 
     def blame(self, error: Exception, name: str, detail: str) -> None:
         """Add a note to an error, once, that names the layer; its type and message stay."""
-        notes = getattr(error, "__notes__", error.args)
-        if any(isinstance(note, str) and _NOTE in note for note in notes):
+        if is_blamed(error):
             return
         add_note(error, f"{_NOTE} {name or 'the net'!r}: {detail}")
 

@@ -1,31 +1,21 @@
-"""A check of weights that are all zero where no net wants them: in the midst of a chain."""
+"""A check of weights that are all zero where no net wants them: in the midst of a sequence."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
-from itertools import pairwise
 
 from torch import nn
 
 from initfast.diagnosis.findings import Finding
 from initfast.repair.examined import Examined, fault
 from initfast.repair.parameter_kinds import DENSE
-from initfast.repair.uses import is_attention
-
-_WANTED = re.compile(
-    r"gat(e|ing)|offset|modul|ada|lora|delta|scale|shift|(^|[._])(q|k|v|wq|wk|wv)(_proj)?$"
-    r"|query|key|value|zero|control",
-    re.IGNORECASE,
-)
-"""Layers that start at zero on purpose though others follow them, by the names that they have."""
 
 
 def zero_weight(net: Examined) -> Iterator[Finding]:
-    """A weight in the midst of a chain is all zero: no signal and no gradient passes it.
+    """A weight in the midst of a sequence, or every weight of the net, is all zero.
 
     The last layer of a branch or of the net may start at zero: what it is added to goes on, and it
-    gets a gradient itself. So may all that is called a gate, an offset or the like.
+    gets a gradient itself. What a forward of the user's own does with a layer is not known here.
     """
     dense = [i for i, f in enumerate(net.facts) if f.kind in DENSE and len(f.shape) > 1]
     zero = [i for i in dense if net.facts[i].trainable and _is_zero(net, i)]
@@ -41,37 +31,20 @@ def _is_zero(net: Examined, i: int) -> bool:
 
 
 def _is_hidden(net: Examined, i: int, dense: list[int]) -> bool:
-    """Whether what a layer makes goes on to another layer, and nowhere else.
-
-    In a sequence it does. A module whose layers fit each other in their order, each taking as many
-    features as the last one makes, is taken for a chain too.
-    """
+    """Whether it is a layer of torch's in a sequence, and another with weights comes after it."""
     path = net.owned[i].path
     above = path.rpartition(".")[0]
-    beside = [j for j in dense if f"{net.owned[j].path}.".startswith(f"{above}." if above else "")]
-    later = [j for j in beside if j > i and net.owned[j].path != path]
-    if not path or not later:
+    parent, layer = net.modules.get(above), net.modules.get(path)
+    if parent is None or not path or type(parent).forward is not nn.Sequential.forward:
         return False
-    parent = net.modules.get(above)
-    if parent is not None and type(parent).forward is nn.Sequential.forward:
-        return True
-    if _WANTED.search(path) or is_attention(path) or _has_set_bias(net, i):
-        return False
-    chain = [net.facts[j] for j in beside]
-    direct = all(net.owned[j].path.rpartition(".")[0] == above for j in beside)
-    return direct and all(a.fan_out == b.fan_in for a, b in pairwise(chain))
-
-
-def _has_set_bias(net: Examined, i: int) -> bool:
-    """Whether its bias is one number that is not zero, as of a gate that starts open."""
-    name = net.facts[i].name.removesuffix("weight") + "bias"
-    found = next((f.family for f in net.facts if f.name == name), None)
-    return found is not None and found.name == "constant" and found.mean != 0
+    inside = f"{above}." if above else ""
+    later = [net.owned[j].path for j in dense if j > i and net.owned[j].path.startswith(inside)]
+    return type(layer).__module__.startswith("torch.nn.") and any(other != path for other in later)
 
 
 def _zero(net: Examined, i: int, everything: bool) -> Finding:
     facts = net.facts[i]
-    where = "as are all of the net" if everything else "and other layers follow"
+    where = "as are all of the net" if everything else "in the midst of a sequence"
     return fault(
         net,
         [i],

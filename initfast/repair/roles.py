@@ -15,7 +15,7 @@ class NetFacts(NamedTuple):
     many residual branches end in a weight. attention, convolutions, norms: whether it has such.
     tied: whether an embedding has another use. encoder, decoder: how many blocks each has, of a net
     that has both. branch_layers: how many weights a residual branch has, on average. sine: the ω of
-    the last sine that follows a layer; 0 where none does.
+    the last sine, where all activations are sines; else 0.
     """
 
     width: int | None = None

@@ -11,8 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from initfast.ops.dispatch import kernels_of
 from initfast.stats.layer import Layer
 from initfast.stats.moments import Moments
+from initfast.torch_state import transforms
 
 OMEGA = 30.0
 """That of Sitzmann et al. 2020, where none is said."""
@@ -65,7 +67,10 @@ class SineCalls(TorchFunctionMode):
 
 
 def _is_measured(x: Any) -> bool:
-    return isinstance(x, Tensor) and x.is_floating_point() and not x.is_meta and x.numel() > 1
+    """Whether x has values that can be read: within a transform, as of torch.func, it has none."""
+    if not isinstance(x, Tensor) or transforms() is not None:
+        return False
+    return x.numel() > 1 and kernels_of(x) is not None
 
 
 def _is_times(omega: float) -> Callable[[float, float], bool]:
@@ -85,14 +90,15 @@ def of_module(module: nn.Module) -> float:
     if not _MODULES.fullmatch(type(module).__name__) or any(True for _ in module.parameters()):
         return 0.0
     x = torch.tensor(_PROBES, dtype=torch.float64)
-    try:
-        y = module(x)
-    except (RuntimeError, TypeError, ValueError, AttributeError):
+    try:  # the forward itself: hooks are no part of the function, and may do anything
+        with torch.no_grad():
+            y = module.forward(x)
+        if not isinstance(y, Tensor) or y.shape != x.shape or not -1 < y[0] < 1:
+            return 0.0
+        omega = math.asin(float(y[0])) / _PROBES[0]
+        return omega if torch.allclose(y.double(), torch.sin(omega * x), atol=1e-6) else 0.0
+    except Exception:  # it wants another input, or more of them
         return 0.0
-    if not isinstance(y, Tensor) or y.shape != x.shape or not -1 < y[0] < 1:
-        return 0.0
-    omega = math.asin(float(y[0])) / _PROBES[0]
-    return omega if torch.allclose(y.double(), torch.sin(omega * x), atol=1e-6) else 0.0
 
 
 def of_layer(parent: nn.Module) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cache
 from typing import Any, NamedTuple
@@ -230,6 +230,12 @@ def _cell(module: nn.Module) -> str:
     return str(getattr(module, "mode", type(module).__name__)).split("_")[0]
 
 
+def _sine_of_all(roles: Sequence[Role]) -> float:
+    """The ω of the last sine of a net all of whose activations are sines; 0 of any other."""
+    followed = [r for r in roles if r.part == "weight" and (r.sine or r.follows is not None)]
+    return followed[-1].sine if all(r.sine for r in followed) and followed else 0.0
+
+
 def with_net(found: dict[str, Slot]) -> dict[str, Slot]:
     """The same, and in each role what there is to say of the net as a whole."""
     roles = [slot.role for slot in found.values()]
@@ -249,7 +255,7 @@ def with_net(found: dict[str, Slot]) -> dict[str, Slot]:
         tied=any(r.tied and r.kind == "embedding" for r in roles),
         encoder=sides["encoder"][0] if both else 0,
         decoder=sides["decoder"][0] if both else 0,
-        sine=next((r.sine for r in reversed(roles) if r.sine), 0.0),
+        sine=_sine_of_all(roles),
         branch_layers=len([r for r in within if r.part == "weight"]) / max(branches, 1),
     )
     return {name: slot._replace(role=replace(slot.role, net=net)) for name, slot in found.items()}

@@ -89,17 +89,46 @@ def test_each_weight_of_a_net_that_is_one_constant_is_named(make, value):
     assert named(net) == [("symmetric_units" if value else "zero_weight", n) for n in names]
 
 
-@pytest.mark.parametrize("key", ["a", "b"])
-def test_a_hidden_layer_of_zeros_is_named_and_a_last_one_or_a_gate_is_not(key):
-    net, last, gate = Chain(), Chain(), Chain()
-    nn.init.zeros_(net.get_submodule(key).weight)
-    nn.init.zeros_(last.c.weight)
-    nn.init.zeros_(gate.b.weight)
-    nn.init.ones_(gate.b.bias)
-    assert named(net) == [("zero_weight", f"{key}.weight")]
-    assert not serious(last) and not serious(gate)
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_hidden_layer_of_zeros_is_named_and_a_last_one_is_not(place):
+    net, last = (nn.Sequential(*[nn.Linear(32, 32) for _ in range(3)]) for _ in range(2))
+    nn.init.zeros_(net[place].weight)
+    nn.init.zeros_(last[-1].weight)
+    assert named(net) == [("zero_weight", f"{place}.weight")]
+    assert not serious(last)
     exec(serious(net)[0].code, {"net": net, "initfast": initfast})
     assert not serious(net)
+
+
+class Skipping(nn.Linear):
+    """A layer whose input goes on beside what it makes."""
+
+    def forward(self, x):
+        return x + super().forward(x)
+
+
+class Branches(nn.Module):
+    """Two branches of two layers of one width."""
+
+    def __init__(self):
+        super().__init__()
+        self.a1, self.a2, self.b1, self.b2 = (nn.Linear(32, 32) for _ in range(4))
+
+    def forward(self, x):
+        x = x + self.a2(torch.relu(self.a1(x)))
+        return x + self.b2(torch.relu(self.b1(x)))
+
+
+def test_residual_branches_may_start_at_zero():
+    net = Branches()
+    nn.init.zeros_(net.a2.weight)
+    nn.init.zeros_(net.b2.weight)
+    skipping = nn.Sequential(Skipping(32, 32), nn.ReLU(), nn.Linear(32, 32))
+    nn.init.zeros_(skipping[0].weight)
+    fixup = nn.Sequential(*[Branches() for _ in range(2)])
+    initfast.initialize_(fixup, torch.randn(4, 32), scheme="fixup")
+    for each in (net, skipping, fixup):
+        assert "zero_weight" not in {f.rule for f in serious(each)}
 
 
 def test_zeros_that_nets_start_with_on_purpose():

@@ -146,6 +146,47 @@ def test_sines_of_something_else_are_none():
     assert [change.why for change in done.changes if "sines" in change.why] == []
 
 
+def test_a_head_behind_another_activation_is_no_sirens():
+    """Where a sine follows one branch only, here of the time."""
+
+    class Timed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.time, self.body, self.head = nn.Linear(1, 64), nn.Linear(16, 64), nn.Linear(64, 4)
+
+        def forward(self, x):
+            return self.head(torch.relu(self.body(x)) + torch.sin(30 * self.time(x[:, :1])))
+
+    done = initfast.initialize_(Timed(), torch.randn(64, 16), seed=0)
+    by_sines = [change.name for change in done.changes if "sines" in change.why]
+    assert "time.weight" in by_sines and "head.weight" not in by_sines
+
+
+def test_sines_within_a_transform_are_left_alone():
+    net = chain((nn.Linear(2, 32), Sine()), (nn.Linear(32, 1), nn.Identity()))
+
+    class Equation(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = net
+
+        def forward(self, x):
+            return torch.func.vmap(torch.func.grad(lambda p: self.net(p).sum()))(x)
+
+    assert initfast.initialize_(Equation(), torch.randn(8, 2), seed=0).changes
+
+
+def test_modules_called_like_sines_are_asked_without_hooks_and_may_refuse():
+    class Sinus(nn.Module):
+        def forward(self, x):
+            assert x.dim() == 2
+            return torch.sin(x)
+
+    net, seen = nn.Sequential(nn.Linear(4, 8), Sinus(), nn.Linear(8, 1)), []
+    net[1].register_forward_hook(lambda *args: seen.append(args))
+    assert initfast.audit(net).findings == [] and seen == []
+
+
 @pytest.mark.parametrize("net", [nn.LSTM(8, 8), nn.Bilinear(4, 4, 4)])
 def test_a_scheme_that_says_nothing_of_any_weight_is_refused(net):
     for name in SCHEMES:
