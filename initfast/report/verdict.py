@@ -40,8 +40,10 @@ def _unchecked(skipped: Sequence[SkippedCheck], loss: bool) -> list[str]:
     if not rules:
         return []
     gradients = [] if loss else [rule for rule in rules if rule.startswith("gradient")]
-    others = [rule for rule in rules if rule not in gradients]
+    steps = ["recurrent"] if any('measure="recurrent"' in check.reason for check in skipped) else []
+    others = [rule for rule in rules if rule not in gradients + steps]
     said = ["pass loss= to judge gradients"] if gradients else []
+    said += ['pass measure="recurrent" to judge each step'] if steps else []
     more = [f"{len(others) - MOST_NAMED} more"] if len(others) > MOST_NAMED + 1 else []
     named = others[:MOST_NAMED] + more if more else others
     said += [f"{', '.join(named)} (report.skipped_checks says why)"] if others else []

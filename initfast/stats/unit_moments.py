@@ -72,6 +72,10 @@ class UnitMoments:
         """All four."""
         return UnitStatistics(*(getattr(self, name) for name in OF_UNITS))
 
+    def __repr__(self) -> str:
+        told = ", ".join(f"{name}={value!r}" for name, value in self.statistics._asdict().items())
+        return f"UnitMoments({self.columns.shape[1]} units: {told})"
+
     def __eq__(self, other: object) -> bool:
         """Whether they tell the same; what a file kept of others is compared, too."""
         if isinstance(other, UnitMoments):

@@ -52,6 +52,13 @@ LOSS = [SkippedCheck("gradient_vanishing", "r"), SkippedCheck("gradient_explosio
             "dead units (report.skipped_checks says why)",
         ),
         (
+            "",
+            [*LOSS, SkippedCheck("recurrent", 'pass measure="recurrent" for the steps')],
+            False,
+            "no errors or warnings; 3 checks were not made: pass loss= to judge gradients; "
+            'pass measure="recurrent" to judge each step',
+        ),
+        (
             "e",
             [SkippedCheck(rule, "r") for rule in ("a", "b", "c", "d", "e_f")],
             True,
