@@ -39,8 +39,8 @@ from initfast.profiling.missing_kernels import missing_kernels
 from initfast.profiling.nonfinite_parameters import with_nonfinite_parameters
 from initfast.profiling.progress import Progress, count_calls
 from initfast.profiling.restore import Found
+from initfast.recording.facts_at_end import FactsAtEnd
 from initfast.recording.gradients import Gradients
-from initfast.recording.module_facts import ModuleFacts
 from initfast.recording.recorder import Recorder
 from initfast.recording.sharded_recorder import ShardedRecorder
 from initfast.recording.stop_at_nonfinite import NonFinite
@@ -101,7 +101,7 @@ class MeasuredForward:
         self._outputs = ModuleOutputs(names, recorder, self._queue)
         self._fast = FastPaths(names.modules if plain else [], self._running, self._queue, recorder)
         self._run_facts: RunFacts | None = None
-        self._facts: ModuleFacts | None = None
+        self._facts: FactsAtEnd | None = None
 
     @property
     def gradients(self) -> Gradients | None:
@@ -173,7 +173,7 @@ class MeasuredForward:
                 short = None if go_the_usual_way or computes else way(module)
                 yield ModuleCall(module, name, running, what, short)
 
-    def _facts_now(self) -> ModuleFacts:
+    def _facts_now(self) -> FactsAtEnd:
         """What of each module but its weight decides the scale of its output, as it is now."""
         found: dict[str, dict[str, Any]] = {}
         owners, tensors = list[tuple[str, str]](), list[Tensor]()
@@ -190,7 +190,7 @@ class MeasuredForward:
                     tensors.extend(own.values())
                     if rest := settings(module):
                         found[name] = rest
-            return self._recorder.module_facts(found, owners, tensors)
+            return self._recorder.facts_at_end(found, owners, tensors)
 
     def report(self) -> Report:
         """What was measured so far, copied from the devices."""

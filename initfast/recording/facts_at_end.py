@@ -24,7 +24,7 @@ Owner = tuple[str, str]
 """The names of a module and of one of its tensors."""
 
 
-class ModuleFacts(NamedTuple):
+class FactsAtEnd(NamedTuple):
     """What was found of the modules.
 
     Attributes:
@@ -45,7 +45,7 @@ class ModuleFacts(NamedTuple):
         owners: Sequence[Owner],
         tensors: Sequence[Tensor],
         rows: Rows,
-    ) -> ModuleFacts:
+    ) -> FactsAtEnd:
         """With the tensors copied to where the rows are kept, as far as they can be measured."""
         groups = []
         for places in _groups(tensors):
