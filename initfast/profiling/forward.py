@@ -16,7 +16,7 @@ from functools import partial
 from itertools import chain
 from math import isfinite
 from threading import get_ident
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -30,7 +30,7 @@ from initfast.interception.shorter_ways import ShorterWays
 from initfast.interception.torch_patches import PLAIN_ARGUMENTS, VISIBLE_EXPORTS
 from initfast.nets.names import NetNames
 from initfast.nets.pytree import tensors
-from initfast.nets.settings import WITHOUT_EITHER, settings, vectors
+from initfast.nets.settings import settings_and_vectors
 from initfast.nets.shards import local_part
 from initfast.ops.library import load
 from initfast.profiling.extensions import fusion_of
@@ -175,22 +175,9 @@ class MeasuredForward:
 
     def _facts_now(self) -> FactsAtEnd:
         """What of each module but its weight decides the scale of its output, as it is now."""
-        found: dict[str, dict[str, Any]] = {}
-        owners, tensors = list[tuple[str, str]](), list[Tensor]()
         with torch._C.DisableTorchFunction():
-            for name, module in zip(self.names.paths(), self.names.modules, strict=True):
-                kind = type(module)
-                if kind is nn.Linear:  # the usual one, in a fraction of the time
-                    if (bias := module._parameters.get("bias")) is not None:
-                        owners.append((name, "bias"))
-                        tensors.append(bias)
-                elif kind not in WITHOUT_EITHER:
-                    own = vectors(module)
-                    owners.extend((name, key) for key in own)
-                    tensors.extend(own.values())
-                    if rest := settings(module):
-                        found[name] = rest
-            return self._recorder.facts_at_end(found, owners, tensors)
+            found = settings_and_vectors(self.names.paths(), self.names.modules)
+            return self._recorder.facts_at_end(*found)
 
     def report(self) -> Report:
         """What was measured so far, copied from the devices."""
