@@ -14,6 +14,8 @@ from initfast.recording.extended_recorder import ExtendedRecorder
 from initfast.torch_state import is_traced, transforms
 
 _NAMES = {getattr(torch, name): name for name in recurrence.STEPS}
+_ARGUMENTS = 9
+"""Of each of these functions, of packed sequences or not, when torch's own modules call it."""
 
 
 class RecurrentCalls:
@@ -33,10 +35,11 @@ class RecurrentCalls:
 
         Args:
             func: any function.
-            args: of the call; torch's modules give all by position.
+            args: of the call, by position; torch's modules give all so, and a call that gives
+                others by keyword is not measured.
         """
         name = _NAMES.get(func)
-        if name is None or transforms() is not None or is_traced():
+        if name is None or len(args) != _ARGUMENTS or transforms() is not None or is_traced():
             return
         if isinstance(args[3], bool):  # input, states, weights, has_biases, ..., batch_first
             x, states, flat, has_biases, _, _, _, both, batch_first = args

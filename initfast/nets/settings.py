@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
@@ -48,8 +49,40 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-WITHOUT_EITHER = frozenset((*MODULES, nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.Identity))
-"""Types of modules that have neither settings nor vectors."""
+_WITHOUT_EITHER = frozenset((*MODULES, nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.Identity))
+
+
+class SettingsAndVectors(NamedTuple):
+    """Both of many modules.
+
+    Attributes:
+        settings: of each module that has some, by its name.
+        owners: of each vector, the name of its module and its own.
+        vectors: in the order of the modules.
+    """
+
+    settings: dict[str, dict[str, Any]]
+    owners: list[tuple[str, str]]
+    vectors: list[Tensor]
+
+
+def settings_and_vectors(names: Sequence[str], modules: Sequence[nn.Module]) -> SettingsAndVectors:
+    """What :func:`settings` and :func:`vectors` say of modules of these names."""
+    found: dict[str, dict[str, Any]] = {}
+    owners, tensors = list[tuple[str, str]](), list[Tensor]()
+    for name, module in zip(names, modules, strict=True):
+        kind = type(module)
+        if kind is nn.Linear:  # the usual one, whose bias is its only vector, without a dict
+            if (bias := module._parameters.get("bias")) is not None:
+                owners.append((name, "bias"))
+                tensors.append(bias)
+        elif kind not in _WITHOUT_EITHER:
+            own = vectors(module)
+            owners.extend((name, key) for key in own)
+            tensors.extend(own.values())
+            if rest := settings(module):
+                found[name] = rest
+    return SettingsAndVectors(found, owners, tensors)
 
 
 def vectors(module: nn.Module) -> dict[str, Tensor]:

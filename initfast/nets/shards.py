@@ -115,9 +115,12 @@ def _averaged_micro_batches() -> int:
     """How many micro-batches the schedule that runs now averages the gradients of."""
     module = sys.modules.get("torch.distributed.pipelining.schedules")
     kind = getattr(module, "_PipelineSchedule", ())
-    frame: FrameType | None = sys._getframe()
+    file = getattr(module, "__file__", None)
+    frame = sys._getframe().f_back
     while frame is not None:
-        schedule = frame.f_locals.get("self")
+        # The look leaves the frame a dict of its variables: not in others' frames, which may hold
+        # large ones, nor in this one, of which the frame itself is one.
+        schedule = frame.f_locals.get("self") if frame.f_code.co_filename == file else None
         if isinstance(schedule, kind):
             averages = getattr(schedule, "scale_grads", False)
             return int(getattr(schedule, "_n_microbatches", 1)) if averages else 1

@@ -32,6 +32,10 @@ def mesh_of(layer: Layer) -> Mesh | None:
     return activation_mesh(name, layer.alpha, layer.beta) if name in ACTIVATIONS else None
 
 
+_LEAST_SPREAD = 1e-14
+"""Below this part of their mean, the spread of values is lost in float64's own steps of 2e-16."""
+
+
 class _Result:
     """The moments of y, an activation of a variable of a signal's law, in units of its `scale`.
 
@@ -89,7 +93,7 @@ def activated(x: Signal, mesh: Mesh, units: int, count: int) -> Signal:
         units: in a row.
         count: of all elements.
     """
-    if not x.var > 0:
+    if not x.var > (_LEAST_SPREAD * x.mean) ** 2:
         value = float(mesh.f(np.array([x.mean]))[0])
         return Signal(value, 0.0, common=1.0, rows=x.rows)
     y = _Result(x, mesh)

@@ -16,7 +16,7 @@ from functools import partial
 from itertools import chain
 from math import isfinite
 from threading import get_ident
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -30,7 +30,7 @@ from initfast.interception.shorter_ways import ShorterWays
 from initfast.interception.torch_patches import PLAIN_ARGUMENTS, VISIBLE_EXPORTS
 from initfast.nets.names import NetNames
 from initfast.nets.pytree import tensors
-from initfast.nets.settings import WITHOUT_EITHER, settings, vectors
+from initfast.nets.settings import settings_and_vectors
 from initfast.nets.shards import local_part
 from initfast.ops.library import load
 from initfast.profiling.extensions import fusion_of
@@ -39,8 +39,8 @@ from initfast.profiling.missing_kernels import missing_kernels
 from initfast.profiling.nonfinite_parameters import with_nonfinite_parameters
 from initfast.profiling.progress import Progress, count_calls
 from initfast.profiling.restore import Found
+from initfast.recording.facts_at_end import FactsAtEnd
 from initfast.recording.gradients import Gradients
-from initfast.recording.module_facts import ModuleFacts
 from initfast.recording.recorder import Recorder
 from initfast.recording.sharded_recorder import ShardedRecorder
 from initfast.recording.stop_at_nonfinite import NonFinite
@@ -101,7 +101,7 @@ class MeasuredForward:
         self._outputs = ModuleOutputs(names, recorder, self._queue)
         self._fast = FastPaths(names.modules if plain else [], self._running, self._queue, recorder)
         self._run_facts: RunFacts | None = None
-        self._facts: ModuleFacts | None = None
+        self._facts: FactsAtEnd | None = None
 
     @property
     def gradients(self) -> Gradients | None:
@@ -173,24 +173,11 @@ class MeasuredForward:
                 short = None if go_the_usual_way or computes else way(module)
                 yield ModuleCall(module, name, running, what, short)
 
-    def _facts_now(self) -> ModuleFacts:
+    def _facts_now(self) -> FactsAtEnd:
         """What of each module but its weight decides the scale of its output, as it is now."""
-        found: dict[str, dict[str, Any]] = {}
-        owners, tensors = list[tuple[str, str]](), list[Tensor]()
         with torch._C.DisableTorchFunction():
-            for name, module in zip(self.names.paths(), self.names.modules, strict=True):
-                kind = type(module)
-                if kind is nn.Linear:  # the usual one, in a fraction of the time
-                    if (bias := module._parameters.get("bias")) is not None:
-                        owners.append((name, "bias"))
-                        tensors.append(bias)
-                elif kind not in WITHOUT_EITHER:
-                    own = vectors(module)
-                    owners.extend((name, key) for key in own)
-                    tensors.extend(own.values())
-                    if rest := settings(module):
-                        found[name] = rest
-            return self._recorder.module_facts(found, owners, tensors)
+            found = settings_and_vectors(self.names.paths(), self.names.modules)
+            return self._recorder.facts_at_end(*found)
 
     def report(self) -> Report:
         """What was measured so far, copied from the devices."""

@@ -13,7 +13,7 @@ from torch.nn.parameter import Parameter
 
 from initfast.nets.shards import local_part
 from initfast.ops.dispatch import has_memory, kernels_of
-from initfast.recording.module_facts import ModuleFacts
+from initfast.recording.facts_at_end import FactsAtEnd
 from initfast.recording.rows import Rows
 from initfast.recording.shared_tensors import SharedTensors
 from initfast.torch_state import modes_enabled
@@ -134,14 +134,14 @@ class KnownTensors:
         if (address := self.row(x)) is not None:
             self._net_inputs.append(address)
 
-    def module_facts(
+    def facts_at_end(
         self,
         settings: Mapping[str, Mapping[str, Any]],
         owners: Sequence[tuple[str, str]],
         tensors: Sequence[Tensor],
-    ) -> ModuleFacts:
+    ) -> FactsAtEnd:
         """What decides the scale of the modules' outputs, with these tensors of theirs copied."""
-        return ModuleFacts.of(settings, owners, tensors, self._rows)
+        return FactsAtEnd.of(settings, owners, tensors, self._rows)
 
     def glimpse(self, t: Tensor) -> int | None:
         """The address of the row of what a function took or made, measured now if need be."""

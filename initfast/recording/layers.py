@@ -14,8 +14,8 @@ from initfast.nets.activation_calls import Call
 from initfast.nets.module_facts import SEEN_INSIDE
 from initfast.nets.shards import Stage
 from initfast.recording.events import Event, Source
+from initfast.recording.facts_at_end import FactsAtEnd
 from initfast.recording.marks import Marks
-from initfast.recording.module_facts import ModuleFacts
 from initfast.recording.parts import parts_of
 from initfast.recording.rows import Copies
 from initfast.recording.shared_tensors import SharedTensors
@@ -54,7 +54,7 @@ class Recording(NamedTuple):
     names: Sequence[str]
     types: Sequence[type]
     own_weight: Sequence[bool]
-    facts: ModuleFacts | None
+    facts: FactsAtEnd | None
     gradients: Mapping[int, tuple[Sequence[int], int | None]]
     shared: SharedTensors | None = None
     stage: Stage | None = None

@@ -16,10 +16,10 @@ from initfast.nets.shards import Stage
 from initfast.ops.dispatch import ACT, ACT_IN_PLACE, kernels_of
 from initfast.ops.functions import count_write
 from initfast.recording.events import Source, new_event
+from initfast.recording.facts_at_end import FactsAtEnd
 from initfast.recording.gradients import Gradients
 from initfast.recording.layers import Recording
 from initfast.recording.linear_recorder import LinearRecorder
-from initfast.recording.module_facts import ModuleFacts
 
 
 class Recorder(LinearRecorder):
@@ -187,7 +187,7 @@ class Recorder(LinearRecorder):
         names: list[str],
         modules: list[nn.Module],
         own: list[bool],
-        facts: ModuleFacts | None,
+        facts: FactsAtEnd | None,
     ) -> Recording:
         """Copy everything from the devices.
 

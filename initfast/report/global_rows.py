@@ -164,7 +164,7 @@ class GlobalLayers:
         parts = layer.parts or LayerParts()
         averaged = parts.net.micro_batches
         rows = {each: next(self._rows) for each in kinds}
-        _check_cuts(layer.name, parts, rows)
+        _check_cuts(layer, parts, rows)
         found = {each: self._tensor(each[0], row, averaged) for each, row in rows.items()}
         new = replace(with_moments(layer, found), parts=None)
         of_input = parts.inputs[0] if parts.inputs and layer.input is not None else Part()
@@ -194,17 +194,24 @@ class GlobalLayers:
         return moments if is_of_one_loss or kind != WEIGHT_GRAD else None
 
 
-def _check_cuts(name: str, parts: LayerParts, rows: Mapping[tuple[str, str], Tensor]) -> None:
-    """Raise RuntimeError, on all processes, where they cut a weight in different ways."""
+def _check_cuts(layer: Layer, parts: LayerParts, rows: Mapping[tuple[str, str], Tensor]) -> None:
+    """Raise RuntimeError, on all processes, where they cut a weight in different ways.
+
+    Only torch's own modules surely use all of a parameter: another's forward may take its first
+    columns, as many as its input has features.
+    """
+    is_whole = layer.type in layer.bases
     whole = {which: part.whole for which, part in parts.weights if part.whole is not None}
     for (kind, which), row in rows.items():
         if kind != "weight":
             continue
         count, agree, length = row[0].item(), row[PART].item(), math.prod(whole.get(which, (-1,)))
-        if agree == _CUT_IN_OTHER_WAYS or length not in (-1, count):
+        differs = agree == _CUT_IN_OTHER_WAYS and (is_whole or which in whole)
+        if differs or length not in (-1, count):
             raise RuntimeError(
-                f"gathered: the {which} of layer {name!r} is cut in different ways, its parts have "
-                f"{count:.0f} numbers together; expected the same mesh and plan on all ranks"
+                f"gathered: the {which} of layer {layer.name!r} is cut in different ways, its "
+                f"parts have {count:.0f} numbers together; expected the same mesh and plan on all "
+                "ranks"
             )
 
 

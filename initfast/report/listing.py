@@ -21,18 +21,31 @@ UNKNOWN, NO, YES = range(3)
 """Of a fact that a process does not know, and of one that is known: larger where known and so."""
 
 
+Measured = tuple[tuple[str, str], ...]
+"""The kinds and names of the tensors of a layer, in order."""
+
+
 class Tensors(NamedTuple):
-    """What a process has measured of one layer: with others' it merges only if they have the same.
+    """What a process has measured of one layer.
 
     Attributes:
-        measured: the kinds and names of the tensors.
+        measured: the kinds and names of the tensors: with others' it merges only if they have the
+            same.
         units: how many units the whole layer has, if each is known to be dead or not.
         with_moments: how many units it has, if the moments of each are known.
     """
 
-    measured: tuple[tuple[str, str], ...]
+    measured: Measured
     units: int | None
     with_moments: int | None
+
+    def merge(self, other: Tensors) -> Tensors:
+        """What is known of the layer on the batches of both.
+
+        A product of two inputs has other units in every batch, as the scores of an attention.
+        """
+        pairs = zip(self[1:], other[1:], strict=True)
+        return Tensors(self.measured, *(a if a == b else None for a, b in pairs))
 
 
 @dataclass(frozen=True)
@@ -65,6 +78,11 @@ class Listing:
     def stage(self) -> int:
         """The first stage of a pipeline among its layers; -1 without a pipeline."""
         return min((stage for stage, *_ in self.tensors or ()), default=sys.maxsize)
+
+    @property
+    def measured(self) -> list[tuple[Key, Measured]]:
+        """What every process that runs these layers must have measured of them."""
+        return [(key, found.measured) for key, found in (self.tensors or {}).items()]
 
     @property
     def in_common(self) -> str:
@@ -151,23 +169,24 @@ def whole_net(listings: Sequence[Distinct]) -> WholeNet:
     for each in by_size:
         tensors = each.value.tensors
         rival = next((known[key] for key in tensors if key in known), None)
-        if rival is not None and list(tensors.items()) != list(rival.value.tensors.items()):
+        if rival is not None and each.value.measured != rival.value.measured:
             raise RuntimeError(_difference(each, rival))
         known |= dict.fromkeys(tensors, rival or each)
     found: dict[Key, tuple[Layer, Tensors]] = {}
     for listing, _ in listings:
         pairs = zip(listing.layers, listing.tensors.items(), strict=True)
         for layer, (key, tensors) in pairs:
-            first = found.setdefault(key, (layer, tensors))[0]
+            first, known_of = found.setdefault(key, (layer, tensors))
             bad = dict.fromkeys(first.nonfinite_parameters + layer.nonfinite_parameters)
-            found[key] = replace(first, nonfinite_parameters=tuple(bad)), tensors
+            first = replace(first, nonfinite_parameters=tuple(bad))
+            found[key] = first, known_of.merge(tensors)
     keys = sorted(found, key=lambda key: key[0])
     return WholeNet(keys, [found[key][0] for key in keys], [found[key][1] for key in keys])
 
 
 def _difference(odd: Distinct, usual: Distinct) -> str:
     """Where a rank's list of layers differs from that of others."""
-    a, b = list(odd.value.tensors.items()), list(usual.value.tensors.items())
+    a, b = odd.value.measured, usual.value.measured
     at = next(
         (i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b))
     )
@@ -180,10 +199,9 @@ def _difference(odd: Distinct, usual: Distinct) -> str:
     )
 
 
-def _said(rows: Sequence[tuple[Key, Tensors]], at: int) -> str:
+def _said(rows: Sequence[tuple[Key, Measured]], at: int) -> str:
     if at >= len(rows):
         return "none"
-    (_, name, op, call), tensors = rows[at]
-    measured = ", ".join(f"{kind} {which}".strip() for kind, which in tensors.measured)
-    units = f" and {tensors.with_moments} units" if tensors.with_moments else ""
-    return f"{name!r} ({op}, call {call} with {measured}{units})"
+    (_, name, op, call), measured = rows[at]
+    tensors = ", ".join(f"{kind} {which}".strip() for kind, which in measured)
+    return f"{name!r} ({op}, call {call} with {tensors})"

@@ -132,8 +132,9 @@ class Merging(Exports):
 
         Raises:
             RuntimeError: on all ranks, naming one: it has no report, or one that is gathered
-                already; it has run other layers; or it did not come within the group's time-out;
-                likewise, naming a layer: ranks cut its weight in different ways.
+                already; it has run other layers, or measured other tensors of them; or it did not
+                come within the group's time-out. Likewise, naming a layer: ranks cut its weight in
+                different ways, or, of one of torch's own modules, have weights of other sizes.
 
         Example:
             >>> report = initfast.profile(torch.nn.Linear(4, 2), torch.ones(3, 4))

@@ -16,6 +16,7 @@ from initfast.stats.unit_moments import OF_UNITS, UnitMoments, UnitStatistics
 
 _NOTHING = Moments()
 _DERIVED = ("std", "inf", "skew", "kurtosis", "dynamic_range", "crest")
+_OF_MOMENTS = {*_DERIVED, *(f.name for f in fields(Moments))}
 
 
 def as_plain(value: Any) -> Any:
@@ -36,7 +37,7 @@ def as_plain(value: Any) -> Any:
 def without_derived(plain: Any) -> Any:
     """What :func:`as_plain` returned, without what :func:`moments_from_dict` can do without."""
     if isinstance(plain, dict):
-        derived = _DERIVED if "m2" in plain else ()
+        derived = _DERIVED if plain.keys() == _OF_MOMENTS else ()
         return {name: without_derived(item) for name, item in plain.items() if name not in derived}
     return [without_derived(item) for item in plain] if isinstance(plain, list) else plain
 

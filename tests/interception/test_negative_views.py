@@ -50,6 +50,8 @@ def test_a_net_with_negative_views_is_measured_as_it_computes(negated, make, los
             assert ours.mean == pytest.approx(theirs.mean, abs=1e-6)
             assert ours.std == pytest.approx(theirs.std, rel=1e-5)
             assert ours.weight.moments.mean == pytest.approx(theirs.weight.moments.mean, abs=1e-7)
+            vectors = [{n: m.mean for n, m in a.vectors.items()} for a in (ours, theirs)]
+            assert vectors[0] == pytest.approx(vectors[1], abs=1e-7)
     if loss is not None:
         assert [a.grad.mean for a in report] == pytest.approx([b.grad.mean for b in expected])
 

@@ -1,13 +1,15 @@
 """report.predicted: what is said of a net, and what is not."""
 
 import json
+import math
 
 import pytest
 import torch
 from torch import nn
 
 import initfast
-from initfast.prediction.activations import activation_mesh
+from initfast.prediction.activations import activated, activation_mesh
+from initfast.prediction.signal import Signal
 from initfast.theory.elementwise import Elementwise
 
 
@@ -146,6 +148,16 @@ def test_a_function_is_computed_as_often_for_many_layers_as_for_few(monkeypatch)
         assert len(deep(layers).predicted) == layers
         counts.append(len(calls))
     assert counts[1] <= counts[0] + 3
+
+
+@pytest.mark.parametrize("std", [1e-16, 5.6e-19])
+def test_a_spread_that_float64_does_not_resolve_is_none(std):
+    x = torch.ones(100, 400, dtype=torch.float64)
+    x[0, 0] = 1 - 2**-53  # whose std is 5.6e-19
+    report = initfast.profile(nn.Sequential(nn.Tanh(), nn.Linear(400, 4)).double(), x)
+    assert report.inputs[0].std == pytest.approx(5.6e-19, rel=0.02) and str(report)
+    signal = activated(Signal(1.0, std**2), activation_mesh("tanh", None, None), 4, 16)
+    assert signal.var == 0 and signal.mean == pytest.approx(math.tanh(1), rel=1e-12)
 
 
 def test_long_nets_print_what_is_predicted():

@@ -164,3 +164,15 @@ def test_it_is_kept_and_merged(tmp_path):
     assert merged.state[0] == pytest.approx(math.sqrt(3)) and merged.gates["state"].mean == 1.5
     longer = Recurrence((1.0, 1.0), (1.0, 1.0))
     assert one.merge(longer) == longer == longer.merge(one)
+
+
+def test_a_call_of_ones_own_with_keywords_runs_unmeasured():
+    class Own(nn.GRU):
+        def forward(self, x):
+            h = torch.zeros(1, x.shape[1], 4)
+            flags = {"dropout": 0.0, "train": False, "bidirectional": False, "batch_first": False}
+            return torch.gru(x, h, self._flat_weights, has_biases=True, num_layers=1, **flags)[0]
+
+    net, x = Own(3, 4), torch.randn(5, 2, 3)
+    (row,) = initfast.profile(net, x, measure="recurrent")
+    assert row.recurrence is None and row.rms == pytest.approx(net(x).square().mean().sqrt().item())

@@ -141,7 +141,11 @@ def test_many_findings_are_folded_after_the_first():
 
 
 def test_the_report_is_read_back_from_its_page():
-    report = profile(mlp(3), torch.randn(8, 16), loss=torch.sum)
+    norm = nn.GroupNorm(1, 16)
+    for name in ("m2", "std", "inf"):  # names of statistics, too
+        norm.register_parameter(name, nn.Parameter(torch.ones(4)))
+    report = profile(nn.Sequential(norm, mlp(3)), torch.randn(8, 16), loss=torch.sum)
+    assert list(report[0].vectors) == ["weight", "bias", "m2", "std", "inf"]
     assert Report.from_dict(json.loads(embedded_json(report.to_html()))).layers == report.layers
     with pytest.raises(ValueError, match="has no report in it"):
         embedded_json("<html></html>")

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import initfast
-from initfast.recording.module_facts import ModuleFacts
+from initfast.recording.facts_at_end import FactsAtEnd
 from initfast.recording.rows import Rows
 from initfast.stats.moments import Moments
 
@@ -36,7 +36,7 @@ def test_tensors_of_a_kind_are_copied_at_once_and_others_left_out():
         torch.ones(2, dtype=torch.complex64),
     ]  # fmt: skip
     owners = [("m", str(i)) for i in range(len(tensors))]
-    facts = ModuleFacts.of({}, owners, tensors, rows)
+    facts = FactsAtEnd.of({}, owners, tensors, rows)
     assert [list(places) for _, places, _ in facts.groups] == [[0, 6], [1]]
     found = facts.vectors(rows.read().values)["m"]
     assert {name: (m.count, m.mean) for name, m in found.items()} == {

@@ -24,7 +24,7 @@ Owner = tuple[str, str]
 """The names of a module and of one of its tensors."""
 
 
-class ModuleFacts(NamedTuple):
+class FactsAtEnd(NamedTuple):
     """What was found of the modules.
 
     Attributes:
@@ -45,7 +45,7 @@ class ModuleFacts(NamedTuple):
         owners: Sequence[Owner],
         tensors: Sequence[Tensor],
         rows: Rows,
-    ) -> ModuleFacts:
+    ) -> FactsAtEnd:
         """With the tensors copied to where the rows are kept, as far as they can be measured."""
         groups = []
         for places in _groups(tensors):
@@ -77,13 +77,16 @@ class ModuleFacts(NamedTuple):
 
 
 def _groups(tensors: Sequence[Tensor]) -> Iterable[list[int]]:
-    """The places of those that can be copied, one list for each device and dtype."""
-    groups: dict[tuple[torch.dtype, torch.device], list[int]] = {}
+    """The places of those that can be copied, one list for each device and dtype.
+
+    Another for negative views: of all in a list, the first says by which kernels it is read.
+    """
+    groups: dict[tuple[torch.dtype, torch.device, bool], list[int]] = {}
     strided = torch.strided
     for place, t in enumerate(tensors):
         if (type(t) is Parameter or kernels_of(t) is not None) and t.layout is strided:
             if t.dim() == 1 and t.untyped_storage().nbytes():
-                kind = t.dtype, t.device
+                kind = t.dtype, t.device, t.is_neg()
                 if kind in groups:
                     groups[kind].append(place)
                 elif kernels_of(t) is not None:
