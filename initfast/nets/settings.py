@@ -36,12 +36,17 @@ def _attributes(kind: type[nn.Module]) -> tuple[str, ...]:
 def settings(module: nn.Module) -> dict[str, Any]:
     """The module's settings by their names, as numbers, texts and lists.
 
+    Among them "parametrizations", the types of what computes its weight, as "SpectralNorm".
+
     Example:
         >>> settings(nn.Dropout(0.1))
         {'p': 0.1, 'training': True}
     """
     names = _attributes(type(module))  # type: ignore[arg-type]
-    return {name: _plain(getattr(module, name, None)) for name in names} if names else {}
+    found = {name: _plain(getattr(module, name, None)) for name in names} if names else {}
+    if "parametrizations" in module._modules and "weight" in (made := module.parametrizations):
+        found["parametrizations"] = [type(one).__name__.lstrip("_") for one in made["weight"]]
+    return found
 
 
 def _plain(value: Any) -> Any:

@@ -3,6 +3,7 @@
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 
 import initfast
 from initfast.repair.repairing import score
@@ -15,6 +16,10 @@ def square(y):
 def run_codes(net, report):
     for finding in report.findings:
         exec(finding.code, {"net": net, "report": report, "initfast": initfast, "torch": torch})
+
+
+def stack(wrap, n):
+    return nn.Sequential(*[m for _ in range(n) for m in (wrap(nn.Linear(64, 64)), nn.ReLU())])
 
 
 class Exponential(nn.Module):
@@ -94,3 +99,30 @@ def test_an_output_that_is_one_number_to_rounding_has_vanished():
     nn.init.normal_(net[2].weight, 0, 1e-24)
     findings = initfast.profile(net, torch.randn(16, 32)).findings
     assert "vanishing" in [f.rule for f in findings if f.severity == "error"]
+
+
+def test_what_fixes_the_scale_of_a_weight_is_named_and_no_repair_loses_the_signal():
+    torch.manual_seed(0)
+    net, x = stack(spectral_norm, 20), torch.randn(64, 64)
+    done = initfast.repair_(net, x, loss=square)
+    assert "spectral norm sets the scale" in done.before.findings[0].advice
+    assert done.after[-1].std > 0.1 * done.before[-1].std
+
+
+def test_code_for_weight_norm_cures():
+    torch.manual_seed(0)
+    net, x = stack(weight_norm, 10), torch.randn(64, 64)
+    for layer in net[::2]:
+        layer.parametrizations.weight.original0.data.fill_(8.0)
+    report = initfast.profile(net, x)
+    assert report.findings[0].code == "initfast.initialize_(net)"
+    run_codes(net, report)
+    assert score(initfast.profile(net, x)) == (0, 0)
+
+
+def test_a_tied_embedding_is_named():
+    torch.manual_seed(0)
+    embedding, head = nn.Embedding(300, 256), nn.Linear(256, 300, bias=False)
+    head.weight = embedding.weight
+    report = initfast.profile(nn.Sequential(embedding, head), torch.randint(300, (4, 16)))
+    assert "embedding '0''s" in report.findings[0].advice
