@@ -178,7 +178,8 @@ class Refills:
 
     def tied(self, first: int, last: int) -> str:
         """That these layers share a weight with an embedding, in words; else ""."""
-        own = {x.weight.moments.fingerprint for x in self.layers[first : last + 1] if dense(x)}
+        inner = [x for x in self.layers[first : last + 1] if dense(x)]
+        own = {x.weight.moments.fingerprint for x in inner if x.weight}
         names = [
             repr(x.name)
             for x in self.layers

@@ -44,8 +44,10 @@ def settings(module: nn.Module) -> dict[str, Any]:
     """
     names = _attributes(type(module))  # type: ignore[arg-type]
     found = {name: _plain(getattr(module, name, None)) for name in names} if names else {}
-    if "parametrizations" in module._modules and "weight" in (made := module.parametrizations):
-        found["parametrizations"] = [type(one).__name__.lstrip("_") for one in made["weight"]]
+    made = module._modules.get("parametrizations")
+    if isinstance(made, nn.ModuleDict) and "weight" in made:
+        kinds = [type(one).__name__.lstrip("_") for one in made["weight"].children()]
+        found["parametrizations"] = kinds
     return found
 
 

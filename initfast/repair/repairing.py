@@ -32,7 +32,6 @@ from initfast.undo_log import UndoLog, with_undo_log
 _OF_THE_ARCHITECTURE = {"one_direction"}
 """The rules of what no weights cure, but by the luck of a draw."""
 
-
 _MOST_LOST = 1e-3
 """A repair that leaves less than this part of the signal, or of the gradient, is none."""
 
@@ -110,8 +109,8 @@ def repair_(
     findings anew by the scheme "auto"; to draw all by it; and :func:`lsuv_` besides. Biases that
     were drawn with weights which are replaced become 0. What does not help is put back, also what
     leaves next to nothing of the signal or of a gradient, and what a later step makes needless.
-    Only parameters are changed: that an activation or a norm is missing, a
-    finding says, and no initialiser mends.
+    Only parameters are changed: that an activation or a norm is missing, a finding says, and no
+    initialiser mends.
 
     Args:
         net: a module.
@@ -173,7 +172,8 @@ def _without_needless(
     net: nn.Module, report: Report, measure: Callable[[], Report], done: Sequence[_Done]
 ) -> tuple[Report, list[_Done]]:
     """Undo the steps that later ones have made needless, the first first: what is left of them."""
-    parameters, needed = dict(net.named_parameters()), []
+    parameters = dict(net.named_parameters())
+    needed: list[_Done] = []
     for k, one in enumerate(done):
         later = {name for x in done[k + 1 :] for name in x.before}
         own = {name: p for name, p in one.before.items() if name not in later}
