@@ -137,9 +137,13 @@ def _whole_run(
 def _refill(net: Net, span: tuple[int, int], act: Act | None, cause: str) -> Cause:
     code = net.refill(*span, act)
     advice = "use " + (calls_of(code) or f"{named(call(act))} on layers {span[0]} to {span[1]}")
-    if not code and any(net.layers[i].type for i in span):
+    if code:
+        return Cause(cause, advice + net.tied(*span), code)
+    if computed := net.of_computed(range(span[0], span[1] + 1), act):
+        return Cause(cause, *computed)
+    if any(net.layers[i].type for i in span):
         advice += "; their weights are computed: set the parameters that they are made of"
-    return Cause(cause, advice, code)
+    return Cause(cause, advice)
 
 
 # ---- what no weights mend ----

@@ -33,7 +33,7 @@ def led_by_causes(findings: Sequence[Finding]) -> list[Finding]:
     made: list[Finding] = []
     for i, f in enumerate(findings):
         way = _way(i, cause)
-        code = "\n".join(dict.fromkeys(findings[c].code for c in way[::-1] if findings[c].code))
+        code = "\n".join(_together([findings[c].code for c in way[::-1]]))
         led = findings[way[1]] if len(way) > 1 else None
         follows = f"{led.rule.replace('_', ' ')} in {led.where}" if led else ""
         made.append(replace(f, severity=worst[i], code=code, follows=follows))
@@ -41,6 +41,19 @@ def led_by_causes(findings: Sequence[Finding]) -> list[Finding]:
     for i in sorted(range(len(made)), key=lambda i: SEVERITIES.index(worst[i])):
         order |= dict.fromkeys(_way(i, cause)[::-1])
     return [made[i] for i in order]
+
+
+def _together(codes: Sequence[str]) -> list[str]:
+    """The codes that may run one after the other.
+
+    Once a cause is cured, what was measured of the inputs behind it is no longer so: code that
+    fits weights to them would undo the cure.
+    """
+    found: list[str] = []
+    for code in codes:
+        if code and code not in found and not (found and "layer.input.rms" in code):
+            found.append(code)
+    return found
 
 
 def _way(i: int, cause: dict[int, int]) -> list[int]:
@@ -96,8 +109,32 @@ def _is_cured(cause: Finding, follower: Finding) -> bool:
 
 
 def _explains(cause: Finding, follower: Finding) -> bool:
-    """Whether nothing is known of a follower, and the cause begins before it."""
-    return not follower.code and not follower.cause and _before(cause, follower)
+    """Whether nothing is known of a follower but that plain code does it, behind the cause.
+
+    An exponential or a power makes much more of what is somewhat too large.
+    """
+    if follower.code or not _before(cause, follower):
+        return False
+    is_of_plain_code = follower.cause.startswith("plain code gives it")
+    is_too_large = cause.value > cause.threshold and cause.last < follower.first
+    return not follower.cause or (is_of_plain_code and is_too_large)
+
+
+def _feeds(cause: Finding, follower: Finding) -> bool:
+    """Whether the follower's own weights and biases are not at fault, but its input, behind."""
+    is_its_own = "fan_in" in follower.cause or "bias" in follower.cause
+    return not is_its_own and cause.first < follower.last and cause.first <= follower.first
+
+
+def _between(cause: Finding, follower: Finding) -> bool:
+    """Whether the cause begins before the follower, on its layers, and has code that cures it."""
+    return bool(cause.code) and cause.first < follower.first <= cause.last
+
+
+def _in_range(cause: Finding, follower: Finding) -> bool:
+    """Whether the cause is where the numbers leave the dtype, or what their gradients come from."""
+    is_gradient = follower.measured.startswith("the gradient")
+    return _behind(cause, follower) if is_gradient else _beside(cause, follower)
 
 
 _CUT = ("saturation", "symmetric_units")
@@ -121,10 +158,12 @@ _LEADS: dict[str, dict[str, _Leads]] = {
     "saturation": {
         "input_scale": _beside,
         **dict.fromkeys(("weight_scale", "symmetric_units"), _is_cured),
+        "explosion": _feeds,
     },
+    "input_scale": {"explosion": _between},
     "collapse": {"dead_units": _beside},
     "mean_drift": dict.fromkeys(("dead_units", "saturation", "collapse"), _beside),
-    "dtype_range": dict.fromkeys(("explosion", "vanishing"), _beside),
+    "dtype_range": {"explosion": _in_range, "vanishing": _beside},
     "attention_logits": {"weight_scale": _before, "input_scale": _before},
     "gradient_vanishing": dict.fromkeys(("vanishing", "dead_units"), _beside),
     "gradient_explosion": {"explosion": _beside},

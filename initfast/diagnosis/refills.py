@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from initfast.diagnosis import advice
 from initfast.diagnosis.advice import Act, activation_of
 from initfast.diagnosis.facts import dense
 from initfast.ops.activations import ACTIVATIONS, GATES
 from initfast.stats.layer import Layer
+
+_FIX_THE_SCALE = {
+    "Orthogonal": "an orthogonal parametrization",
+    "SpectralNorm": "spectral norm",
+}
+"""Parametrizations that divide any scale out of a weight."""
 
 
 class Refills:
@@ -144,6 +150,43 @@ class Refills:
             "    if not (layer.weight and layer.type):\n        continue\n"
             f'    bias = getattr({self.root}.get_submodule(layer.name), "bias", None)\n'
             "    if bias is not None:\n        initfast.init.zeros_(bias)"
+        )
+
+    def of_computed(self, places: Iterable[int], act: Act | None) -> tuple[str, str] | None:
+        """What to do, and its code, where parametrizations compute these layers' weights.
+
+        None where others do, or none.
+        """
+        weighted = [x for i in places if dense(x := self.layers[i])]
+        made = {
+            kind for x in weighted for kind in x.settings.get("parametrizations", ["Parameter"])
+        }
+        if made and made <= _FIX_THE_SCALE.keys():
+            scales = sorted(x.weight.scale for x in weighted if x.weight)
+            gain = (advice.needed(act) / max(scales[len(scales) // 2], 1e-30)) ** 0.5
+            return (
+                f"{_FIX_THE_SCALE[min(made)]} sets the scale of these weights, however they are "
+                f"drawn: multiply what each layer makes by a gain of {gain:.3g}, or leave it out",
+                "",
+            )
+        if made != {"WeightNorm"} or not self.root:
+            return None
+        return (
+            "their weights are computed from a length and a direction: initialize_ sets both",
+            f"initfast.initialize_({self.root})",
+        )
+
+    def tied(self, first: int, last: int) -> str:
+        """That these layers share a weight with an embedding, in words; else ""."""
+        inner = [x for x in self.layers[first : last + 1] if dense(x)]
+        own = {x.weight.moments.fingerprint for x in inner if x.weight}
+        names = [
+            repr(x.name)
+            for x in self.layers
+            if x.op.startswith("Embedding") and x.weight and x.weight.moments.fingerprint in own
+        ]
+        return (
+            f"; that weight is embedding {names[0]}'s too, which changes with it" if names else ""
         )
 
     def refill_for_inputs(self, first: int, last: int) -> str:

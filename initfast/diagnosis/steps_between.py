@@ -64,17 +64,20 @@ def _are_others_between(net: Net, weighted: Sequence[int]) -> bool:
 def rescaled_weights(net: Net, weighted: Sequence[int], rate: float) -> str:
     """Code that divides the weights of these layers by a factor; "" where it would not help.
 
-    Where sums of branches lie between, the stream goes around the weights.
+    Where sums of branches lie between, the stream goes around the weights. Run twice, the code does
+    what it does once.
     """
     layers = [net.layers[i] for i in weighted]
     inner = net.layers[weighted[0] : weighted[-1] + 1]
     is_around = any(x.op.startswith("add") for x in inner) or _are_others_between(net, weighted)
-    if not net.root or is_around or not all(x.parameter for x in layers) or not 0 < rate < math.inf:
+    is_known = all(x.parameter and x.weight and x.weight.std > 0 for x in layers)
+    if not net.root or is_around or not is_known or not 0 < rate < math.inf:
         return ""
     ops = tuple(sorted({x.op for x in inner if x.weight} - {x.op for x in layers}))
     others = f" and layer.op not in {ops}" if ops else ""
     return (
         f"for layer in report.layers[{weighted[0]}:{weighted[-1] + 1}]:\n"
         f"    if layer.weight{others}:\n"
-        f"        {net.root}.get_parameter(layer.parameter).data.div_({rate:.4g})"
+        f"        w = {net.root}.get_parameter(layer.parameter).data\n"
+        f"        w.mul_(layer.weight.std / ({rate:.4g} * w.std()))"
     )

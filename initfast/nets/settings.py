@@ -37,12 +37,19 @@ def _attributes(kind: type[nn.Module]) -> tuple[str, ...]:
 def settings(module: nn.Module) -> dict[str, Any]:
     """The module's settings by their names, as numbers, texts and lists.
 
+    Among them "parametrizations", the types of what computes its weight, as "SpectralNorm".
+
     Example:
         >>> settings(nn.Dropout(0.1))
         {'p': 0.1, 'training': True}
     """
     names = _attributes(type(module))  # type: ignore[arg-type]
-    return {name: _plain(getattr(module, name, None)) for name in names} if names else {}
+    found = {name: _plain(getattr(module, name, None)) for name in names} if names else {}
+    made = module._modules.get("parametrizations")
+    if isinstance(made, nn.ModuleDict) and "weight" in made:
+        kinds = [type(one).__name__.lstrip("_") for one in made["weight"].children()]
+        found["parametrizations"] = kinds
+    return found
 
 
 def _plain(value: Any) -> Any:

@@ -200,9 +200,12 @@ class _Reader:
 
     def _facts_of(self, source: Source) -> dict[str, Any]:
         module = self._types.get(source.name)
-        if self._facts is None or module is None or not _runs(module, source.kind):
+        if self._facts is None or module is None:
             return {}
         settings = self._facts.settings.get(source.name, {})
+        if not _runs(module, source.kind):
+            made = settings.get("parametrizations")
+            return {"settings": {"parametrizations": made}} if made and source.weight else {}
         return {"vectors": self._vectors.get(source.name, {}), "settings": dict(settings)}
 
     def _parameter(self, name: str) -> str:

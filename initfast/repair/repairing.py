@@ -20,6 +20,7 @@ from initfast.repair.drawn import trained_weights
 from initfast.repair.filling import copy_back
 from initfast.repair.following import by_module_order, by_running
 from initfast.repair.initialize import carry_out, initialize_, plan_of
+from initfast.repair.kept_parameters import clear_biases, keep_parameters, put_frozen_back
 from initfast.repair.lsuv import lsuv_
 from initfast.repair.parameter_kinds import plain_name
 from initfast.repair.rules import Rules
@@ -31,6 +32,9 @@ from initfast.undo_log import UndoLog, with_undo_log
 _OF_THE_ARCHITECTURE = {"one_direction"}
 """The rules of what no weights cure, but by the luck of a draw."""
 
+_MOST_LOST = 1e-3
+"""A repair that leaves less than this part of the signal, or of the gradient, is none."""
+
 
 class Step(NamedTuple):
     """What was done, in words, for which finding, and the parameters that it changed."""
@@ -38,6 +42,13 @@ class Step(NamedTuple):
     what: str
     rule: str
     parameters: tuple[str, ...]
+
+
+class _Done(NamedTuple):
+    """A step and the values before it of the parameters that it has changed, by their names."""
+
+    step: Step
+    before: dict[str, torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -96,9 +107,10 @@ def repair_(
     Each round tries, until one leaves fewer errors, or as many and fewer warnings: the code of the
     findings' advice, the cause (the earliest of the worst) first; to draw the layers of the
     findings anew by the scheme "auto"; to draw all by it; and :func:`lsuv_` besides. Biases that
-    were drawn with weights which are replaced become 0. What does not help is put back, and so is
-    all where it ends worse. Only parameters are changed: that an activation or a norm is missing, a
-    finding says, and no initialiser mends.
+    were drawn with weights which are replaced become 0. What does not help is put back, also what
+    leaves next to nothing of the signal or of a gradient, and what a later step makes needless.
+    Only parameters are changed: that an activation or a norm is missing, a finding says, and no
+    initialiser mends.
 
     Args:
         net: a module.
@@ -141,56 +153,92 @@ def _refuse_trained(net: nn.Module) -> None:
 
 
 def _repair(net: nn.Module, x: Any, measure: Callable[[], Report], log: UndoLog) -> Repair:
-    _keep_parameters(net, log)
+    keep_parameters(net, log)
     seed = draw_key(None, torch.device("cpu"))
     before = report = measure()
-    steps: list[Step] = []
+    done: list[_Done] = []
     while score(report) != (0, 0):  # it ends: each step leaves fewer findings
-        found = _improve(net, x, report, measure, derive_key(seed, str(len(steps))))
+        found = _improve(net, x, report, measure, derive_key(seed, str(len(done))))
         if found is None:
             break
-        report, step = found
-        steps.append(step)
+        report, one = found
+        done.append(one)
+    report, needed = _without_needless(net, report, measure, done)
     log.keep()
-    return Repair(before, report, steps)
+    return Repair(before, report, [one.step for one in needed])
 
 
-def _keep_parameters(net: nn.Module, log: UndoLog) -> dict[str, torch.Tensor]:
-    """Have the log put every parameter back; and what they are."""
-    kept = {name: p.detach().clone() for name, p in net.named_parameters()}
-    for name, p in net.named_parameters():
-        log.add(copy_back, p, kept[name])
-    return kept
+def _without_needless(
+    net: nn.Module, report: Report, measure: Callable[[], Report], done: Sequence[_Done]
+) -> tuple[Report, list[_Done]]:
+    """Undo the steps that later ones have made needless, the first first: what is left of them."""
+    parameters = dict(net.named_parameters())
+    needed: list[_Done] = []
+    for k, one in enumerate(done):
+        later = {name for x in done[k + 1 :] for name in x.before}
+        own = {name: p for name, p in one.before.items() if name not in later}
+        if k == len(done) - 1 or not own:
+            needed.append(one)
+            continue
+        now = {name: parameters[name].detach().clone() for name in own}
+        for name, value in own.items():
+            copy_back(parameters[name], value)
+        without = measure()
+        if score(without) <= score(report) and not _loses(report, without):
+            report = without
+            continue
+        needed.append(one)
+        for name, value in now.items():
+            copy_back(parameters[name], value)
+    return report, needed
+
+
+def _loses(before: Report, after: Report) -> bool:
+    """Whether next to nothing is left of the signal, or of the gradient, where there was some.
+
+    What has exploded may shrink to 1. A gradient is compared with that of the output: losses may be
+    of any size.
+    """
+    pairs = zip(_left(before), _left(after), strict=True)
+    return any(now < _MOST_LOST * min(was, 1.0) for was, now in pairs)
+
+
+def _left(report: Report) -> tuple[float, float]:
+    """The std of what the net returns, and the gradient at the first weight in parts of its."""
+    ends = [x for x in report.layers if x.is_returned and x.post.finite > 1]
+    grads = [x.grad.rms for x in report.layers if x.weight and x.grad and x.grad.finite]
+    std = max((x.std for x in ends), default=1.0)
+    return std, grads[0] / grads[-1] if grads and grads[-1] > 0 else 1.0
 
 
 def _improve(
     net: nn.Module, x: Any, report: Report, measure: Callable[[], Report], seed: int
-) -> tuple[Report, Step] | None:
+) -> tuple[Report, _Done] | None:
     """The first thing that makes the net better, done; None: nothing does, and nothing is."""
     if not (findings := _cause_first(report.findings)):
         return None
     for what, rule, act in _ways(net, x, report, findings, seed):
         log = UndoLog()
-        kept = _keep_parameters(net, log)
+        kept = keep_parameters(net, log)
         try:
             act()
-            _clear_biases(net, kept)
-            _put_frozen_back(net, kept)
+            clear_biases(net, kept)
+            put_frozen_back(net, kept)
             after = measure()
         except ArgumentError:
             log.undo()
             continue
-        if score(after) < score(report):
-            changed = [n for n, p in net.named_parameters() if not torch.equal(p, kept[n])]
-            return after, Step(what, rule, tuple(map(plain_name, changed)))
+        if score(after) < score(report) and not _loses(report, after):
+            changed = {n: kept[n] for n, p in net.named_parameters() if not torch.equal(p, kept[n])}
+            return after, _Done(Step(what, rule, tuple(map(plain_name, changed))), changed)
         log.undo()
     return None
 
 
 def _cause_first(findings: Sequence[Finding]) -> list[Finding]:
-    """Errors before warnings, and of these the earliest first: what follows may come of it."""
+    """Errors before warnings, causes before what follows, and of these the earliest first."""
     serious = [f for f in findings if f.severity != "info" and f.rule not in _OF_THE_ARCHITECTURE]
-    return sorted(serious, key=lambda f: (f.severity != "error", f.first))
+    return sorted(serious, key=lambda f: (f.severity != "error", bool(f.follows), f.first))
 
 
 def _ways(
@@ -249,32 +297,3 @@ def _carry_out(plan: Any, seed: int, log: UndoLog) -> None:
 def _draw_and_scale(net: nn.Module, x: Any, seed: int) -> None:
     initialize_(net, x, seed=seed)
     lsuv_(net, x)
-
-
-def _clear_biases(net: nn.Module, kept: dict[str, torch.Tensor]) -> None:
-    """Make biases 0 that were drawn with weights which are others now.
-
-    Weights and biases hold a signal together: the weights that a finding advises are critical
-    beside biases of 0. Those of torch's default, which every input shares, make the inputs alike
-    from layer to layer, and gradients vanish (Schoenholz et al. 2017, fig. 1). A bias whose
-    elements are equal was set, not drawn, and stays.
-    """
-    parameters = dict(net.named_parameters())
-    for name, bias in parameters.items():
-        weight = f"{name.removesuffix('bias')}weight"
-        if not name.endswith("bias") or weight not in kept:
-            continue
-        is_drawn = bool((kept[name] != kept[name].flatten()[:1]).any())
-        if (
-            is_drawn
-            and torch.equal(bias, kept[name])
-            and not torch.equal(parameters[weight], kept[weight])
-        ):
-            with torch.no_grad():
-                bias.zero_()
-
-
-def _put_frozen_back(net: nn.Module, kept: dict[str, torch.Tensor]) -> None:
-    for name, p in net.named_parameters():
-        if not p.requires_grad:
-            copy_back(p, kept[name])

@@ -76,7 +76,7 @@ class Layer(OutputStatistics):
             what a norm multiplies by; of a batch norm in evaluation mode its running statistics
             too; None where they are not known, as of a function or in an older report.
         settings: what else of its module decides the scale of its output: padding, eps, dropout's
-            p, whether it was in training mode.
+            p, whether it was in training mode; the types of what computes its weight.
         live: which units are not dead, for a merge with other batches; not kept by to_dict.
         unit_moments: of the output's units (as of dead_units), for a merge with other batches; of
             a layer that was read from a file, what they told.

@@ -158,9 +158,16 @@ def _off(
             f"at layer {worst}{others} fan_in × {squares_in_words(weight)} is {off[worst]:.3g} "
             f"times the {needed(act):.3g} at which {act.name if act else 'a linear layer'} holds "
             f"its scale{consequence}",
-            advice=f"use {call(act).removeprefix('initfast.init.')}",
-            code=net.refill_places(members),
+            **_redrawn(net, members, call(act).removeprefix("initfast.init.")),
         )
+
+
+def _redrawn(net: Net, members: list[int], initialiser: str) -> dict[str, str]:
+    """What to do, and its code."""
+    code = net.refill_places(members)
+    if not code and (found := net.of_computed(members, net.activation(members[0]))):
+        return {"advice": found[0], "code": found[1]}
+    return {"advice": f"use {initialiser}{net.tied(members[0], members[-1])}", "code": code}
 
 
 def _alike(net: Net, places: Iterable[int]) -> list[list[int]]:

@@ -10,6 +10,7 @@ from initfast.diagnosis.causes import RIGHT, Cause, cause_and_cure
 from initfast.diagnosis.facts import dense, is_constant
 from initfast.diagnosis.findings import Finding
 from initfast.diagnosis.net import Net
+from initfast.stats.layer import Layer
 from initfast.stats.text import number
 
 MOST_OF_ALL = 0.6
@@ -40,7 +41,7 @@ def whole_growth(net: Net) -> Iterator[Finding]:
 def whole_decay(net: Net) -> Iterator[Finding]:
     """One finding where what the net returns is far smaller than its input, and not zero."""
     start, line = min(net.reference, 1.0), net.limits["overall_decay"]
-    sizes = [x.std / start if x.post.finite > 1 and start > 0 else 0.0 for x in net.sound]
+    sizes = [_spread(x) / start if x.post.finite > 1 and start > 0 else 0.0 for x in net.sound]
     small = [i for i, x in enumerate(net.sound) if x.is_returned and 0 < sizes[i] < line]
     if not small:
         return
@@ -53,9 +54,14 @@ def whole_decay(net: Net) -> Iterator[Finding]:
         "overall_decay",
         sizes[end],
         f"the std falls from {number(net.reference)} at the net's input to "
-        f"{number(net.layers[end].std)} at layer {end}, which the net returns",
+        f"{number(_spread(net.layers[end]))} at layer {end}, which the net returns",
         *_cause(net, first, last, -1),
     )
+
+
+def _spread(layer: Layer) -> float:
+    """The std of a layer's output; where it is one number to rounding, before the activation."""
+    return layer.std if layer.std or layer.pre is None else layer.pre.std
 
 
 def _span(net: Net, sizes: list[float], end: int) -> tuple[int, int]:
