@@ -36,7 +36,11 @@ def non_finite(net: Net) -> Outcome:
         f"{origin(net.layers, net.inputs, i, source)} {share(bad.nonfinite_share)} of the values "
         f"there; {spread} of the {plural(len(later), 'layer')} after it have such values too"
         f"{'' if net.outcome.is_finite else ', and so has the loss'}",
-        *(_why_traced(source) if source and explains(source, layer) else _why_nonfinite(layer)),
+        *(
+            _why_traced(source)
+            if source and explains(source, layer)
+            else _why_nonfinite(net, layer)
+        ),
     )
 
 
@@ -122,7 +126,7 @@ def _nonfinite_gradient(net: Net) -> Outcome:
         f"{share(bad[i].nonfinite_share)} of the gradient at {where} is NaN or infinite, while "
         f"all outputs are finite{but}; {len(bad) - 1} layers before it have such gradients too"
         f"{_made_by(source) if known else ''}",
-        *(_why_traced(source) if source and known else _why_gradient(dtype)),
+        *(_why_traced(source) if source and known else _why_gradient(net, dtype)),
     )
 
 
@@ -132,7 +136,9 @@ def _bad_weight_grad(layer: Layer, most: float) -> Moments | None:
     return next((m for m in found if m.nonfinite_share > most), None)
 
 
-def _why_gradient(dtype: torch.dtype) -> tuple[str, str]:
+def _why_gradient(net: Net, dtype: torch.dtype) -> tuple[str, str]:
+    if net.outcome.diverged:
+        return DIVERGED
     return (
         f"what comes back exceeds {dtype_name(dtype)}, or an operator after it has no "
         "finite slope there, such as a square root at 0",
@@ -140,8 +146,17 @@ def _why_gradient(dtype: torch.dtype) -> tuple[str, str]:
     )
 
 
-def _why_nonfinite(layer: Layer) -> tuple[str, str]:
+DIVERGED = (
+    "training diverged: earlier calls were finite, and the parameters have changed since",
+    "lower the learning rate, warm it up, or clip the gradient's norm (Pascanu, Mikolov & Bengio "
+    "2013)",
+)
+
+
+def _why_nonfinite(net: Net, layer: Layer) -> tuple[str, str]:
     """What the measured numbers alone tell."""
+    if net.outcome.diverged:
+        return DIVERGED
     if layer.nonfinite_parameters or (layer.weight and layer.weight.moments.nonfinite):
         return "its parameters have such values already", "initialise or load them anew"
     if any(m.nonfinite for m in layer.inputs):
