@@ -210,8 +210,8 @@ class Profiler:
             notes = [self._why_empty()]
         notes += [CAPTURED] if self._was_captured else []
         whole = report.replaced(notes=[*report.notes, *notes])
-        facts = {"updates": self._updates.found(), "diverged": bad.diverged}
-        whole.outcome = replace(whole.outcome, **facts)
+        updates = self._updates.found()
+        whole.outcome = replace(whole.outcome, updates=updates, diverged=bad.diverged)
         return with_lr(whole, self._arguments.lr)
 
     def _why_empty(self) -> str:

@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from initfast.recording.gradients import Gradients
+
 _ZERO_AT_ZERO = (
     *("Tanh", "Relu", "Sin", "Neg", "Abs", "T", "Transpose", "Permute", "View", "UnsafeView"),
     *("ReshapeAlias", "Expand", "Unsqueeze", "Squeeze", "Select", "Slice", "Index", "Unbind"),
@@ -75,7 +77,7 @@ class ZeroGates:
     def _shut(self, node: Any, after: list[Any]) -> list[bool]:
         """For each input of a node, whether what it is multiplied by is zero."""
         shut = [False] * len(after)
-        if (chain := getattr(node, "calls", None)) is not None:  # linear layers, one after another
+        if (chain := _chain(node)) is not None:  # linear layers, one after another
             zero = [i for i in range(1, 1 + len(chain)) if self._is_zero(after[i])]
             return [i < max(zero, default=0) for i in range(len(after))]
         factors = [i for i in _FACTORS.get(_kind(node), ()) if i < len(after)]
@@ -96,7 +98,7 @@ class ZeroGates:
         if leaf is not None:
             return _all_zero(leaf)
         after = [n for n, _ in node.next_functions]
-        if (chain := getattr(node, "calls", None)) is not None:
+        if (chain := _chain(node)) is not None:
             biases = after[1 + len(chain) :]
             return self._is_zero(after[len(chain)], steps) and all(
                 self._is_zero(n, steps) for n in biases[-1:]
@@ -107,6 +109,11 @@ class ZeroGates:
             return all(self._is_zero(n, steps) for n in added)
         known = [n for n in after if n is not None]
         return kind in _ZERO_AT_ZERO and len(known) == 1 and self._is_zero(known[0], steps)
+
+
+def _chain(node: Any) -> Any:
+    """The calls of a chain of linear layers that run as one node; None of another node."""
+    return node.calls if isinstance(getattr(node, "gradients", None), Gradients) else None
 
 
 def _kind(node: Any) -> str:
