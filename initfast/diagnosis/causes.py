@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 from initfast.diagnosis.advice import Act, activation_of, behaviour, call, needed, steady_std
@@ -203,16 +204,50 @@ def _is_recurrent(net: Net, members: Sequence[int]) -> bool:
 
 
 def _recurrent(net: Net, members: Sequence[int], sign: int) -> Cause:
-    name = net.layers[members[0]].name
+    layer, name = net.layers[members[0]], net.layers[members[0]].name
+    grows = sign > 0 and dense(layer) and layer.weight is not None and layer.weight.scale > RIGHT
+    scale = f", whose fan_in × Var(w) is {layer.weight.scale:.3g}" if layer.weight and grows else ""
     return Cause(
         f"{name!r} is one module that is called {len(members)} times: at every step the signal, "
-        "and the gradient on its way back, goes through the same weights",
+        f"and the gradient on its way back, goes through the same weights{scale}",
         "clip the gradient (Pascanu, Mikolov & Bengio 2013), and start recurrent weights orthogonal"
         if sign > 0
         else "start recurrent weights orthogonal, or use gates that begin open (an LSTM's forget "
         "gate with a bias of 1: Jozefowicz, Zaremba & Sutskever 2015)",
-        _orthogonal(net, net.layers[members[0]]),
+        _orthogonal_weight(net, layer) if grows else _orthogonal(net, layer),
     )
+
+
+def injected(net: Net, members: Sequence[int]) -> bool:
+    """Whether these are calls of one module to each of whose outputs the same tensor is added."""
+    if not _is_recurrent(net, members):
+        return False
+    steps = [
+        {
+            m.fingerprint
+            for x in net.layers[i + 1 : j + 1]
+            if x.op.startswith("add")
+            for m in x.inputs
+        }
+        for i, j in pairwise(members)
+    ]
+    return bool(set.intersection(*steps))
+
+
+def contraction() -> Cause:
+    """Of a gradient that falls where the input comes in anew at each step."""
+    return Cause(
+        "one module is called again and again, and the same tensor is added at each step: what "
+        "comes to a fixed point forgets where it began, and its gradient must fall (Bai, Kolter & "
+        "Koltun 2019, Deep Equilibrium Models)"
+    )
+
+
+def _orthogonal_weight(net: Net, layer: Layer) -> str:
+    """Code that draws the weight of a layer anew, orthogonal."""
+    if not net.root or not layer.parameter:
+        return ""
+    return f"w = {net.root}.get_parameter({layer.parameter!r})\ninitfast.init.orthogonal_(w)"
 
 
 def _orthogonal(net: Net, layer: Layer) -> str:

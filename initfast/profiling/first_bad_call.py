@@ -21,11 +21,14 @@ class FirstBadCall:
     Attributes:
         call: which one that was, the net's first being 1; None: there was none so far.
         note: a sentence about it; "" likewise.
+        diverged: whether the net's weights had changed by then, and its numbers had grown.
     """
 
     def __init__(self) -> None:
         self.call: int | None = None
         self.note = ""
+        self.diverged = False
+        self._first: tuple[float, float] | None = None  # the scales of the first call
         self._before: deque[tuple[int, Report]] = deque(maxlen=MOST_KEPT)
 
     def add(self, call: int, report: Report) -> None:
@@ -34,13 +37,26 @@ class FirstBadCall:
             return
         self._before.append((call, report))
         if not has_nonfinite(report):
+            self._first = self._first or _scales(report)
             return
         self.call = call
+        self.diverged = self._has_diverged(report)
         if report.first_nonfinite is not None:
             name = report.first_nonfinite.name
             self.note = self._told(call, f"first in {name!r}" if name else "in its own code")
         else:
             self.note = self._told(call, "in the gradients of its backward")
+
+    def _has_diverged(self, bad: Report) -> bool:
+        if self._first is None or any(m.nonfinite for m in bad.inputs):
+            return False
+        before = self._before[-2][1]
+        weights = [
+            {x.name: x.weight for x in report.layers if x.weight} for report in (before, bad)
+        ]
+        is_other = any(weights[1].get(name) != weight for name, weight in weights[0].items())
+        scales = zip(self._first, map(max, _scales(before), _scales(bad)), strict=True)
+        return is_other and any(JUMP * first < last for first, last in scales)
 
     def _told(self, call: int, where: str) -> str:
         head = f"The first NaN or infinity came in call {call} of the net, {where}"

@@ -35,6 +35,7 @@ from initfast.nets.shards import local_part
 from initfast.ops.library import load
 from initfast.profiling.extensions import fusion_of
 from initfast.profiling.fast_path import FastPaths
+from initfast.profiling.graph_facts import with_graph_facts
 from initfast.profiling.missing_kernels import missing_kernels
 from initfast.profiling.nonfinite_parameters import with_nonfinite_parameters
 from initfast.profiling.progress import Progress, count_calls
@@ -196,6 +197,8 @@ class MeasuredForward:
         ]
         outcome = _outcome([n for n, _ in self.cross_entropies], recording.copies.numbers)
         self.is_sound = not recording.copies.nonfinite() and all(map(isfinite, outcome.losses))
+        if self.gradients is not None and self.gradients.root is not None:
+            outcome = with_graph_facts(outcome, names, self.gradients, recording)
         beside = (list(self._outputs.skipped), notes, self._root, self._run_facts, outcome)
         if not recording.copies.nonfinite():
             return Report(recording.read, (), *beside)

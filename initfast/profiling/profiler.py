@@ -203,14 +203,15 @@ class Profiler:
         """The report of all of these as one, with what a reader must know of the loop."""
         if reports:
             report = reduce(Report.merge, reports)
-            note = self._bad_so_far().note if has_nonfinite(report) else ""
-            notes = [note] if note else []
+            bad = self._bad_so_far() if has_nonfinite(report) else FirstBadCall()
+            notes = [bad.note] if bad.note else []
         else:
-            report = Report([], root=self._root)
+            report, bad = Report([], root=self._root), FirstBadCall()
             notes = [self._why_empty()]
         notes += [CAPTURED] if self._was_captured else []
         whole = report.replaced(notes=[*report.notes, *notes])
-        whole.outcome = replace(whole.outcome, updates=self._updates.found())
+        updates = self._updates.found()
+        whole.outcome = replace(whole.outcome, updates=updates, diverged=bad.diverged)
         return with_lr(whole, self._arguments.lr)
 
     def _why_empty(self) -> str:

@@ -42,6 +42,8 @@ class Gradients:
         scale: what the loss was multiplied by, one number on its device; None: by nothing.
         found: rows of moments, how many they are, and which are of the gradient at the tensor of
             which address.
+        root: the node of the loss of the backward that was armed; None before.
+        reached: the ids of the leaf tensors that its graph leads to.
     """
 
     def __init__(self, fuse: bool, shared: Iterable[Tensor] = (), scaler: Any = None) -> None:
@@ -49,6 +51,8 @@ class Gradients:
         self._scaler = scaler
         self._shared = {id(w): w for w in shared if w.requires_grad and w.dtype in DTYPES}
         self.armed = False
+        self.root: Any = None
+        self.reached: set[int] = set()
         self.scale: Tensor | None = None
         self.found: list[tuple[Tensor, int, list[tuple[int, int]]]] = []
         self._kept: dict[int, list[int]] = {}
@@ -111,6 +115,7 @@ class Gradients:
         """
         edges = [(node, id(leaf)) for node, leaf in edges_to_leaf_tensors(loss)]
         all_uses = Counter(leaf for _, leaf in edges)
+        self.root, self.reached = loss.grad_fn, set(all_uses)
         by_chain = {leaf for node, leaf in edges if getattr(node, "gradients", None) is self}
         for i, (weight, addresses) in self._weights.items():
             if not (self.fuse and weight.is_leaf):

@@ -83,6 +83,7 @@ def gather_report(report: Any, group: Any) -> Gathered:
         tuple(map(CrossEntropy, last.classes, map(_value, losses[1:]))),
         source,
         report.outcome.updates,
+        waiting=report.outcome.waiting,
     )
     return Gathered(layers, inputs, skipped, notes, lists[0].root, lists[0].run, outcome)
 

@@ -45,12 +45,18 @@ class RunOutcome:
         source: where the first non-finite values begin that do harm; None where there are none,
             or nobody looked.
         updates: those of the last optimiser step that was measured, by the parameters' names.
+        detached: the parameters that require a gradient and that no graph leads to from the loss.
+        waiting: those whose gradient is zero as long as a parameter that they are multiplied by is.
+        diverged: whether earlier calls of training were finite, and numbers and parameters grew.
     """
 
     losses: tuple[float, ...] = ()
     cross_entropies: tuple[CrossEntropy, ...] = ()
     source: NonfiniteSource | None = None
     updates: Mapping[str, Update] = field(default_factory=dict)
+    detached: tuple[str, ...] = ()
+    waiting: tuple[str, ...] = ()
+    diverged: bool = False
 
     @property
     def loss(self) -> float | None:
@@ -69,6 +75,9 @@ class RunOutcome:
             self.cross_entropies + other.cross_entropies,
             self.source or other.source,
             {**self.updates, **other.updates},
+            tuple(dict.fromkeys(self.detached + other.detached)),
+            tuple(dict.fromkeys(self.waiting + other.waiting)),
+            self.diverged or other.diverged,
         )
 
     @classmethod
@@ -80,6 +89,9 @@ class RunOutcome:
             tuple(CrossEntropy(n, float(x)) for n, x in data.get("cross_entropies", ())),
             None if source is None else NonfiniteSource.from_dict(source),
             {name: Update(*map(float, u)) for name, u in data.get("updates", {}).items()},
+            tuple(data.get("detached", ())),
+            tuple(data.get("waiting", ())),
+            bool(data.get("diverged", False)),
         )
 
 

@@ -216,3 +216,41 @@ def test_a_sentence_above_code_names_every_initialiser_of_it():
     assert finding.advice == f"use {relu}, but lecun_normal_() on layer 8"
     assert "no known initialiser on 8 of 9 layers" in finding.cause
     assert math.prod(map(finding.code.count, ("kaiming_normal_", "lecun_normal_"))) == 1
+
+
+def test_a_fixed_point_forgets_where_it_began_and_an_exploding_one_is_redrawn():
+    def run(self, x):
+        z = torch.zeros_like(x)
+        for _ in range(20):
+            z = torch.relu(self.w(z) + self.u(x))
+        return z
+
+    for gain in (0.5, 2.5):
+        torch.manual_seed(0)
+        net, x = Function(run, w=nn.Linear(32, 32, bias=False), u=nn.Linear(32, 32)), None
+        nn.init.normal_(net.w.weight, 0.0, gain / 32**0.5)
+        x = torch.randn(16, 32)
+        report = initfast.profile(net, x, loss=lambda y: y.square().mean())
+        if gain < 1:
+            assert not serious(report)
+            continue
+        found = next(f for f in serious(report) if f.rule == "explosion")
+        assert f"fan_in × Var(w) is {report['w'].weight.scale:.3g}" in found.cause
+        exec(found.code, {"net": net, "report": report, "initfast": initfast})
+        assert not serious(initfast.profile(net, x, loss=lambda y: y.square().mean()))
+
+
+def test_a_router_without_a_bias_is_held_by_the_mean_of_its_input():
+    torch.manual_seed(0)
+    net = Function(
+        lambda self, x: self.e(x) * self.r(x).softmax(-1)[..., :1],
+        r=nn.Linear(64, 6, bias=False),
+        e=nn.Linear(64, 64),
+    )
+    net.r.weight.data[0] = 1.0
+    x = torch.randn(256, 64).abs()
+    report = initfast.profile(net, x)
+    found = next(f for f in serious(report) if f.rule == "attention_logits")
+    assert "bias" not in found.cause and "the mean of its input, 0.8" in found.cause
+    exec(found.code, {"net": net, "report": report, "initfast": initfast})
+    assert not serious(initfast.profile(net, x))

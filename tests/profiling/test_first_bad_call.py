@@ -35,3 +35,20 @@ def test_the_first_bad_call_is_counted_from_one():
 def test_a_sound_training_has_no_such_note():
     p, first = trained(1e-3)
     assert first is None and p.report().notes == []
+
+
+def test_training_that_diverges_is_told_from_parameters_that_were_never_filled():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(16, 64), nn.ReLU(), nn.Linear(64, 16))
+    optimizer = torch.optim.SGD(net.parameters(), lr=5.0)
+    with Profiler(net) as p:
+        for _ in range(12):
+            optimizer.zero_grad()
+            net(torch.randn(32, 16)).square().sum().backward()
+            optimizer.step()
+    (found,) = [f for f in p.report().findings if f.severity == "error" and f.rule == "non_finite"]
+    assert "training diverged" in found.cause and "learning rate" in found.advice
+    net[0].weight.data.fill_(float("nan"))
+    with Profiler(net) as p:
+        net(torch.randn(32, 16))
+    assert "have such values already" in p.report().findings[0].cause

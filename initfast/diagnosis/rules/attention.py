@@ -112,7 +112,7 @@ def _one_of_many(net: Net) -> Iterator[Finding]:
             continue
         before = net.parents[i]
         weight = net.layers[before].parameter if before is not None else ""
-        cure = _of_bias(net, before, x.std) or (
+        cure = _same_for_all(net, before, x.std) or (
             f"the logits' std is {number(x.std)}, their largest {number(x.max)}; at a std of 1 "
             "the softmax passes gradients on",
             "divide the logits by their std, as a product of queries and keys by sqrt(head "
@@ -133,16 +133,25 @@ def _one_of_many(net: Net) -> Iterator[Finding]:
         )
 
 
-def _of_bias(net: Net, before: int | None, std: float) -> tuple[str, str, str] | None:
+def _same_for_all(net: Net, before: int | None, std: float) -> tuple[str, str, str] | None:
     """Why logits lie far apart that are nearly the same for all samples, and the cure."""
     layer = None if before is None else net.layers[before]
     if layer is None or not dense(layer) or layer.batch_std is None or before is None:
         return None
     if not layer.batch_std < _FROM_BIAS * std:
         return None
+    spread = f"the logits' std is {number(std)}, over the samples {number(layer.batch_std)} only"
+    bias = (layer.vectors or {}).get("bias")
+    if (bias is not None and bias.std > std / 2) or layer.vectors is None:
+        cause, cure = f"the bias of {layer.name!r}: {spread}", "start the bias at zero"
+        return cause, cure, net.zero_biases(before, before)
+    if layer.input is None or not abs(layer.input.mean) > _FROM_BIAS * layer.input.std:
+        return None
+    code = f"w = {net.root}.get_parameter({layer.parameter!r}).data\n"
+    code += "w.sub_(w.flatten(1).mean(1).reshape(-1, *[1] * (w.dim() - 1)))"
     return (
-        f"the bias of {layer.name!r}: the logits' std is {number(std)}, over the samples "
-        f"{number(layer.batch_std)} only",
-        "start the bias at zero",
-        net.zero_biases(before, before),
+        f"the mean of its input, {number(layer.input.mean)}, times the sums of the rows of "
+        f"{layer.name!r}'s weight: {spread}",
+        "take the mean from its input, as by a norm before it, or from the rows of the weight",
+        code if net.root and layer.parameter else "",
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from initfast.diagnosis.causes import batch_norms, cause_and_cure
+from initfast.diagnosis.causes import Cause, batch_norms, cause_and_cure, contraction, injected
 from initfast.diagnosis.facts import dense, is_constant, spans
 from initfast.diagnosis.findings import Finding, SkippedCheck
 from initfast.diagnosis.net import Net, Outcome
@@ -14,6 +14,7 @@ from initfast.diagnosis.rules.depth import (
     stretches,
     without_trend,
 )
+from initfast.diagnosis.rules.detached import detached
 from initfast.stats.layer import Layer
 from initfast.stats.text import number
 
@@ -49,20 +50,24 @@ def _gradients(net: Net, rule: str, sign: int) -> Outcome:
         taken.append(stretch.span)
         first, last = (_gradient_norm(net.layers[i]) for i in stretch.span)
         rate = 1 / stretch.trend.rate
-        by_norms = sign > 0 and all(
-            net.layers[i].op.startswith("BatchNorm") for i in stretch.members
-        )
+        fades = sign < 0 and injected(net, stretch.members)
+        is_severe = sign * log_ratio > 2 * sign * net.log_limit(rule)
         yield net.finding(
             rule,
-            "error" if sign * log_ratio > 2 * sign * net.log_limit(rule) else "warning",
+            "info" if fades else "error" if is_severe else "warning",
             stretch.span,
             rule,
             math.exp(max(min(log_ratio, 700), -700)),
             f"on the way back the gradient's norm {'grows' if sign > 0 else 'falls'} by "
             f"{rate:.3g} a layer over {len(stretch.members)} layers, from {number(last)} to "
             f"{number(first)}",
-            *(batch_norms() if by_norms else cause_and_cure(net, stretch.members, sign, rate)),
+            *(contraction() if fades else _cause(net, stretch.members, sign, rate)),
         )
+
+
+def _cause(net: Net, members: list[int], sign: int, rate: float) -> Cause:
+    by_norms = sign > 0 and all(net.layers[i].op.startswith("BatchNorm") for i in members)
+    return batch_norms() if by_norms else cause_and_cure(net, members, sign, rate)
 
 
 def no_gradient(net: Net) -> Outcome:
@@ -71,8 +76,10 @@ def no_gradient(net: Net) -> Outcome:
         x.grad is not None and x.grad.nonfinite for x in net.layers
     ):
         return  # zeros beside NaN are what a mask has made of it
+    yield from detached(net)
     known = [i for i, x in enumerate(net.sound) if x.grad is not None and x.grad.finite]
     zero = [i for i in known if _gradient_norm(net.layers[i]) <= net.limits["no_gradient"]]
+    zero = [i for i in zero if not _waits(net, i)]
     if not zero:
         return
     if len(zero) == len(known):
@@ -90,6 +97,12 @@ def no_gradient(net: Net) -> Outcome:
             continue
         yield _no_gradient(net, before, cut if cut >= 0 else None)
         return
+
+
+def _waits(net: Net, i: int) -> bool:
+    """Whether a layer, or the last one with a weight before it, waits for a factor of zero."""
+    weighted = next((x for x in net.layers[i::-1] if x.parameter), None)
+    return weighted is not None and weighted.parameter in net.outcome.waiting
 
 
 def _is_told(net: Net, cut: int) -> bool:

@@ -35,7 +35,11 @@ def non_finite(net: Net) -> Outcome:
         f"{origin(net.layers, net.inputs, i, source)} {share(bad.nonfinite_share)} of the values "
         f"there{_spread(sum(x.has_nonfinite for x in later), len(later))}"
         f"{'' if net.outcome.is_finite else '; so has the loss'}",
-        *(_why_traced(source) if source and explains(source, layer) else _why_nonfinite(layer)),
+        *(
+            _why_traced(source)
+            if source and explains(source, layer)
+            else _why_nonfinite(net, layer)
+        ),
     )
 
 
@@ -122,7 +126,7 @@ def _nonfinite_gradient(net: Net) -> Outcome:
         f"all outputs are finite{but}; {plural(len(bad) - 1, 'layer')} before it "
         f"{'has' if len(bad) == 2 else 'have'} such gradients too"
         f"{_made_by(source) if known else ''}",
-        *(_why_traced(source) if source and known else _why_gradient(dtype)),
+        *(_why_traced(source) if source and known else _why_gradient(net, dtype)),
     )
 
 
@@ -132,12 +136,21 @@ def _bad_weight_grad(layer: Layer, most: float) -> Moments | None:
     return next((m for m in found if m.nonfinite_share > most), None)
 
 
-def _why_gradient(dtype: torch.dtype) -> tuple[str, str]:
+def _why_gradient(net: Net, dtype: torch.dtype) -> tuple[str, str]:
+    if net.outcome.diverged:
+        return DIVERGED
     return (
         f"what comes back exceeds {dtype_name(dtype)}, or an operator after it has no "
         "finite slope there, such as a square root at 0",
         "keep the scale of signal and gradient; in float16 lower the GradScaler's scale",
     )
+
+
+DIVERGED = (
+    "training diverged: earlier calls were finite, and the parameters have changed since",
+    "lower the learning rate, warm it up, or clip the gradient's norm (Pascanu, Mikolov & Bengio "
+    "2013)",
+)
 
 
 def _spread(spread: int, count: int) -> str:
@@ -149,8 +162,10 @@ def _spread(spread: int, count: int) -> str:
     return f"; {spread} of the {count} layers after it have such values too"
 
 
-def _why_nonfinite(layer: Layer) -> tuple[str, str]:
+def _why_nonfinite(net: Net, layer: Layer) -> tuple[str, str]:
     """What the measured numbers alone tell."""
+    if net.outcome.diverged:
+        return DIVERGED
     if layer.nonfinite_parameters or (layer.weight and layer.weight.moments.nonfinite):
         return "its parameters have such values already", "initialise or load them anew"
     if any(m.nonfinite for m in layer.inputs):
