@@ -2,7 +2,6 @@
 
 import copy
 from datetime import timedelta
-from functools import reduce
 
 import pytest
 import torch
@@ -19,12 +18,10 @@ from torch.distributed.tensor.parallel import (
     RowwiseParallel,
     parallelize_module,
 )
-from torch.nn import functional
 
 import initfast
 from initfast.nets.shards import NOTE
 from initfast.report.gathering import gather_report, listing_of, traffic
-from initfast.stats.moments import Moments
 from initfast.stats.unit_moments import OF_UNITS
 
 X = torch.linspace(-9, 9, 4 * 16, dtype=torch.float64).view(4, 16).sin()
@@ -176,40 +173,6 @@ def data_parallel(rank, ranks):
     assert_close(report[0].weight_grad, expected[0].weight_grad, "DistributedDataParallel")
 
 
-class Products(nn.Module):
-    """Scores as wide as the input is long, some of them by the first rows of a parameter."""
-
-    def __init__(self):
-        super().__init__()
-        self.query, self.key = nn.Linear(16, 8), nn.Linear(16, 8)
-        self.positions = nn.Parameter(torch.ones(8, 9))
-
-    def forward(self, x):
-        scores = self.query(x) @ self.key(x).mT
-        scores = (scores + functional.linear(x[..., :8], self.positions.T[: x.shape[-2]])).relu()
-        return scores.softmax(-1) @ x
-
-
-def lengths_that_differ(rank, ranks):
-    """What is as wide as a rank's own batch is long merges, but for its units; shapes do not."""
-    torch.manual_seed(0)
-    model, length = Products().double(), 4 + rank % 2
-    report = initfast.profile(model, TOKENS[:, :length]).gathered()
-    assert same_on_all_ranks(report.to_json())
-    of_each = [initfast.profile(model, TOKENS[:, : 4 + i % 2]) for i in range(ranks)]
-    for layer, *parts in zip(report, *of_each, strict=True):
-        assert_close(layer.post, reduce(Moments.merge, [each.post for each in parts]), layer.op)
-        is_alike = len({each.shape[-1] for each in parts}) == 1
-        assert (layer.correlation is not None) == is_alike and layer.dead_units is None, layer.op
-    steps = [torch.ones(2, 3 + (rank * step) % 2, 16).double() for step in range(2)]
-    with initfast.Profiler(model) as p:  # whose steps differ on one rank alone
-        for x in steps:
-            model(x)
-    assert p.report().gathered().processes == ranks
-    with pytest.raises(RuntimeError, match="weight of layer '' is cut in different ways"):
-        initfast.profile(nn.Linear(4, 4 + rank), torch.ones(3, 4)).gathered()
-
-
 def pipeline(rank, ranks):
     """The stages of a schedule follow each other, whatever their modules are called."""
     torch.manual_seed(0)
@@ -311,7 +274,6 @@ CHECKS = [
     uneven,
     transformer,
     data_parallel,
-    lengths_that_differ,
     pipeline,
     traffic_is_as_computed,
     errors,

@@ -1,19 +1,23 @@
 """What ranks of report/test_gathered.py check under further wraps; processes import this module."""
 
 import copy
+from functools import reduce
 
 import pytest
 import torch
-from ranks.gathered import Wide, X, assert_close, assert_same_units, assert_whole, loss, net
+from ranks.gathered import TOKENS, Wide, X, assert_close, assert_same_units, assert_whole, loss, net
+from ranks.merge import same_on_all_ranks
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import CPUOffloadPolicy, MixedPrecisionPolicy, fully_shard
 from torch.distributed.pipelining import PipelineStage, ScheduleGPipe, ScheduleInterleaved1F1B
 from torch.distributed.tensor import Replicate
 from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
+from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 import initfast
+from initfast.stats.moments import Moments
 
 
 class Checkpointed(nn.Module):
@@ -127,5 +131,39 @@ def meshes_that_do_not_match(rank, ranks):
             report.gathered()
 
 
-OF_TWO = [activation_checkpoints, policies_of_fsdp, several_stages]
+class Products(nn.Module):
+    """Scores as wide as the input is long, some of them by the first rows of a parameter."""
+
+    def __init__(self):
+        super().__init__()
+        self.query, self.key = nn.Linear(16, 8), nn.Linear(16, 8)
+        self.positions = nn.Parameter(torch.ones(8, 9))
+
+    def forward(self, x):
+        scores = self.query(x) @ self.key(x).mT
+        scores = (scores + functional.linear(x[..., :8], self.positions.T[: x.shape[-2]])).relu()
+        return scores.softmax(-1) @ x
+
+
+def lengths_that_differ(rank, ranks):
+    """What is as wide as a rank's own batch is long merges, but for its units; shapes do not."""
+    torch.manual_seed(0)
+    model, length = Products().double(), 4 + rank % 2
+    report = initfast.profile(model, TOKENS[:, :length]).gathered()
+    assert same_on_all_ranks(report.to_json())
+    of_each = [initfast.profile(model, TOKENS[:, : 4 + i % 2]) for i in range(ranks)]
+    for layer, *parts in zip(report, *of_each, strict=True):
+        assert_close(layer.post, reduce(Moments.merge, [each.post for each in parts]), layer.op)
+        is_alike = len({each.shape[-1] for each in parts}) == 1
+        assert (layer.correlation is not None) == is_alike and layer.dead_units is None, layer.op
+    steps = [torch.ones(2, 3 + (rank * step) % 2, 16).double() for step in range(2)]
+    with initfast.Profiler(model) as p:  # whose steps differ on one rank alone
+        for x in steps:
+            model(x)
+    assert p.report().gathered().processes == ranks
+    with pytest.raises(RuntimeError, match="weight of layer '' is cut in different ways"):
+        initfast.profile(nn.Linear(4, 4 + rank), torch.ones(3, 4)).gathered()
+
+
+OF_TWO = [lengths_that_differ, activation_checkpoints, policies_of_fsdp, several_stages]
 OF_FOUR = [hybrid_shards, pipeline_of_tensor_parallel, meshes_that_do_not_match]
