@@ -11,6 +11,17 @@ from initfast.stats.layer import Layer
 from initfast.theory.mesh import Mesh, mesh
 from initfast.theory.quadrature import Expectations
 
+RIGHT = 1.25
+"""A weight's scale is called right within this factor of what holds the scale."""
+
+
+class Cause(NamedTuple):
+    """Why, what to do, and that in code; each may be empty."""
+
+    cause: str = ""
+    advice: str = ""
+    code: str = ""
+
 
 @cache
 def activation_in(op: str) -> str | None:

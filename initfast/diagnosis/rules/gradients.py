@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 
-from initfast.diagnosis.causes import Cause, batch_norms, cause_and_cure, contraction, injected
+from initfast.diagnosis.advice import Cause
+from initfast.diagnosis.causes import batch_norms, cause_and_cure
 from initfast.diagnosis.facts import dense, is_constant, spans
 from initfast.diagnosis.findings import Finding, SkippedCheck
 from initfast.diagnosis.net import Net, Outcome
+from initfast.diagnosis.repeated_calls import contraction, injected
 from initfast.diagnosis.rules.depth import (
     explosion,
     overlaps,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from initfast.diagnosis.advice import needed
-from initfast.diagnosis.causes import RIGHT, Cause, cause_and_cure
+from initfast.diagnosis.advice import RIGHT, Cause, needed
+from initfast.diagnosis.causes import cause_and_cure
 from initfast.diagnosis.facts import dense, is_constant
 from initfast.diagnosis.findings import Finding
 from initfast.diagnosis.net import Net
