@@ -45,7 +45,8 @@ def settings(module: nn.Module) -> dict[str, Any]:
     """
     names = _attributes(type(module))  # type: ignore[arg-type]
     found = {name: _plain(getattr(module, name, None)) for name in names} if names else {}
-    made = module._modules.get("parametrizations")
+    own = module._modules  # a scripted module's is no dict
+    made = own["parametrizations"] if "parametrizations" in own else None
     if isinstance(made, nn.ModuleDict) and "weight" in made:
         kinds = [type(one).__name__.lstrip("_") for one in made["weight"].children()]
         found["parametrizations"] = kinds

@@ -87,8 +87,10 @@ def run_backward(
                 t.grad = None
         torch.autograd.grad(loss, ends, allow_unused=True)
         gradients.added()
-    except Exception as error:
-        add_note(error, "initfast.profile: raised in the backward from the loss")
+    except BaseException as error:
+        gradients.root = None  # the graph's hooks keep what measures, and this would keep the graph
+        if isinstance(error, Exception):
+            add_note(error, "initfast.profile: raised in the backward from the loss")
         raise
     finally:
         gradients.armed = False

@@ -168,7 +168,7 @@ def test_a_gradient_that_is_not_finite():
     report = profile(net, torch.randn(BATCH, WIDTH), loss=lambda y: (y * 0).sqrt().sum())
     worst = report.findings[0]
     assert (worst.rule, worst.severity, worst.first) == ("non_finite", "error", 1)
-    assert worst.value == 1 and "1 layers before it" in worst.measured
+    assert worst.value == 1 and "1 layer before it has" in worst.measured
 
 
 def test_what_was_not_checked_is_listed():
