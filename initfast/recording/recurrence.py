@@ -15,6 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from initfast.ops.activations import ACTIVATIONS
 from initfast.stats.recurrence import Gate, Recurrence
 
 States = tuple[Tensor, ...]
@@ -70,7 +71,8 @@ STEPS: Mapping[str, tuple[Step, int]] = {
 }
 """By the names of torch's functions, their equations and how many gates a weight holds."""
 
-_FLAT = {name: 0.97 for name in ("state", "cell", "new")}
+_TANHS = frozenset(("state", "cell", "new"))
+"""What is a tanh; the other gates are sigmoids."""
 
 
 def of_call(
@@ -161,11 +163,9 @@ def _gradient(step: Step, w: Weights, drive: Tensor, kept: Sequence[States]) -> 
 
 
 def _gate(name: str, values: Tensor) -> Gate:
-    if name in _FLAT:
-        is_flat = values.abs() > _FLAT[name]
-    else:
-        is_flat = (values < 0.015) | (values > 0.985)
-    return Gate(float(values.mean()), float(is_flat.double().mean()))
+    is_flat = ACTIVATIONS["tanh" if name in _TANHS else "sigmoid"].saturated
+    assert is_flat is not None
+    return Gate(float(values.mean()), float(is_flat(values, 0.0, 0.0).double().mean()))
 
 
 def _square(w: Weights) -> Tensor:

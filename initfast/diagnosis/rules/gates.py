@@ -9,6 +9,7 @@ import torch
 
 from initfast.diagnosis.findings import Finding
 from initfast.diagnosis.net import Net
+from initfast.ops.activations import SATURATED_SLOPE
 from initfast.stats.layer import Layer
 from initfast.stats.moments import Moments
 from initfast.stats.recurrence import Recurrence
@@ -17,7 +18,8 @@ from initfast.stats.text import dtype_name, number, share
 GATES = {"RNN": 1, "LSTM": 4, "GRU": 3}
 """How many square matrices a recurrent weight holds."""
 
-FLAT = {"RNN": math.atanh(0.97), "LSTM": math.log(0.985 / 0.015), "GRU": math.log(0.985 / 0.015)}
+_TANH_FLAT = math.atanh(math.sqrt(1 - SATURATED_SLOPE))  # a tanh's slope is 1 - tanh²
+FLAT = {"RNN": _TANH_FLAT, "LSTM": 2 * _TANH_FLAT, "GRU": 2 * _TANH_FLAT}
 """From which pre-activation on tanh, or a gate's sigmoid, is saturated."""
 
 _NOTHING_LEFT = -1e3
