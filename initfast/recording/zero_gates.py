@@ -44,7 +44,7 @@ class ZeroGates:
 
     def __init__(self, root: Any) -> None:
         self._root = root
-        self._zeros: dict[Any, bool] = {}
+        self._zeros: dict[tuple[Any, int], bool] = {}  # by node and by how far to look
 
     def waiting(self) -> set[int]:
         """The ids of the leaf tensors whose every way to the loss leads through such a product.
@@ -89,9 +89,9 @@ class ZeroGates:
         """Whether what a node has made is zero because a parameter is."""
         if node is None or not steps:
             return False
-        if node not in self._zeros:
-            self._zeros[node] = self._makes_zero(node, steps - 1)
-        return self._zeros[node]
+        if (node, steps) not in self._zeros:
+            self._zeros[node, steps] = self._makes_zero(node, steps - 1)
+        return self._zeros[node, steps]
 
     def _makes_zero(self, node: Any, steps: int) -> bool:
         leaf = getattr(node, "variable", None)
