@@ -11,7 +11,10 @@ from initfast.stats.layer import Layer
 
 def detached(net: Net) -> Iterator[Finding]:
     """Layers whose parameters require a gradient, and get none though later layers use them."""
-    cut = [i for i in sorted(_used(net)) if is_detached(net, net.layers[i])]
+    without = frozenset(net.outcome.detached)
+    if not without:
+        return
+    cut = [i for i in sorted(_used(net)) if _is_detached(net.layers[i], without)]
     if not cut:
         return
     names = [net.layers[i].name for i in cut]
@@ -34,17 +37,13 @@ def detached(net: Net) -> Iterator[Finding]:
 _NAMED = 4
 
 
-def is_detached(net: Net, layer: Layer) -> bool:
+def _is_detached(layer: Layer, without: frozenset[str]) -> bool:
     """Whether all parameters of a layer that were measured require a gradient and get none."""
     if layer.grad is not None or layer.weight_grad is not None or layer.weight_grads:
         return False
     path = f"{layer.name}." if layer.name else ""
     own = [layer.parameter] if layer.parameter else [path + name for name in layer.weights]
-    return bool(own) and all(name in _detached(net) for name in own)
-
-
-def _detached(net: Net) -> frozenset[str]:
-    return frozenset(net.outcome.detached)
+    return bool(own) and without.issuperset(own)
 
 
 def _used(net: Net) -> set[int]:
