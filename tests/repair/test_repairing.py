@@ -14,7 +14,7 @@ from torch import nn
 import initfast
 from initfast.errors import ArgumentError
 from initfast.repair.drawn import looks_drawn, trained_weights
-from initfast.repair.repairing import score
+from initfast.repair.repairing import Step, _Done, _without_needless, score
 
 NOT_IN_PARAMETERS = ("sigmoid", "NaN in the input", "a log of what may be negative")
 """Nets whose fault is an activation, the input or a function: no initialiser mends these."""
@@ -239,3 +239,25 @@ def test_no_module_is_replaced():
     done = initfast.repair_(net, x, loss=nn.functional.nll_loss, targets=targets)
     assert any("set_submodule" in finding.code for finding in done.before.findings)
     assert [*net.modules()] == modules
+
+
+def test_a_step_that_a_later_one_has_made_needless_is_undone():
+    torch.manual_seed(0)
+    x = torch.randn(64, 64)
+    net = nn.Sequential(*[m for _ in range(4) for m in (nn.Linear(64, 64), nn.ReLU())])
+    for linear in net[::2]:
+        nn.init.kaiming_normal_(linear.weight, nonlinearity="relu")
+    sound, wrong = net[0].weight.detach().clone(), torch.full_like(net[4].weight, 30.0)
+    nn.init.kaiming_normal_(net[0].weight, nonlinearity="relu")
+    done = [
+        _Done(Step("first", "explosion", ("0.weight",)), {"0.weight": sound}),
+        _Done(Step("cure", "explosion", ("4.weight",)), {"4.weight": wrong}),
+    ]
+    cured = net[4].weight.detach().clone()
+    measure = lambda: initfast.profile(net, x)  # noqa: E731
+    _, needed = _without_needless(net, measure(), measure, done)
+    assert [one.step.what for one in needed] == ["cure"]
+    assert torch.equal(net[0].weight, sound) and torch.equal(net[4].weight, cured)
+    done[0] = done[0]._replace(before={"0.weight": 1e6 * sound})  # without it the net explodes
+    _, needed = _without_needless(net, measure(), measure, done)
+    assert len(needed) == 2 and torch.equal(net[0].weight, sound)
